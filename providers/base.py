@@ -1,0 +1,125 @@
+"""The whole plug-in contract: what a provider is, what it is asked, what it answers.
+
+A provider is one class derived from `Provider`. Three methods are abstract; everything else has a working default.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+InputType = Literal["query", "document"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """One model of one provider, as the registry knows it.
+
+    `native_dimensions` holds the sizes the model itself can answer in (`range(1, 1537)`, `(256, 512)`; empty: only
+    `dimensions`). Two models with the same `vector_space` give vectors that may be compared with each other.
+    `max_tokens` is None where the limit is unknown; the upstream judges then.
+    """
+
+    name: str
+    dimensions: int
+    max_tokens: int | None
+    vector_space: str
+    native_dimensions: range | tuple[int, ...] = ()
+    aliases: tuple[str, ...] = ()
+    revision: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedded:
+    """What a provider answers: float32 (n, d) in input order, and the upstream's own token count if it gave one."""
+
+    vectors: Vectors
+    prompt_tokens: int | None = None
+
+
+class Tokenizer(Protocol):
+    """Count, cut and decode with one model's own vocabulary."""
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Return the tokens of each text as the model sees it, special tokens included."""
+
+    def truncate(self, text: str, max_tokens: int) -> str:
+        """Return the longest prefix of `text` found that counts at most `max_tokens`."""
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of `token_ids`. Raises ValueError for an id outside the vocabulary."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Download:
+    """Where a model's files lie on this machine, and their size together in bytes."""
+
+    model: ModelSpec
+    path: Path
+    size_bytes: int
+
+
+class Provider(ABC):
+    """One source of embeddings. Instances are shared by all threads of a process."""
+
+    name: ClassVar[str]
+    # Local providers hold weights; `loaded`, `downloaded`, warm-up and download mean something only for them.
+    local: ClassVar[bool] = False
+
+    @classmethod
+    @abstractmethod
+    def from_settings(cls, options: Mapping[str, Any]) -> Self:
+        """Build the provider from its options (for built-ins: keys as in `settings.PROVIDERS[name]`)."""
+
+    @abstractmethod
+    def models(self) -> Iterable[ModelSpec]:
+        """Return the models this provider lists. An empty list means: any name is passed on (see `resolve`)."""
+
+    @abstractmethod
+    def embed(
+        self,
+        model: ModelSpec,
+        texts: Sequence[str],
+        *,
+        dimensions: int | None,
+        input_type: InputType,
+        timeout_seconds: float,
+    ) -> Embedded:
+        """Embed `texts`, float32 (len(texts), d) in input order, finite, not necessarily of unit length.
+
+        `dimensions` is given only if it lies in `model.native_dimensions`. Raises a `ProviderError`; its class
+        decides retry, breaker and fallback.
+        """
+
+    def resolve(self, name: str) -> ModelSpec | None:
+        """Return the model of that name or alias (case as given), or None if it is unknown here."""
+        return next((spec for spec in self.models() if name == spec.name or name in spec.aliases), None)
+
+    def configured(self) -> bool:
+        """Tell whether key, runtime and address are present; says nothing of whether the upstream is up."""
+        return True
+
+    def tokenizer(self, model: ModelSpec) -> Tokenizer | None:
+        """Return the model's own tokenizer, or None where it is not public."""
+        return None
+
+    def warm_up(self, model: ModelSpec, *, timeout_seconds: float) -> None:
+        """Make the next request fast: load weights, or open a connection. Raises ProviderError."""
+        self.embed(model, ["warm up"], dimensions=None, input_type="document", timeout_seconds=timeout_seconds)
+
+    def loaded(self, model: ModelSpec) -> bool | None:
+        """Tell whether the weights are in memory; None for a remote model."""
+        return None
+
+    def downloaded(self, model: ModelSpec) -> bool | None:
+        """Tell whether the weights are on disk and complete; None for a remote model."""
+        return None
+
+    def download(self, name: str) -> Download:
+        """Fetch and prepare a model's files, listed or not. Raises ProviderError (UnknownModel: no such model)."""
+        raise NotImplementedError(f"{self.name} serves its models remotely; there is nothing to download.")

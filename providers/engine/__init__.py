@@ -1,0 +1,1 @@
+"""Local inference: weights, tokenizers, runtimes, batching. Used by the local plug-ins only."""

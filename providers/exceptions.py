@@ -1,0 +1,95 @@
+"""What can go wrong at a provider. The class decides: fall back or not, count for the breaker or not, retry or not.
+
+`message` is public: one plain sentence without keys, URLs, inputs or upstream bodies.
+"""
+
+from typing import ClassVar
+
+
+class ProviderError(Exception):
+    """Base of all provider failures."""
+
+    falls_back: ClassVar[bool] = True
+    trips_breaker: ClassVar[bool] = True
+    retryable: ClassVar[bool] = False
+    reason: ClassVar[str] = "error"
+
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after_seconds = retry_after_seconds
+
+
+class ProviderMisconfigured(ProviderError):
+    """No key, no runtime or no weights: nothing was called."""
+
+    trips_breaker = False
+    reason = "not_configured"
+
+
+class ProviderUnavailable(ProviderError):
+    """Connection failure or upstream 5xx."""
+
+    retryable = True
+    reason = "unavailable"
+
+
+class ProviderTimeout(ProviderError):
+    """The request's deadline passed before the upstream answered."""
+
+    reason = "timeout"
+
+
+class ProviderThrottled(ProviderError):
+    """Upstream 429."""
+
+    retryable = True
+    reason = "throttled"
+
+
+class ProviderDenied(ProviderError):
+    """Upstream 401 or 403: the operator's key is bad, not the client's."""
+
+    reason = "denied"
+
+
+class ProviderMalformed(ProviderError):
+    """The answer is not what was asked for: wrong count, shape, JSON, non-finite numbers."""
+
+    reason = "malformed_answer"
+
+
+class ProviderRejected(ProviderError):
+    """Any other upstream 4xx: the request itself is wrong; passed on to the client as 400 or 404."""
+
+    falls_back = False
+    trips_breaker = False
+    reason = "rejected"
+
+    def __init__(self, message: str, *, status: int = 400, param: str | None = None) -> None:
+        super().__init__(message)
+        self.status = 404 if status == 404 else 400
+        self.param = param
+
+
+class UnknownModel(ProviderRejected):
+    """No such model at this provider, nor anything to download under that name."""
+
+    reason = "unknown_model"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, status=404, param="model")
+
+
+class Overloaded(ProviderError):
+    """The local engine's queue is full; answered at once."""
+
+    trips_breaker = False
+    reason = "overloaded"
+
+
+class BreakerOpen(ProviderError):
+    """The provider's circuit breaker is open; nothing was called."""
+
+    trips_breaker = False
+    reason = "breaker_open"
