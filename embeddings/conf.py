@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
 
 from django.conf import settings
 
@@ -11,7 +10,9 @@ from embeddings.services.types import DimensionsPolicy, FallbackMode
 LOCAL_PROVIDERS = ("huggingface", "onnx", "local_api")
 DEFAULT_LOCAL_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 DEFAULT_FALLBACK_CHAIN: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(("openai", "cohere", "voyage", "google", "mistral"), LOCAL_PROVIDERS),
+    **dict.fromkeys(
+        ("openai", "cohere", "voyage", "google", "mistral"), LOCAL_PROVIDERS
+    ),
     "huggingface": ("onnx", "local_api"),
     "onnx": ("huggingface", "local_api"),
     "local_api": ("huggingface",),
@@ -22,7 +23,11 @@ DEFAULT_FALLBACK_MODELS: Mapping[str, str] = {"*": DEFAULT_LOCAL_MODEL}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddingsConf:
-    """`fallback_chain`: provider -> providers that may stand in; `fallback_models`: model (exact or ending in `*`) -> model."""
+    """What the server was told.
+
+    `fallback_chain`: provider -> providers that may stand in for it, in order.
+    `fallback_models`: model (exact, or ending in `*`) -> model that stands in for it.
+    """
 
     default_provider: str
     default_model: str
@@ -41,4 +46,4 @@ class EmbeddingsConf:
 
 def conf() -> EmbeddingsConf:
     """Return the settings in force."""
-    return cast(EmbeddingsConf, settings.EMBEDDINGS)
+    return settings.EMBEDDINGS

@@ -7,18 +7,46 @@ from collections.abc import Iterator
 from prometheus_client import Counter, Gauge, Histogram
 
 provider_failures = Counter(
-    "embedding_provider_failures", "Requests a provider could not serve.", ["provider", "model", "reason"]
+    "embedding_provider_failures",
+    "Requests a provider could not serve.",
+    ["provider", "model", "reason"],
 )
-fallbacks = Counter("embedding_fallbacks", "Requests served by a stand-in.", ["from_provider", "to_provider"])
-requests = Counter("embedding_requests", "Requests answered with vectors.", ["provider", "model"])
-prompt_tokens = Counter("embedding_prompt_tokens", "Tokens of the requests answered.", ["provider", "model"])
+fallbacks = Counter(
+    "embedding_fallbacks",
+    "Requests served by a stand-in.",
+    ["from_provider", "to_provider"],
+)
+requests = Counter(
+    "embedding_requests", "Requests answered with vectors.", ["provider", "model"]
+)
+prompt_tokens = Counter(
+    "embedding_prompt_tokens", "Tokens of the requests answered.", ["provider", "model"]
+)
 request_seconds = Histogram(
     "embedding_request_seconds",
     "Time from routing to vectors.",
     ["provider", "model"],
-    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+    buckets=(
+        0.001,
+        0.0025,
+        0.005,
+        0.01,
+        0.025,
+        0.05,
+        0.1,
+        0.25,
+        0.5,
+        1,
+        2.5,
+        5,
+        10,
+        30,
+        60,
+    ),
 )
-active_gauge = Gauge("embedding_active_requests", "Requests being served.", multiprocess_mode="livesum")
+active_gauge = Gauge(
+    "embedding_active_requests", "Requests being served.", multiprocess_mode="livesum"
+)
 
 
 class ActiveRequests:

@@ -10,9 +10,28 @@ from urllib.parse import urlsplit
 from django.core.exceptions import ImproperlyConfigured
 
 # Names under these prefixes are ours alone: an unknown one is a typo.
-OWN_PREFIXES = ("EMBEDDINGS_", "ALLOWED_EMBEDDING_", "RATE_LIMIT_", "SINGLE_USER_", "LOCAL_API_", "AUTH_", "JWT_")
+OWN_PREFIXES = (
+    "EMBEDDINGS_",
+    "ALLOWED_EMBEDDING_",
+    "RATE_LIMIT_",
+    "SINGLE_USER_",
+    "LOCAL_API_",
+    "AUTH_",
+    "JWT_",
+)
 # Other tools use these too (OPENAI_ORG_ID, GOOGLE_CLOUD_PROJECT): only a near miss of a known name is a typo.
-SHARED_PREFIXES = ("OPENAI_", "COHERE_", "VOYAGE_", "GOOGLE_", "GEMINI_", "MISTRAL_", "DATA_", "CACHE_", "WEB_", "LOG_")
+SHARED_PREFIXES = (
+    "OPENAI_",
+    "COHERE_",
+    "VOYAGE_",
+    "GOOGLE_",
+    "GEMINI_",
+    "MISTRAL_",
+    "DATA_",
+    "CACHE_",
+    "WEB_",
+    "LOG_",
+)
 NEAR_MISS = 0.88
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
@@ -41,7 +60,10 @@ class Env:
         try:
             return Path(path).read_text(encoding="utf-8").strip() or None
         except (OSError, UnicodeDecodeError) as error:
-            self.problem(f"{name}_FILE", f"cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8 text'}")
+            self.problem(
+                f"{name}_FILE",
+                f"cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8 text'}",
+            )
             return None
 
     def integer(self, name: str, default: int, *, minimum: int, maximum: int) -> int:
@@ -53,7 +75,10 @@ class Env:
         except ValueError:
             number = minimum - 1
         if not minimum <= number <= maximum:
-            self.problem(name, f"must be a whole number from {minimum} to {maximum}, not {value!r}")
+            self.problem(
+                name,
+                f"must be a whole number from {minimum} to {maximum}, not {value!r}",
+            )
             return default
         return number
 
@@ -66,7 +91,9 @@ class Env:
         except ValueError:
             number = 0.0
         if not 0 < number <= maximum:
-            self.problem(name, f"must be seconds above 0 and at most {maximum:g}, not {value!r}")
+            self.problem(
+                name, f"must be seconds above 0 and at most {maximum:g}, not {value!r}"
+            )
             return default
         return number
 
@@ -89,7 +116,9 @@ class Env:
 
     def words(self, name: str) -> tuple[str, ...]:
         """Read a comma-separated list."""
-        return tuple(word.strip() for word in (self._raw(name) or "").split(",") if word.strip())
+        return tuple(
+            word.strip() for word in (self._raw(name) or "").split(",") if word.strip()
+        )
 
     def url(self, name: str, default: str | None = None) -> str | None:
         value = self._raw(name)
@@ -97,7 +126,11 @@ class Env:
             return default
         try:
             parts = urlsplit(value)
-            sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+            sound = (
+                parts.scheme in ("http", "https")
+                and bool(parts.hostname)
+                and parts.port != 0
+            )
         except ValueError:
             sound = False
         if not sound:
@@ -124,10 +157,16 @@ class Env:
 
     def finish(self) -> None:
         """Raise ImproperlyConfigured with every problem found, unknown names included."""
-        unknown = (self._unknown(name) for name in sorted(self._values) if name not in self._known)
+        unknown = (
+            self._unknown(name)
+            for name in sorted(self._values)
+            if name not in self._known
+        )
         problems = self._problems + [line for line in unknown if line]
         if problems:
-            raise ImproperlyConfigured("The environment is wrong: " + " ".join(problems))
+            raise ImproperlyConfigured(
+                "The environment is wrong: " + " ".join(problems)
+            )
 
     def _raw(self, name: str) -> str | None:
         self._known.add(name)
@@ -136,5 +175,7 @@ class Env:
     def _unknown(self, name: str) -> str | None:
         near = difflib.get_close_matches(name, self._known, n=1, cutoff=NEAR_MISS)
         if name.startswith(OWN_PREFIXES) or (near and name.startswith(SHARED_PREFIXES)):
-            return f"{name} is not a setting of this server" + (f"; did you mean {near[0]}?" if near else ".")
+            return f"{name} is not a setting of this server" + (
+                f"; did you mean {near[0]}?" if near else "."
+            )
         return None

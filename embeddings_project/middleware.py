@@ -11,7 +11,14 @@ from django.http import HttpRequest, HttpResponse
 Handler = Callable[[HttpRequest], HttpResponse]
 
 SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}", re.ASCII)
-SLASHLESS_PREFIXES = ("/api/", "/docs", "/openapi.json", "/healthz", "/readyz", "/metrics")
+SLASHLESS_PREFIXES = (
+    "/api/",
+    "/docs",
+    "/openapi.json",
+    "/healthz",
+    "/readyz",
+    "/metrics",
+)
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +54,8 @@ class OptionalTrailingSlashMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if request.path_info.startswith(SLASHLESS_PREFIXES) and request.path_info.endswith("/"):
+        if request.path_info.startswith(
+            SLASHLESS_PREFIXES
+        ) and request.path_info.endswith("/"):
             request.path_info = request.path_info.rstrip("/")
         return self.get_response(request)

@@ -1,4 +1,4 @@
-"""Secrets that the server makes for itself at its first start and keeps in the data folder, readable by its owner only."""
+"""Secrets that the server makes at its first start and keeps in the data folder, readable by its owner only."""
 
 import os
 import secrets
@@ -16,7 +16,7 @@ def read_or_create_secret(path: Path, *, prefix: str = "") -> str:
 
 
 def _publish(path: Path, value: str) -> None:
-    """Write `value` to a private file and link it into place: whoever links first wins, and nobody reads half a file."""
+    """Write `value` to a private file and link it into place: the first to link wins, and nobody reads half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent)  # created with mode 0600
     try:

@@ -10,6 +10,10 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "embeddings_project.settings")
 
 application = get_wsgi_application()
 
-problems = [message for message in run_checks() if message.is_serious(ERROR) and not message.is_silenced()]
+problems = [
+    message
+    for message in run_checks()
+    if message.is_serious(ERROR) and not message.is_silenced()
+]
 if problems:
     raise SystemCheckError("\n".join(str(problem) for problem in problems))

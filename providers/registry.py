@@ -29,9 +29,15 @@ class Registry:
         self._options = options
         self._lock = threading.RLock()
         self._built: dict[str, Provider] = {}
-        self._plugins = {point.name.lower(): point for point in entry_points(group=ENTRY_POINT_GROUP)}
+        self._plugins = {
+            point.name.lower(): point for point in entry_points(group=ENTRY_POINT_GROUP)
+        }
         for name in self._plugins.keys() & BUILT_IN.keys():
-            log.error("provider_plugin_skipped", provider=name, reason="the name belongs to a built-in provider")
+            log.error(
+                "provider_plugin_skipped",
+                provider=name,
+                reason="the name belongs to a built-in provider",
+            )
             del self._plugins[name]
 
     def names(self) -> tuple[str, ...]:
@@ -64,14 +70,22 @@ class Registry:
             return self._build_plugin(point, options)
         return None
 
-    def _build_plugin(self, point: EntryPoint, options: Mapping[str, Any]) -> Provider | None:
+    def _build_plugin(
+        self, point: EntryPoint, options: Mapping[str, Any]
+    ) -> Provider | None:
         try:
             loaded = point.load()
             if not (isinstance(loaded, type) and issubclass(loaded, Provider)):
-                raise TypeError(f"{point.value} is not a subclass of providers.base.Provider")
+                raise TypeError(
+                    f"{point.value} is not a subclass of providers.base.Provider"
+                )
             return loaded.from_settings(options)
-        except Exception:  # a third party's code may raise anything; the server must start without it
-            log.exception("provider_plugin_skipped", provider=point.name, entry_point=point.value)
+        except (
+            Exception
+        ):  # a third party's code may raise anything; the server must start without it
+            log.exception(
+                "provider_plugin_skipped", provider=point.name, entry_point=point.value
+            )
             self._plugins.pop(point.name.lower(), None)
             return None
 

@@ -30,7 +30,9 @@ class SingleUserAuthentication(authentication.BaseAuthentication):
         if given is None:
             raise exceptions.AuthenticationFailed(self._missing(request))
         if not hmac.compare_digest(given.encode(), conf().single_user_api_key.encode()):
-            raise exceptions.AuthenticationFailed("The API key in X-API-KEY is not valid.")
+            raise exceptions.AuthenticationFailed(
+                "The API key in X-API-KEY is not valid."
+            )
         return SingleUser(), None
 
     def authenticate_header(self, request: Request) -> str:
@@ -40,8 +42,8 @@ class SingleUserAuthentication(authentication.BaseAuthentication):
     def _missing(request: Request) -> str:
         if "Authorization" in request.headers:
             return (
-                "This server takes its key in the X-API-KEY header; Authorization alone is not enough. With an SDK, pass"
-                ' it as a default header: default_headers={"X-API-KEY": "<key>"} (JavaScript: defaultHeaders).'
+                "This server takes its key in the X-API-KEY header; Authorization alone is not enough. With an SDK,"
+                ' pass it as a default header: default_headers={"X-API-KEY": "<key>"} (JavaScript: defaultHeaders).'
             )
         return "Send the server's key in the X-API-KEY header."
 

@@ -62,10 +62,18 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
     """Answer `error`, or return None for one that nobody foresaw (Django logs it and answers 500)."""
     set_rollback()
     if isinstance(error, errors.InputTooLong):
-        body = {"error": "input_too_long", "message": error.message, "details": error.details}
+        body = {
+            "error": "input_too_long",
+            "message": error.message,
+            "details": error.details,
+        }
         return Response(body, status=status.HTTP_400_BAD_REQUEST)
     problem = _problem(error)
-    return Response(problem.body(), status=problem.status, headers=_headers(error)) if problem else None
+    return (
+        Response(problem.body(), status=problem.status, headers=_headers(error))
+        if problem
+        else None
+    )
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -78,12 +86,22 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's handler404."""
-    return plain(Problem(status=404, detail=f"There is nothing at {request.path}; see /docs for the API."))
+    return plain(
+        Problem(
+            status=404,
+            detail=f"There is nothing at {request.path}; see /docs for the API.",
+        )
+    )
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """Django's handler500."""
-    return plain(Problem(status=500, detail="The server failed; its log has the details under this X-Request-ID."))
+    return plain(
+        Problem(
+            status=500,
+            detail="The server failed; its log has the details under this X-Request-ID.",
+        )
+    )
 
 
 def plain(problem: Problem) -> HttpResponse:
@@ -95,11 +113,16 @@ def plain(problem: Problem) -> HttpResponse:
 def _problem(error: Exception) -> Problem | None:
     if isinstance(error, errors.ServiceError):
         return Problem(
-            status=SERVICE_STATUS[type(error)], detail=error.message, param=error.param, code=error.code
+            status=SERVICE_STATUS[type(error)],
+            detail=error.message,
+            param=error.param,
+            code=error.code,
         )
     if isinstance(error, ProviderRejected):
         code = "model_not_found" if error.status == status.HTTP_404_NOT_FOUND else None
-        return Problem(status=error.status, detail=error.message, param=error.param, code=code)
+        return Problem(
+            status=error.status, detail=error.message, param=error.param, code=code
+        )
     if isinstance(error, exceptions.ValidationError):
         param, detail = _first(error.detail)
         return Problem(status=400, detail=detail, param=param)
@@ -116,7 +139,10 @@ def _headers(error: Exception) -> dict[str, str]:
     if isinstance(error, errors.ServiceUnavailable):
         return {"Retry-After": str(error.retry_after_seconds)}
     if isinstance(error, exceptions.APIException):
-        challenge, wait = getattr(error, "auth_header", None), getattr(error, "wait", None)
+        challenge, wait = (
+            getattr(error, "auth_header", None),
+            getattr(error, "wait", None),
+        )
         return {
             **({"WWW-Authenticate": challenge} if challenge else {}),
             **({"Retry-After": str(max(1, round(wait)))} if wait is not None else {}),
@@ -131,14 +157,22 @@ def _sentence(error: exceptions.APIException) -> str:
 
 
 def _first(detail: Any) -> tuple[str | None, str]:
-    """Return the field and the sentence of the first validation error; the sentence names the field."""
+    """Return the place and the sentence of the first validation error; the sentence names the place."""
     if isinstance(detail, dict):
         field, inner = next(iter(detail.items()))
-        _, sentence = _first(inner)
+        place, sentence = _first(inner)
         if field == "non_field_errors":
-            return None, sentence
-        named = sentence if sentence.startswith(field) else f"{field}: {sentence}"
-        return named.partition(" ")[0].rstrip(":") if named == sentence else field, named
+            return place, sentence
+        if sentence.startswith((f"{field} ", f"{field}[")):
+            return sentence.partition(" ")[0], sentence
+        return field, _about(field, sentence)
     if isinstance(detail, list):
         return _first(detail[0])
     return None, str(detail)
+
+
+def _about(field: str, sentence: str) -> str:
+    """Say of which field a sentence speaks: REST framework's own begin with "This field", ours with the verb."""
+    if sentence.startswith("This field "):
+        return f"{field} {sentence.removeprefix('This field ')}"
+    return f"{field} {sentence}" if sentence[:1].islower() else f"{field}: {sentence}"

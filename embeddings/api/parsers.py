@@ -17,7 +17,9 @@ class BodyTooLarge(APIException):
     default_code = "request_too_large"
 
     def __init__(self) -> None:
-        super().__init__(f"The request body is over the limit of {conf().max_body_bytes} bytes.")
+        super().__init__(
+            f"The request body is over the limit of {conf().max_body_bytes} bytes."
+        )
 
 
 class JSONParser(BaseParser):
@@ -26,7 +28,10 @@ class JSONParser(BaseParser):
     media_type = "application/json"
 
     def parse(
-        self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+        self,
+        stream: IO[bytes],
+        media_type: str | None = None,
+        parser_context: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         body = self._read(stream)
         try:

@@ -15,12 +15,22 @@ from providers.base import Download, ModelSpec, Vectors
 
 def embedding_list(result: EmbeddingResult, *, encoding_format: str) -> dict[str, Any]:
     """Return OpenAI's list object."""
-    rows = as_base64(result.vectors) if encoding_format == "base64" else list(result.vectors)
+    rows = (
+        as_base64(result.vectors)
+        if encoding_format == "base64"
+        else list(result.vectors)
+    )
     return {
         "object": "list",
-        "data": [{"object": "embedding", "index": index, "embedding": row} for index, row in enumerate(rows)],
+        "data": [
+            {"object": "embedding", "index": index, "embedding": row}
+            for index, row in enumerate(rows)
+        ],
         "model": result.target.label,
-        "usage": {"prompt_tokens": result.prompt_tokens, "total_tokens": result.prompt_tokens},
+        "usage": {
+            "prompt_tokens": result.prompt_tokens,
+            "total_tokens": result.prompt_tokens,
+        },
     }
 
 
@@ -54,19 +64,31 @@ def native_dimensions(model: ModelSpec) -> list[int] | dict[str, int] | None:
     sizes = model.native_dimensions
     if not sizes:
         return None
-    return {"minimum": sizes[0], "maximum": sizes[-1]} if isinstance(sizes, range) else list(sizes)
+    return (
+        {"minimum": sizes[0], "maximum": sizes[-1]}
+        if isinstance(sizes, range)
+        else list(sizes)
+    )
 
 
 def as_base64(vectors: Vectors) -> list[str]:
     """Return each row, float32 little-endian, as base64."""
-    return [base64.b64encode(row).decode("ascii") for row in vectors.astype("<f4", order="C", copy=False)]
+    return [
+        base64.b64encode(row).decode("ascii")
+        for row in vectors.astype("<f4", order="C", copy=False)
+    ]
 
 
 def model_list(targets: Iterable[Target], *, default: Target) -> dict[str, Any]:
     """Return the models endpoint's object."""
     return {
         "data": [
-            {"provider": t.provider, "model": t.model.name, "allowed": True, "default": t.same_as(default)}
+            {
+                "provider": t.provider,
+                "model": t.model.name,
+                "allowed": True,
+                "default": t.same_as(default),
+            }
             for t in targets
         ],
         "allowed_providers": None,
@@ -116,7 +138,12 @@ def downloaded_model(provider: str, download: Download) -> dict[str, Any]:
 
 def openai_model(target: Target) -> dict[str, Any]:
     """Return OpenAI's model object; `created` is not known for models we did not make."""
-    return {"id": target.label, "object": "model", "created": 0, "owned_by": target.provider}
+    return {
+        "id": target.label,
+        "object": "model",
+        "created": 0,
+        "owned_by": target.provider,
+    }
 
 
 def openai_model_list(targets: Iterable[Target]) -> dict[str, Any]:
@@ -124,7 +151,9 @@ def openai_model_list(targets: Iterable[Target]) -> dict[str, Any]:
     return {"object": "list", "data": [openai_model(target) for target in targets]}
 
 
-def health_report(health: Health, *, cache: CacheStats, active_requests: int) -> dict[str, Any]:
+def health_report(
+    health: Health, *, cache: CacheStats, active_requests: int
+) -> dict[str, Any]:
     """Return the health endpoint's object; `problem` only where there is one."""
     return {
         "status": "healthy" if health.healthy else "degraded",

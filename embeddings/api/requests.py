@@ -7,7 +7,12 @@ from rest_framework import serializers
 from rest_framework.request import Request
 
 from embeddings.services.errors import InvalidRequest
-from embeddings.services.types import EmbeddingRequest, FallbackMode, Input, TokenEncoding
+from embeddings.services.types import (
+    EmbeddingRequest,
+    FallbackMode,
+    Input,
+    Vocabulary,
+)
 from providers.base import InputType
 
 STEERING_HEADERS: Mapping[str, tuple[str, ...]] = {
@@ -18,16 +23,23 @@ STEERING_HEADERS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def validated(serializer_class: type[serializers.Serializer[Any]], request: Request) -> dict[str, Any]:
+def validated(
+    serializer_class: type[serializers.Serializer[Any]], request: Request
+) -> dict[str, Any]:
     """Return the checked body. Raises ValidationError, ParseError, UnsupportedMediaType."""
     serializer = serializer_class(data=request.data)
     serializer.is_valid(raise_exception=True)
     return cast(dict[str, Any], serializer.validated_data)
 
 
-def embedding_request(request: Request, body: Mapping[str, Any], *, inputs: Sequence[Input]) -> EmbeddingRequest:
+def embedding_request(
+    request: Request, body: Mapping[str, Any], *, inputs: Sequence[Input]
+) -> EmbeddingRequest:
     """Build the services' request from the body and the headers. Raises InvalidRequest."""
-    headers = {name: _steering(request, name, allowed) for name, allowed in STEERING_HEADERS.items()}
+    headers = {
+        name: _steering(request, name, allowed)
+        for name, allowed in STEERING_HEADERS.items()
+    }
     return EmbeddingRequest(
         inputs=inputs,
         model=body.get("model"),
@@ -35,7 +47,7 @@ def embedding_request(request: Request, body: Mapping[str, Any], *, inputs: Sequ
         dimensions=body.get("dimensions"),
         fallback=cast(FallbackMode | None, headers["X-Embeddings-Fallback"]),
         truncate=headers["X-Embeddings-Truncate"] == "end",
-        token_encoding=cast(TokenEncoding, headers["X-Embeddings-Token-Encoding"] or "openai"),
+        vocabulary=cast(Vocabulary, headers["X-Embeddings-Token-Encoding"] or "openai"),
         input_type=cast(InputType, headers["X-Embeddings-Input-Type"] or "document"),
     )
 
@@ -55,7 +67,8 @@ def _provider(request: Request, in_body: str | None) -> str | None:
     if in_body is None or in_header is None:
         return in_header if in_body is None else in_body
     if in_body.strip().lower() != in_header.strip().lower():
-        raise InvalidRequest("provider and the header x-provider name two providers; send one.", param="provider")
+        raise InvalidRequest(
+            "provider and the header x-provider name two providers; send one.",
+            param="provider",
+        )
     return in_body
-
-

@@ -4,7 +4,12 @@ from typing import Any
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
-from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, PolymorphicProxySerializer
+from drf_spectacular.utils import (
+    OpenApiExample,
+    OpenApiParameter,
+    OpenApiResponse,
+    PolymorphicProxySerializer,
+)
 from rest_framework import serializers
 
 from embeddings.api.exception_handler import Problem
@@ -37,7 +42,9 @@ class InputTooLongSerializer(serializers.Serializer[Any]):
 class EmbeddingObjectSerializer(serializers.Serializer[Any]):
     object = serializers.ChoiceField(["embedding"])
     index = serializers.IntegerField()
-    embedding = serializers.JSONField(help_text="A list of floats, or base64 of little-endian float32.")
+    embedding = serializers.JSONField(
+        help_text="A list of floats, or base64 of little-endian float32."
+    )
 
 
 class UsageSerializer(serializers.Serializer[Any]):
@@ -53,7 +60,9 @@ class EmbeddingListSerializer(serializers.Serializer[Any]):
 
 
 class EmbeddingBatchSerializer(serializers.Serializer[Any]):
-    embeddings = serializers.ListField(child=serializers.ListField(child=serializers.FloatField()))
+    embeddings = serializers.ListField(
+        child=serializers.ListField(child=serializers.FloatField())
+    )
     model = serializers.CharField()
     provider = serializers.CharField()
     count = serializers.IntegerField()
@@ -81,14 +90,23 @@ class DocumentedErrors(AutoSchema):
         responses = super()._get_response_bodies(direction)
         for status in self._statuses():
             if str(status) not in responses:
-                responses[str(status)] = self._get_response_for_code(_error(status), str(status), direction=direction)
+                responses[str(status)] = self._get_response_for_code(
+                    _error(status), str(status), direction=direction
+                )
         return responses
 
     def _statuses(self) -> list[int]:
         protected = bool(self.view.get_authenticators())
         has_body = self.method in ("POST", "PUT", "PATCH")
-        left_out = {*(() if protected else (401, 403, 404, 429, 502)), *(() if has_body else (*WITH_BODY, 429, 502))}
-        return [400, *(status for status in ERRORS if status not in left_out)] if protected else [400, 405, 500, 503]
+        left_out = {
+            *(() if protected else (401, 403, 404, 429, 502)),
+            *(() if has_body else (*WITH_BODY, 429, 502)),
+        }
+        return (
+            [400, *(status for status in ERRORS if status not in left_out)]
+            if protected
+            else [400, 405, 500, 503]
+        )
 
 
 def _error(status: int) -> OpenApiResponse:
@@ -98,9 +116,16 @@ def _error(status: int) -> OpenApiResponse:
             serializers=[ErrorSerializer, InputTooLongSerializer],
             resource_type_field_name=None,
         )
-        return OpenApiResponse(kinds, description="A field or header is wrong; the body names it.")
-    example = OpenApiExample(f"{status}", value=Problem(status=status, detail=ERRORS[status].partition(";")[0]).body())
-    return OpenApiResponse(ErrorSerializer, description=ERRORS[status], examples=[example])
+        return OpenApiResponse(
+            kinds, description="A field or header is wrong; the body names it."
+        )
+    example = OpenApiExample(
+        f"{status}",
+        value=Problem(status=status, detail=ERRORS[status].partition(";")[0]).body(),
+    )
+    return OpenApiResponse(
+        ErrorSerializer, description=ERRORS[status], examples=[example]
+    )
 
 
 class ApiKeyScheme(OpenApiAuthenticationExtension):
@@ -114,9 +139,20 @@ class ApiKeyScheme(OpenApiAuthenticationExtension):
 
 
 STEERING_PARAMETERS = [
-    OpenApiParameter("x-provider", str, OpenApiParameter.HEADER, description="Serve by this provider."),
+    OpenApiParameter(
+        "x-provider",
+        str,
+        OpenApiParameter.HEADER,
+        description="Serve by this provider.",
+    ),
     *(
-        OpenApiParameter(name, str, OpenApiParameter.HEADER, enum=allowed, description="See docs/api.md.")
+        OpenApiParameter(
+            name,
+            str,
+            OpenApiParameter.HEADER,
+            enum=allowed,
+            description="See docs/api.md.",
+        )
         for name, allowed in STEERING_HEADERS.items()
     ),
 ]

@@ -13,7 +13,11 @@ MAX_TOKEN_ID = 2**31 - 1
 
 
 TEXT_SCHEMA = {"type": "string", "minLength": 1, "pattern": r"\S"}
-TOKENS_SCHEMA = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0, "maximum": MAX_TOKEN_ID}}
+TOKENS_SCHEMA = {
+    "type": "array",
+    "minItems": 1,
+    "items": {"type": "integer", "minimum": 0, "maximum": MAX_TOKEN_ID},
+}
 INPUT_SCHEMA = {
     "oneOf": [
         TEXT_SCHEMA,
@@ -28,10 +32,14 @@ class StrictSerializer(serializers.Serializer[Any]):
     """A serializer that refuses fields it does not know."""
 
     def to_internal_value(self, data: Any) -> Any:
-        unknown = sorted(data.keys() - self.fields.keys()) if isinstance(data, dict) else []
+        unknown = (
+            sorted(data.keys() - self.fields.keys()) if isinstance(data, dict) else []
+        )
         if unknown:
             known = ", ".join(self.fields)
-            raise serializers.ValidationError({unknown[0]: f"is not a field of this request; known: {known}."})
+            raise serializers.ValidationError(
+                {unknown[0]: f"is not a field of this request; known: {known}."}
+            )
         return super().to_internal_value(data)
 
 
@@ -72,7 +80,9 @@ def check_tokens(tokens: list[Any], where: str) -> None:
         raise serializers.ValidationError(f"{where} must not be an empty token array.")
     for position, token in enumerate(tokens):
         if type(token) is not int or not 0 <= token <= MAX_TOKEN_ID:
-            raise serializers.ValidationError(f"{where}[{position}] must be a token id (a whole number from 0).")
+            raise serializers.ValidationError(
+                f"{where}[{position}] must be a token id (a whole number from 0)."
+            )
 
 
 @extend_schema_field(INPUT_SCHEMA)
@@ -93,7 +103,9 @@ class InputField(serializers.Field[list[Input], Any, Any, Any]):
             check_tokens(data, "input")
             return [data]
         if len(data) > MAX_ITEMS:
-            raise serializers.ValidationError(f"input must have at most {MAX_ITEMS} items, not {len(data)}.")
+            raise serializers.ValidationError(
+                f"input must have at most {MAX_ITEMS} items, not {len(data)}."
+            )
         self._check_items(data)
         return data
 
@@ -101,26 +113,36 @@ class InputField(serializers.Field[list[Input], Any, Any, Any]):
     def _check_items(items: list[Any]) -> None:
         kind = type(items[0])
         if kind not in (str, list):
-            raise serializers.ValidationError("input[0] must be a string, a token id or a list of token ids.")
+            raise serializers.ValidationError(
+                "input[0] must be a string, a token id or a list of token ids."
+            )
         for index, item in enumerate(items):
             if type(item) is not kind:
                 wanted = "a string" if kind is str else "a list of token ids"
-                raise serializers.ValidationError(f"input[{index}] must be {wanted}, like input[0].")
+                raise serializers.ValidationError(
+                    f"input[{index}] must be {wanted}, like input[0]."
+                )
             if kind is str:
                 check_text(item, f"input[{index}]")
             else:
                 check_tokens(item, f"input[{index}]")
 
 
-@extend_schema_field({"type": "array", "minItems": 1, "maxItems": MAX_ITEMS, "items": TEXT_SCHEMA})
+@extend_schema_field(
+    {"type": "array", "minItems": 1, "maxItems": MAX_ITEMS, "items": TEXT_SCHEMA}
+)
 class TextsField(serializers.Field[list[str], Any, Any, Any]):
     """A list of strings (the batch endpoint takes no token arrays)."""
 
     def to_internal_value(self, data: Any) -> list[str]:
         if not isinstance(data, list) or not data:
-            raise serializers.ValidationError("texts must be a list of at least one string.")
+            raise serializers.ValidationError(
+                "texts must be a list of at least one string."
+            )
         if len(data) > MAX_ITEMS:
-            raise serializers.ValidationError(f"texts must have at most {MAX_ITEMS} items, not {len(data)}.")
+            raise serializers.ValidationError(
+                f"texts must have at most {MAX_ITEMS} items, not {len(data)}."
+            )
         for index, text in enumerate(data):
             if not isinstance(text, str):
                 raise serializers.ValidationError(f"texts[{index}] must be a string.")
@@ -134,7 +156,9 @@ class EmbeddingRequestSerializer(StrictSerializer):
     input = InputField()
     model = StrictCharField(max_length=512)
     encoding_format = serializers.ChoiceField(["float", "base64"], default="float")
-    dimensions = StrictIntegerField(min_value=1, max_value=MAX_DIMENSIONS, required=False)
+    dimensions = StrictIntegerField(
+        min_value=1, max_value=MAX_DIMENSIONS, required=False
+    )
     user = StrictCharField(max_length=256, required=False)
 
 
@@ -144,7 +168,9 @@ class BatchRequestSerializer(StrictSerializer):
     texts = TextsField()
     model = StrictCharField(max_length=512, required=False)
     provider = StrictCharField(max_length=64, required=False)
-    dimensions = StrictIntegerField(min_value=1, max_value=MAX_DIMENSIONS, required=False)
+    dimensions = StrictIntegerField(
+        min_value=1, max_value=MAX_DIMENSIONS, required=False
+    )
 
 
 class ModelActionSerializer(StrictSerializer):
@@ -152,4 +178,3 @@ class ModelActionSerializer(StrictSerializer):
 
     model = StrictCharField(max_length=512)
     provider = StrictCharField(max_length=64, required=False)
-

@@ -19,10 +19,18 @@ from providers.exceptions import ProviderMalformed, ProviderUnavailable
 Row = NDArray[np.float32]
 
 
-def cache_keys(target: Target, *, dimensions: int | None, input_type: InputType, texts: Sequence[str]) -> list[bytes]:
+def cache_keys(
+    target: Target,
+    *,
+    dimensions: int | None,
+    input_type: InputType,
+    texts: Sequence[str],
+) -> list[bytes]:
     """Return one 32-byte key a text: provider, model, revision, native dimensions, input type and the text itself."""
     model = target.model
-    scope = "\0".join([target.provider, model.name, model.revision, str(dimensions), input_type])
+    scope = "\0".join(
+        [target.provider, model.name, model.revision, str(dimensions), input_type]
+    )
     start = hashlib.blake2b(scope.encode(), digest_size=32)
     keys = []
     for text in texts:
@@ -49,7 +57,9 @@ class _Plan:
     """How one request gets its rows: found now, computed by this request, or awaited from another."""
 
     rows: dict[bytes, Row] = field(default_factory=dict)
-    own: dict[bytes, int] = field(default_factory=dict)  # key -> where its text stands among the request's texts
+    own: dict[bytes, int] = field(
+        default_factory=dict
+    )  # key -> where its text stands among the request's texts
     awaited: dict[bytes, "Future[Row]"] = field(default_factory=dict)
 
 
@@ -66,7 +76,9 @@ class EmbeddingCache:
         self._lock = threading.Lock()
         self._hits = self._misses = 0
 
-    def get_or_compute(self, keys: Sequence[bytes], compute: Callable[[list[int]], Vectors]) -> Vectors:
+    def get_or_compute(
+        self, keys: Sequence[bytes], compute: Callable[[list[int]], Vectors]
+    ) -> Vectors:
         """Return float32 (len(keys), d). `compute` gets the indices to compute and is called at most once.
 
         Own misses are computed before others' are awaited, so that two requests never wait for each other. A failure
@@ -79,7 +91,9 @@ class EmbeddingCache:
             plan.rows[key] = future.result()
         if len({row.size for row in plan.rows.values()}) > 1:
             self._forget(keys)
-            raise ProviderMalformed("The model's vectors changed their size; ask again.")
+            raise ProviderMalformed(
+                "The model's vectors changed their size; ask again."
+            )
         return np.stack([plan.rows[key] for key in keys])
 
     def clear(self) -> int:
@@ -131,20 +145,30 @@ class EmbeddingCache:
         self._rows.move_to_end(key)
         return row
 
-    def _compute(self, own: dict[bytes, int], compute: Callable[[list[int]], Vectors]) -> dict[bytes, Row]:
+    def _compute(
+        self, own: dict[bytes, int], compute: Callable[[list[int]], Vectors]
+    ) -> dict[bytes, Row]:
         try:
             vectors = compute(list(own.values()))
-            rows = {key: _frozen(vector) for key, vector in zip(own, vectors, strict=True)}
+            rows = {
+                key: _frozen(vector) for key, vector in zip(own, vectors, strict=True)
+            }
         except BaseException as error:
             # An interrupt concerns this thread alone; those who wait get an error they can answer with.
-            failure = error if isinstance(error, Exception) else ProviderUnavailable("The computation was interrupted.")
+            failure = (
+                error
+                if isinstance(error, Exception)
+                else ProviderUnavailable("The computation was interrupted.")
+            )
             self._settle(own, lambda key, future: future.set_exception(failure))
             raise
         self._store(rows)
         self._settle(own, lambda key, future: future.set_result(rows[key]))
         return rows
 
-    def _settle(self, own: dict[bytes, int], settle: Callable[[bytes, "Future[Row]"], Any]) -> None:
+    def _settle(
+        self, own: dict[bytes, int], settle: Callable[[bytes, "Future[Row]"], Any]
+    ) -> None:
         with self._lock:
             futures = {key: self._in_flight.pop(key) for key in own}
         for key, future in futures.items():

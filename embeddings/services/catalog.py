@@ -54,7 +54,9 @@ def warm_up(*, model: str, provider: str | None = None) -> tuple[Target, float]:
     target = primary_target(model=model, provider=provider)
     started = time.monotonic()
     try:
-        _provider(target.provider).warm_up(target.model, timeout_seconds=conf().engine_timeout_seconds)
+        _provider(target.provider).warm_up(
+            target.model, timeout_seconds=conf().engine_timeout_seconds
+        )
     except ProviderError as error:
         raise ModelActionFailed(error.message, param="model") from error
     return target, time.monotonic() - started
@@ -65,10 +67,15 @@ def download(*, model: str, provider: str | None = None) -> tuple[Provider, Down
     prefix, name = split_model(model)
     wanted = (provider or prefix or "").strip().lower()
     if wanted and wanted not in registry().names():
-        raise InvalidRequest(f"Unknown provider: {provider or prefix}", param="provider")
+        raise InvalidRequest(
+            f"Unknown provider: {provider or prefix}", param="provider"
+        )
     chosen = _provider(wanted or "huggingface")
     if not chosen.local:
-        raise InvalidRequest(f"Provider {chosen.name} serves its models remotely; there is nothing to download.", param="provider")
+        raise InvalidRequest(
+            f"Provider {chosen.name} serves its models remotely; there is nothing to download.",
+            param="provider",
+        )
     try:
         return chosen, chosen.download(name)
     except UnknownModel as error:

@@ -12,7 +12,9 @@ def normalised(vectors: Vectors) -> Vectors:
     Norms are taken in float64 after scaling by the largest component, so that neither 1e30 nor 1e-30 is lost.
     """
     scale = np.max(np.abs(vectors), axis=1, keepdims=True, initial=0.0)
-    scaled = np.divide(vectors, scale, out=np.zeros(vectors.shape, np.float64), where=scale > 0)
+    scaled = np.divide(
+        vectors, scale, out=np.zeros(vectors.shape, np.float64), where=scale > 0
+    )
     norms = np.linalg.norm(scaled, axis=1, keepdims=True)
     return np.divide(scaled, norms, out=scaled, where=norms > 0).astype(np.float32)
 

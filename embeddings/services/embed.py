@@ -1,6 +1,7 @@
 """The use case: texts in, vectors out, from the first target that can serve them."""
 
 import functools
+import logging
 import time
 
 import structlog
@@ -34,7 +35,9 @@ def embed(request: EmbeddingRequest) -> EmbeddingResult:
     with metrics.active_requests.track():
         for target in (primary, *fallback_targets(request, primary)):
             try:
-                result = _embed_at(request, requested=primary, target=target, deadline=deadline)
+                result = _embed_at(
+                    request, requested=primary, target=target, deadline=deadline
+                )
             except ProviderError as error:
                 if not error.falls_back:
                     raise
@@ -49,39 +52,65 @@ def embed(request: EmbeddingRequest) -> EmbeddingResult:
 @functools.cache
 def embedding_cache() -> EmbeddingCache:
     """Return the process-wide cache."""
-    return EmbeddingCache(max_size=conf().cache_max_size, ttl_seconds=conf().cache_ttl_seconds)
+    return EmbeddingCache(
+        max_size=conf().cache_max_size, ttl_seconds=conf().cache_ttl_seconds
+    )
 
 
-def _embed_at(request: EmbeddingRequest, *, requested: Target, target: Target, deadline: float) -> EmbeddingResult:
+def _embed_at(
+    request: EmbeddingRequest, *, requested: Target, target: Target, deadline: float
+) -> EmbeddingResult:
     started = time.perf_counter()
     provider = registry().get(target.provider)
-    if provider is None or not provider.configured():
-        raise ProviderMisconfigured(f"{target.provider} is not configured.")
+    if provider is None:
+        raise ProviderMisconfigured(f"The plug-in of {target.provider} is broken.")
+    if problem := provider.configuration_problem():
+        raise ProviderMisconfigured(problem)
     prepared = prepare(request, requested=requested, target=target, provider=provider)
-    raw, upstream_tokens = _raw_vectors(request, provider=provider, target=target, prepared=prepared, deadline=deadline)
+    raw, upstream_tokens = _raw_vectors(
+        request, provider=provider, target=target, prepared=prepared, deadline=deadline
+    )
     vectors = raw
     if request.dimensions is not None and raw.shape[1] != request.dimensions:
         vectors = dimensions.resized(raw, request.dimensions, conf().dimensions_policy)
-    tokens = prepared.prompt_tokens if prepared.prompt_tokens is not None else upstream_tokens
+    tokens = (
+        prepared.prompt_tokens
+        if prepared.prompt_tokens is not None
+        else upstream_tokens
+    )
     metrics.requests.labels(target.provider, target.model.name).inc()
     metrics.prompt_tokens.labels(target.provider, target.model.name).inc(tokens)
-    metrics.request_seconds.labels(target.provider, target.model.name).observe(time.perf_counter() - started)
+    metrics.request_seconds.labels(target.provider, target.model.name).observe(
+        time.perf_counter() - started
+    )
     return EmbeddingResult(
         vectors=dimensions.normalised(vectors),
         target=target,
         prompt_tokens=tokens,
         fallback_from=requested.provider if target is not requested else None,
-        dimensions_policy=request.dimensions
-        and dimensions.policy_applied(native=target.model.dimensions, answered=vectors.shape[1]),
+        dimensions_policy=None
+        if request.dimensions is None
+        else dimensions.policy_applied(
+            native=target.model.dimensions, answered=vectors.shape[1]
+        ),
         truncated=prepared.truncated,
     )
 
 
 def _raw_vectors(
-    request: EmbeddingRequest, *, provider: Provider, target: Target, prepared: Prepared, deadline: float
+    request: EmbeddingRequest,
+    *,
+    provider: Provider,
+    target: Target,
+    prepared: Prepared,
+    deadline: float,
 ) -> tuple[Vectors, int]:
     """Return the provider's own vectors, from the cache where it has them, and the upstream's count of the rest."""
-    native = request.dimensions if request.dimensions in target.model.native_dimensions else None
+    native = (
+        request.dimensions
+        if request.dimensions in target.model.native_dimensions
+        else None
+    )
     upstream_tokens = 0
 
     def compute(indices: list[int]) -> Vectors:
@@ -91,24 +120,47 @@ def _raw_vectors(
             [prepared.texts[index] for index in indices],
             dimensions=native,
             input_type=request.input_type,
-            timeout_seconds=conf().engine_timeout_seconds if provider.local else max(0.0, deadline - time.monotonic()),
+            timeout_seconds=conf().engine_timeout_seconds
+            if provider.local
+            else max(0.0, deadline - time.monotonic()),
         )
         upstream_tokens = embedded.prompt_tokens or 0
         return embedded.vectors
 
-    keys = cache_keys(target, dimensions=native, input_type=request.input_type, texts=prepared.texts)
+    keys = cache_keys(
+        target, dimensions=native, input_type=request.input_type, texts=prepared.texts
+    )
     return embedding_cache().get_or_compute(keys, compute), upstream_tokens
 
 
 def _noted(target: Target, error: ProviderError) -> Failure:
-    metrics.provider_failures.labels(target.provider, target.model.name, error.reason).inc()
-    log.warning("provider_failed", provider=target.provider, model=target.model.name, reason=error.reason)
+    metrics.provider_failures.labels(
+        target.provider, target.model.name, error.reason
+    ).inc()
+    # A provider without a key is how the server is set up, not news.
+    level = (
+        logging.DEBUG if isinstance(error, ProviderMisconfigured) else logging.WARNING
+    )
+    log.log(
+        level,
+        "provider_failed",
+        provider=target.provider,
+        model=target.model.name,
+        reason=error.reason,
+    )
     return Failure(
-        target=target, reason=error.reason, message=error.message, retry_after_seconds=error.retry_after_seconds
+        target=target,
+        reason=error.reason,
+        message=error.message,
+        retry_after_seconds=error.retry_after_seconds,
     )
 
 
 def _retry_after(failures: list[Failure]) -> int:
     """Return the soonest time any target named, in whole seconds, at least one."""
-    named = [failure.retry_after_seconds for failure in failures if failure.retry_after_seconds is not None]
+    named = [
+        failure.retry_after_seconds
+        for failure in failures
+        if failure.retry_after_seconds is not None
+    ]
     return max(1, round(min(named))) if named else RETRY_AFTER_SECONDS

@@ -8,7 +8,9 @@ from embeddings.services.types import Failure
 class ServiceError(Exception):
     """Base of all domain errors. `param` names the field at fault, where there is one."""
 
-    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, param: str | None = None, code: str | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
@@ -29,8 +31,13 @@ class ModelNotFound(ServiceError):
 class InputTooLong(ServiceError):
     """One or more inputs exceed the model's token limit; `details` lists each with its index and tokens."""
 
-    def __init__(self, *, model: str, max_tokens: int, details: Sequence[Mapping[str, int]]) -> None:
-        super().__init__(f"One or more inputs exceed max tokens {max_tokens} for model {model}", param="input")
+    def __init__(
+        self, *, model: str, max_tokens: int, details: Sequence[Mapping[str, int]]
+    ) -> None:
+        super().__init__(
+            f"One or more inputs exceed max tokens {max_tokens} for model {model}",
+            param="input",
+        )
         self.details = list(details)
 
 
@@ -41,8 +48,12 @@ class ModelActionFailed(ServiceError):
 class ServiceUnavailable(ServiceError):
     """No target could serve the request; `failures` names each that was tried."""
 
-    def __init__(self, failures: Sequence[Failure], *, retry_after_seconds: int) -> None:
-        tried = "; ".join(f"{f.target.provider}: {f.message.rstrip('.')}" for f in failures)
+    def __init__(
+        self, failures: Sequence[Failure], *, retry_after_seconds: int
+    ) -> None:
+        tried = "; ".join(
+            f"{f.target.provider}: {f.message.rstrip('.')}" for f in failures
+        )
         super().__init__(f"No provider could answer ({tried}).")
         self.failures = list(failures)
         self.retry_after_seconds = retry_after_seconds

@@ -10,7 +10,9 @@ from embeddings.services.types import Target
 from providers.exceptions import ProviderError
 from providers.registry import registry
 
-FRESH_SECONDS = 5.0  # a proof this young is not repeated, so that probes cost nothing under load
+FRESH_SECONDS = (
+    5.0  # a proof this young is not repeated, so that probes cost nothing under load
+)
 PROBE_TIMEOUT_SECONDS = 10.0
 
 
@@ -23,7 +25,7 @@ class Health:
 
 
 class HealthProbe:
-    """Embed one short text with the local model that stands in for everything else, and remember the outcome briefly."""
+    """Embed one short text with the local model that stands in for the others, and remember the outcome briefly."""
 
     timer = staticmethod(time.monotonic)
 
@@ -34,7 +36,10 @@ class HealthProbe:
 
     def check(self) -> Health:
         with self._lock:
-            if self._proven_at is None or self.timer() - self._proven_at > FRESH_SECONDS:
+            if (
+                self._proven_at is None
+                or self.timer() - self._proven_at > FRESH_SECONDS
+            ):
                 self._outcome = self._probe()
                 self._proven_at = self.timer()
             return self._outcome
@@ -43,7 +48,9 @@ class HealthProbe:
         target = probed_target()
         provider = registry().get(target.provider)
         if provider is None:
-            return Health(healthy=False, problem=f"Provider {target.provider} is missing.")
+            return Health(
+                healthy=False, problem=f"Provider {target.provider} is missing."
+            )
         try:
             provider.embed(
                 target.model,

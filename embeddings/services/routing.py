@@ -22,12 +22,17 @@ def primary_target(*, model: str | None, provider: str | None) -> Target:
     """Return the target that a client asked for. Raises InvalidRequest or ModelNotFound."""
     prefix, name = split_model(conf().default_model if model is None else model)
     if not name:
-        raise InvalidRequest("model must name a model after the provider prefix.", param="model")
+        raise InvalidRequest(
+            "model must name a model after the provider prefix.", param="model"
+        )
     wanted = provider.strip().lower() if provider is not None else None
     if wanted is not None and wanted not in registry().names():
         raise InvalidRequest(f"Unknown provider: {provider}", param="provider")
     if prefix and wanted and prefix != wanted:
-        raise InvalidRequest(f"The model names provider {prefix}, but the request names {wanted}.", param="provider")
+        raise InvalidRequest(
+            f"The model names provider {prefix}, but the request names {wanted}.",
+            param="provider",
+        )
     chosen = wanted or prefix
     return _target_at(chosen, name) if chosen else _target_for_bare_name(name)
 
@@ -39,8 +44,14 @@ def fallback_targets(request: EmbeddingRequest, primary: Target) -> Iterator[Tar
         return
     for name in conf().fallback_chain.get(primary.provider, ()):
         provider = registry().get(name)
-        target = _stand_in(provider, primary) if provider and name != primary.provider else None
-        if target and (mode == "any" or target.model.vector_space == primary.model.vector_space):
+        target = (
+            _stand_in(provider, primary)
+            if provider and name != primary.provider
+            else None
+        )
+        if target and (
+            mode == "any" or target.model.vector_space == primary.model.vector_space
+        ):
             yield target
 
 
@@ -55,7 +66,10 @@ def _target_at(provider_name: str, model_name: str) -> Target:
         raise InvalidRequest(f"Unknown provider: {provider_name}", param="provider")
     spec = provider.resolve(model_name)
     if spec is None:
-        raise ModelNotFound(f"Model '{model_name}' is not known to provider {provider_name}.")
+        raise ModelNotFound(
+            f"Model '{model_name}' is not known to provider {provider_name};"
+            " GET /api/v1/embeddings/models lists those that are."
+        )
     return Target(provider=provider_name, model=spec)
 
 
@@ -73,19 +87,30 @@ def _target_for_bare_name(model_name: str) -> Target:
 
 def listed(provider: Provider, model_name: str) -> ModelSpec | None:
     """Return the listed model of that name or alias; unlike `resolve`, never one that is merely passed on."""
-    return next((spec for spec in provider.models() if model_name in (spec.name, *spec.aliases)), None)
+    return next(
+        (
+            spec
+            for spec in provider.models()
+            if model_name in (spec.name, *spec.aliases)
+        ),
+        None,
+    )
 
 
 def _stand_in(provider: Provider, primary: Target) -> Target | None:
     """Return what `provider` would run in place of `primary`: the same model if it lists it, else the mapped one."""
     name = primary.model.name
-    spec = listed(provider, name) or provider.resolve(_mapped(name, conf().fallback_models))
+    spec = listed(provider, name) or provider.resolve(
+        _mapped(name, conf().fallback_models)
+    )
     return Target(provider=provider.name, model=spec) if spec else None
 
 
 def _mapped(name: str, models: Mapping[str, str]) -> str:
     """Return the stand-in for `name`: its exact entry, else the longest pattern that fits, else the default model."""
-    fitting = [pattern for pattern in models if pattern == name or fnmatchcase(name, pattern)]
+    fitting = [
+        pattern for pattern in models if pattern == name or fnmatchcase(name, pattern)
+    ]
     if not fitting:
         return DEFAULT_LOCAL_MODEL
     return models[max(fitting, key=lambda pattern: (pattern == name, len(pattern)))]

@@ -8,7 +8,7 @@ from providers.base import InputType, ModelSpec, Vectors
 
 FallbackMode = Literal["any", "same_space", "off"]
 DimensionsPolicy = Literal["reduce", "pad", "ignore"]
-TokenEncoding = Literal["openai", "model"]
+Vocabulary = Literal["openai", "model"]
 Input = str | list[int]
 
 
@@ -25,7 +25,7 @@ class EmbeddingRequest:
     dimensions: int | None = None
     fallback: FallbackMode | None = None
     truncate: bool = False
-    token_encoding: TokenEncoding = "openai"
+    vocabulary: Vocabulary = "openai"
     input_type: InputType = "document"
 
 
@@ -39,7 +39,11 @@ class Target:
     @property
     def label(self) -> str:
         """The model's name on the wire: bare for openai, else prefixed with its provider."""
-        return self.model.name if self.provider == "openai" else f"{self.provider}:{self.model.name}"
+        return (
+            self.model.name
+            if self.provider == "openai"
+            else f"{self.provider}:{self.model.name}"
+        )
 
     def same_as(self, other: "Target") -> bool:
         """Tell whether both name one model of one provider."""

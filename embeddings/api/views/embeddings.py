@@ -5,10 +5,21 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from embeddings.api.representation import embedding_batch, embedding_headers, embedding_list
+from embeddings.api.representation import (
+    embedding_batch,
+    embedding_headers,
+    embedding_list,
+)
 from embeddings.api.requests import embedding_request, validated
-from embeddings.api.schema import STEERING_PARAMETERS, EmbeddingBatchSerializer, EmbeddingListSerializer
-from embeddings.api.serializers import BatchRequestSerializer, EmbeddingRequestSerializer
+from embeddings.api.schema import (
+    STEERING_PARAMETERS,
+    EmbeddingBatchSerializer,
+    EmbeddingListSerializer,
+)
+from embeddings.api.serializers import (
+    BatchRequestSerializer,
+    EmbeddingRequestSerializer,
+)
 from embeddings.services.embed import embed
 
 

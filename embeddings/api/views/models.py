@@ -7,13 +7,21 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from embeddings.access.permissions import IsAdmin
-from embeddings.api.representation import downloaded_model, model_list, openai_model, openai_model_list, warmed_model
+from embeddings.api.representation import (
+    downloaded_model,
+    model_list,
+    openai_model,
+    openai_model_list,
+    warmed_model,
+)
 from embeddings.api.representation import model_state as state_of
 from embeddings.api.requests import validated
 from embeddings.api.serializers import ModelActionSerializer
 from embeddings.services import catalog
 
-MODEL_ID = OpenApiParameter("model_id", str, OpenApiParameter.PATH, description="`model` or `provider:model`.")
+MODEL_ID = OpenApiParameter(
+    "model_id", str, OpenApiParameter.PATH, description="`model` or `provider:model`."
+)
 
 
 class ListModels(APIView):
@@ -21,13 +29,19 @@ class ListModels(APIView):
 
     @extend_schema(operation_id="list_embedding_models", responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
-        return Response(model_list(catalog.list_models(), default=catalog.default_target()))
+        return Response(
+            model_list(catalog.list_models(), default=catalog.default_target())
+        )
 
 
 class ShowModel(APIView):
     """Describe one model; ids may hold slashes and a provider prefix."""
 
-    @extend_schema(operation_id="show_embedding_model", parameters=[MODEL_ID], responses=OpenApiTypes.OBJECT)
+    @extend_schema(
+        operation_id="show_embedding_model",
+        parameters=[MODEL_ID],
+        responses=OpenApiTypes.OBJECT,
+    )
     def get(self, request: Request, model_id: str) -> Response:
         return Response(state_of(catalog.model_state(model_id)))
 
@@ -35,9 +49,13 @@ class ShowModel(APIView):
 class WarmUpModel(APIView):
     """Load a model, so that the next request is fast."""
 
-    permission_classes = [IsAdmin]
+    permission_classes = (IsAdmin,)
 
-    @extend_schema(operation_id="warm_up_model", request=ModelActionSerializer, responses=OpenApiTypes.OBJECT)
+    @extend_schema(
+        operation_id="warm_up_model",
+        request=ModelActionSerializer,
+        responses=OpenApiTypes.OBJECT,
+    )
     def post(self, request: Request) -> Response:
         target, seconds = catalog.warm_up(**validated(ModelActionSerializer, request))
         return Response(warmed_model(target, seconds=seconds))
@@ -46,11 +64,17 @@ class WarmUpModel(APIView):
 class DownloadModel(APIView):
     """Fetch and prepare a local model."""
 
-    permission_classes = [IsAdmin]
+    permission_classes = (IsAdmin,)
 
-    @extend_schema(operation_id="download_model", request=ModelActionSerializer, responses=OpenApiTypes.OBJECT)
+    @extend_schema(
+        operation_id="download_model",
+        request=ModelActionSerializer,
+        responses=OpenApiTypes.OBJECT,
+    )
     def post(self, request: Request) -> Response:
-        provider, download = catalog.download(**validated(ModelActionSerializer, request))
+        provider, download = catalog.download(
+            **validated(ModelActionSerializer, request)
+        )
         return Response(downloaded_model(provider.name, download))
 
 
@@ -65,6 +89,10 @@ class OpenAIListModels(APIView):
 class OpenAIShowModel(APIView):
     """Show one model in OpenAI's shape, for `client.models.retrieve(id)`."""
 
-    @extend_schema(operation_id="retrieve_model", parameters=[MODEL_ID], responses=OpenApiTypes.OBJECT)
+    @extend_schema(
+        operation_id="retrieve_model",
+        parameters=[MODEL_ID],
+        responses=OpenApiTypes.OBJECT,
+    )
     def get(self, request: Request, model_id: str) -> Response:
         return Response(openai_model(catalog.model_state(model_id).target))

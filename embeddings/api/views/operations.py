@@ -17,17 +17,27 @@ from embeddings.services.health import probe
 class OpenView(APIView):
     """A view that asks for no key."""
 
-    authentication_classes = []
-    permission_classes = [AllowAny]
+    authentication_classes = ()
+    permission_classes = (AllowAny,)
 
 
 class ShowHealth(OpenView):
     """Tell whether inference works: 200 `healthy`, or 503 `degraded` with the problem."""
 
-    @extend_schema(operation_id="health", responses={(200, "application/json"): OpenApiTypes.OBJECT, (503, "application/json"): OpenApiTypes.OBJECT})
+    @extend_schema(
+        operation_id="health",
+        responses={
+            (200, "application/json"): OpenApiTypes.OBJECT,
+            (503, "application/json"): OpenApiTypes.OBJECT,
+        },
+    )
     def get(self, request: Request) -> Response:
         health = probe.check()
-        report = health_report(health, cache=embedding_cache().stats(), active_requests=metrics.active_requests.count)
+        report = health_report(
+            health,
+            cache=embedding_cache().stats(),
+            active_requests=metrics.active_requests.count,
+        )
         return Response(report, status=200 if health.healthy else 503)
 
 
@@ -42,16 +52,25 @@ class ShowLiveness(OpenView):
 class ShowReadiness(OpenView):
     """Tell whether to send traffic here: 200 once inference works, else 503."""
 
-    @extend_schema(operation_id="readiness", responses={(200, "application/json"): OpenApiTypes.OBJECT, (503, "application/json"): OpenApiTypes.OBJECT})
+    @extend_schema(
+        operation_id="readiness",
+        responses={
+            (200, "application/json"): OpenApiTypes.OBJECT,
+            (503, "application/json"): OpenApiTypes.OBJECT,
+        },
+    )
     def get(self, request: Request) -> Response:
         health = probe.check()
-        return Response({"status": "ready" if health.healthy else "not ready"}, status=200 if health.healthy else 503)
+        return Response(
+            {"status": "ready" if health.healthy else "not ready"},
+            status=200 if health.healthy else 503,
+        )
 
 
 class ClearCache(APIView):
     """Forget every cached vector."""
 
-    permission_classes = [IsAdmin]
+    permission_classes = (IsAdmin,)
 
     @extend_schema(operation_id="clear_cache", responses=OpenApiTypes.OBJECT)
     def delete(self, request: Request) -> Response:
