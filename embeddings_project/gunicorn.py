@@ -43,13 +43,13 @@ def on_starting(server: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """Load the default local model at once, so that the first request need not wait for it."""
-    from embeddings.services.health import probe  # Django is set up only now
+    from embeddings.services.health import health_probe  # Django is set up only now
 
-    threading.Thread(target=probe.check, name="warm-up", daemon=True).start()
+    threading.Thread(target=health_probe().check, name="warm-up", daemon=True).start()
 
 
 def child_exit(server: Any, worker: Any) -> None:
     """Drop the live gauges of a worker that is gone."""
     from prometheus_client import multiprocess  # not before the fork
 
-    multiprocess.mark_process_dead(worker.pid)
+    multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]

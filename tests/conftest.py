@@ -1,10 +1,12 @@
 """Fixtures for all tests."""
 
+from dataclasses import replace
+
 import pytest
 from rest_framework.test import APIClient
 
 from embeddings.services.embed import embedding_cache
-from embeddings.services.health import HealthProbe
+from embeddings.services.health import health_probe
 from providers import registry as registry_module
 
 KEY = "test-key-0123456789abcdef"
@@ -14,16 +16,17 @@ KEY = "test-key-0123456789abcdef"
 def fresh_process(settings):
     """Start each test like a new process: a known key, an empty cache, newly built providers."""
     settings.EMBEDDINGS = replace_conf(settings, single_user_api_key=KEY)
-    registry_module.registry.cache_clear()
-    embedding_cache.cache_clear()
+    forget_all()
     yield
-    registry_module.registry.cache_clear()
-    embedding_cache.cache_clear()
+    forget_all()
+
+
+def forget_all():
+    for singleton in (registry_module.registry, embedding_cache, health_probe):
+        singleton.cache_clear()
 
 
 def replace_conf(settings, **changes):
-    from dataclasses import replace
-
     return replace(settings.EMBEDDINGS, **changes)
 
 
@@ -46,7 +49,6 @@ def fakes(monkeypatch):
         ("onnx", "FakeOnnx"),
     ):
         monkeypatch.setitem(registry_module.BUILT_IN, name, f"tests.fakes:{fake}")
-    monkeypatch.setattr("embeddings.services.health.probe", HealthProbe())
     registry = registry_module.registry()
     return {name: registry.get(name) for name in ("openai", "huggingface", "onnx")}
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+from pathlib import Path
 
 import numpy as np
 
@@ -96,7 +97,7 @@ class FakeLocal(FakeProvider):
     """Holds the default local model."""
 
     local = True
-    specs = (
+    specs: tuple[ModelSpec, ...] = (
         ModelSpec(
             name=MINILM,
             dimensions=8,
@@ -116,7 +117,7 @@ class FakeLocal(FakeProvider):
         spec = self.resolve(name)
         if spec is None:
             raise UnknownModel(f"There is no model {name}.")
-        return Download(model=spec, path="/models/minilm", size_bytes=123)
+        return Download(model=spec, path=Path("/models/minilm"), size_bytes=123)
 
 
 class FakeHuggingFace(FakeLocal):

@@ -116,16 +116,16 @@ class InputField(serializers.Field[list[Input], Any, Any, Any]):
             raise serializers.ValidationError(
                 "input[0] must be a string, a token id or a list of token ids."
             )
+        wanted = "a string" if kind is str else "a list of token ids"
         for index, item in enumerate(items):
+            where = f"input[{index}]"
             if type(item) is not kind:
-                wanted = "a string" if kind is str else "a list of token ids"
                 raise serializers.ValidationError(
-                    f"input[{index}] must be {wanted}, like input[0]."
+                    f"{where} must be {wanted}, like input[0]."
                 )
-            if kind is str:
-                check_text(item, f"input[{index}]")
-            else:
-                check_tokens(item, f"input[{index}]")
+            check_text(item, where) if isinstance(item, str) else check_tokens(
+                item, where
+            )
 
 
 @extend_schema_field(

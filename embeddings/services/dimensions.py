@@ -16,7 +16,10 @@ def normalised(vectors: Vectors) -> Vectors:
         vectors, scale, out=np.zeros(vectors.shape, np.float64), where=scale > 0
     )
     norms = np.linalg.norm(scaled, axis=1, keepdims=True)
-    return np.divide(scaled, norms, out=scaled, where=norms > 0).astype(np.float32)
+    unit: Vectors = np.divide(scaled, norms, out=scaled, where=norms > 0).astype(
+        np.float32
+    )
+    return unit
 
 
 def resized(vectors: Vectors, dimensions: int, policy: DimensionsPolicy) -> Vectors:

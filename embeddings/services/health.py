@@ -1,5 +1,6 @@
 """Whether embedding works now, proven by doing it."""
 
+import functools
 import threading
 import time
 from dataclasses import dataclass
@@ -74,4 +75,7 @@ def probed_target() -> Target:
     return primary_target(model=name, provider=prefix or "huggingface")
 
 
-probe = HealthProbe()
+@functools.cache
+def health_probe() -> HealthProbe:
+    """Return the process-wide probe."""
+    return HealthProbe()

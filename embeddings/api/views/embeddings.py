@@ -5,17 +5,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from embeddings.api import answers
 from embeddings.api.representation import (
     embedding_batch,
     embedding_headers,
     embedding_list,
 )
 from embeddings.api.requests import embedding_request, validated
-from embeddings.api.schema import (
-    STEERING_PARAMETERS,
-    EmbeddingBatchSerializer,
-    EmbeddingListSerializer,
-)
+from embeddings.api.schema import STEERING_PARAMETERS
 from embeddings.api.serializers import (
     BatchRequestSerializer,
     EmbeddingRequestSerializer,
@@ -29,7 +26,7 @@ class CreateEmbeddings(APIView):
     @extend_schema(
         operation_id="create_embeddings",
         request=EmbeddingRequestSerializer,
-        responses=EmbeddingListSerializer,
+        responses=answers.EMBEDDING_LIST,
         parameters=STEERING_PARAMETERS,
     )
     def post(self, request: Request) -> Response:
@@ -45,7 +42,7 @@ class CreateEmbeddingBatch(APIView):
     @extend_schema(
         operation_id="create_embedding_batch",
         request=BatchRequestSerializer,
-        responses=EmbeddingBatchSerializer,
+        responses=answers.EMBEDDING_BATCH,
         parameters=STEERING_PARAMETERS,
     )
     def post(self, request: Request) -> Response:

@@ -1,12 +1,12 @@
 """The models: listed, described, warmed up, downloaded; in this API's own shape and in OpenAI's."""
 
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from embeddings.access.permissions import IsAdmin
+from embeddings.api import answers
 from embeddings.api.representation import (
     downloaded_model,
     model_list,
@@ -27,7 +27,7 @@ MODEL_ID = OpenApiParameter(
 class ListModels(APIView):
     """List the known models, with what is allowed and which is the default."""
 
-    @extend_schema(operation_id="list_embedding_models", responses=OpenApiTypes.OBJECT)
+    @extend_schema(operation_id="list_embedding_models", responses=answers.MODEL_LIST)
     def get(self, request: Request) -> Response:
         return Response(
             model_list(catalog.list_models(), default=catalog.default_target())
@@ -40,7 +40,7 @@ class ShowModel(APIView):
     @extend_schema(
         operation_id="show_embedding_model",
         parameters=[MODEL_ID],
-        responses=OpenApiTypes.OBJECT,
+        responses=answers.MODEL_STATE,
     )
     def get(self, request: Request, model_id: str) -> Response:
         return Response(state_of(catalog.model_state(model_id)))
@@ -54,7 +54,7 @@ class WarmUpModel(APIView):
     @extend_schema(
         operation_id="warm_up_model",
         request=ModelActionSerializer,
-        responses=OpenApiTypes.OBJECT,
+        responses=answers.WARMED_MODEL,
     )
     def post(self, request: Request) -> Response:
         target, seconds = catalog.warm_up(**validated(ModelActionSerializer, request))
@@ -69,7 +69,7 @@ class DownloadModel(APIView):
     @extend_schema(
         operation_id="download_model",
         request=ModelActionSerializer,
-        responses=OpenApiTypes.OBJECT,
+        responses=answers.DOWNLOADED_MODEL,
     )
     def post(self, request: Request) -> Response:
         provider, download = catalog.download(
@@ -81,7 +81,7 @@ class DownloadModel(APIView):
 class OpenAIListModels(APIView):
     """List the models in OpenAI's shape, for `client.models.list()`."""
 
-    @extend_schema(operation_id="list_models", responses=OpenApiTypes.OBJECT)
+    @extend_schema(operation_id="list_models", responses=answers.OPENAI_MODEL_LIST)
     def get(self, request: Request) -> Response:
         return Response(openai_model_list(catalog.list_models()))
 
@@ -92,7 +92,7 @@ class OpenAIShowModel(APIView):
     @extend_schema(
         operation_id="retrieve_model",
         parameters=[MODEL_ID],
-        responses=OpenApiTypes.OBJECT,
+        responses=answers.OPENAI_MODEL,
     )
     def get(self, request: Request, model_id: str) -> Response:
         return Response(openai_model(catalog.model_state(model_id).target))

@@ -1,6 +1,5 @@
 """Health and housekeeping."""
 
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
@@ -9,9 +8,10 @@ from rest_framework.views import APIView
 
 from embeddings import metrics
 from embeddings.access.permissions import IsAdmin
+from embeddings.api import answers
 from embeddings.api.representation import health_report
 from embeddings.services.embed import embedding_cache
-from embeddings.services.health import probe
+from embeddings.services.health import health_probe
 
 
 class OpenView(APIView):
@@ -27,12 +27,12 @@ class ShowHealth(OpenView):
     @extend_schema(
         operation_id="health",
         responses={
-            (200, "application/json"): OpenApiTypes.OBJECT,
-            (503, "application/json"): OpenApiTypes.OBJECT,
+            (200, "application/json"): answers.HEALTH,
+            (503, "application/json"): answers.HEALTH,
         },
     )
     def get(self, request: Request) -> Response:
-        health = probe.check()
+        health = health_probe().check()
         report = health_report(
             health,
             cache=embedding_cache().stats(),
@@ -44,7 +44,7 @@ class ShowHealth(OpenView):
 class ShowLiveness(OpenView):
     """Tell that the process answers; nothing else is checked."""
 
-    @extend_schema(operation_id="liveness", responses=OpenApiTypes.OBJECT)
+    @extend_schema(operation_id="liveness", responses=answers.LIVENESS)
     def get(self, request: Request) -> Response:
         return Response({"status": "ok"})
 
@@ -55,12 +55,12 @@ class ShowReadiness(OpenView):
     @extend_schema(
         operation_id="readiness",
         responses={
-            (200, "application/json"): OpenApiTypes.OBJECT,
-            (503, "application/json"): OpenApiTypes.OBJECT,
+            (200, "application/json"): answers.READINESS,
+            (503, "application/json"): answers.READINESS,
         },
     )
     def get(self, request: Request) -> Response:
-        health = probe.check()
+        health = health_probe().check()
         return Response(
             {"status": "ready" if health.healthy else "not ready"},
             status=200 if health.healthy else 503,
@@ -72,6 +72,6 @@ class ClearCache(APIView):
 
     permission_classes = (IsAdmin,)
 
-    @extend_schema(operation_id="clear_cache", responses=OpenApiTypes.OBJECT)
+    @extend_schema(operation_id="clear_cache", responses=answers.CACHE_CLEARED)
     def delete(self, request: Request) -> Response:
         return Response({"status": "ok", "cleared": embedding_cache().clear()})

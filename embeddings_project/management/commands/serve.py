@@ -69,7 +69,7 @@ class Command(BaseCommand):
         if users.filter(is_superuser=True).exists():
             return None
         password = secrets.token_urlsafe(12)
-        users.create_superuser("admin", password=password)  # type: ignore[attr-defined]
+        users.create_superuser("admin", password=password)
         return password
 
     def _greet(self, login: str | None) -> None:
