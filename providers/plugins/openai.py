@@ -81,7 +81,7 @@ class OpenAIProvider(RemoteProvider):
 
 @cache
 def _tokenizer(model_name: str, cache_dir: Path) -> Tokenizer:
-    # Imported late: the vocabulary weighs tens of megabytes and not every process counts.
+    # Imported late: a vocabulary takes tens of megabytes, and not all processes count.
     engine = importlib.import_module("providers.engine.tokenizer")
     tokenizer: Tokenizer = engine.openai_tokenizer(model_name, cache_dir=cache_dir)
     return tokenizer

@@ -6,6 +6,7 @@ with its key and address, and protocol errors quote the upstream's bytes. The cl
 of the cause is in the message instead.
 """
 
+import logging
 import os
 import zlib
 from collections.abc import Mapping
@@ -27,6 +28,10 @@ from providers.remote.deadline import Deadline, current_deadline
 from providers.remote.transport import DeadlineTransport
 
 MAX_ERROR_BYTES = 64 * 1024
+
+# They would write addresses (INFO) and headers (DEBUG) into the log.
+logging.getLogger("httpx2").setLevel(logging.WARNING)
+logging.getLogger("httpcore2").setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,7 +43,7 @@ class Deadline:
         return max(0.0, self._ends_at - self._clock())
 
     def cancel(self) -> None:
-        """End it now: a sibling request has failed and this one's answer is of no use."""
+        """End it now: a sibling request failed, so nobody needs this one's answer."""
         self._ends_at = float("-inf")
 
 

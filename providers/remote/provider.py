@@ -180,7 +180,10 @@ class RemoteProvider(Provider):
         )
 
     def _count_tokens(self, model: ModelSpec, texts: Sequence[str]) -> Sequence[int]:
-        tokenizer = self.tokenizer(model)
+        try:
+            tokenizer = self.tokenizer(model)
+        except ProviderError:  # its vocabulary is not at hand; a guess splits as well
+            tokenizer = None
         if tokenizer is not None:
             return tokenizer.count(texts)
         return [estimated_tokens(text, model.max_tokens) for text in texts]

@@ -8,6 +8,7 @@ connect, handshake, write and read.
 import ssl
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
+from functools import cache
 from threading import Thread
 from typing import Any
 
@@ -27,7 +28,7 @@ class DeadlineTransport(httpx2.BaseTransport):
 
     def __init__(self, *, proxy_url: str | None = None) -> None:
         pool_options: dict[str, Any] = {
-            "ssl_context": httpx2.create_ssl_context(),
+            "ssl_context": _ssl_context(),
             "max_connections": MAX_CONNECTIONS,
             "max_keepalive_connections": MAX_CONNECTIONS // 4,
             "keepalive_expiry": KEEPALIVE_SECONDS,
@@ -63,6 +64,12 @@ class DeadlineTransport(httpx2.BaseTransport):
 
     def close(self) -> None:
         self._pool.close()
+
+
+@cache
+def _ssl_context() -> ssl.SSLContext:
+    """Verify against the system's certificates, or SSL_CERT_FILE / SSL_CERT_DIR."""
+    return httpx2.create_ssl_context()
 
 
 def _proxy_options(proxy_url: str) -> dict[str, Any]:
