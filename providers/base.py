@@ -22,16 +22,19 @@ class ModelSpec:
 
     `native_dimensions` holds the sizes the model itself can answer in (`range(1, 1537)`, `(256, 512)`; empty: only
     `dimensions`). Two models with the same `vector_space` give vectors that may be compared with each other.
-    `max_tokens` is None where the limit is unknown; the upstream judges then.
+    `dimensions` is None where it is unknown until the first answer, `max_tokens` where the upstream alone judges.
+    `retired`: withdrawn or superseded by its maker; still passed on. The price is the maker's list price in US dollars.
     """
 
     name: str
-    dimensions: int
+    dimensions: int | None
     max_tokens: int | None
     vector_space: str
     native_dimensions: range | tuple[int, ...] = ()
     aliases: tuple[str, ...] = ()
     revision: str = ""
+    retired: bool = False
+    price_per_million_tokens: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,299 @@
+"""`RemoteProvider`: the whole of a remote provider except its models, its limits and
+its wire format.
+"""
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from typing import Any, ClassVar, Self
+from urllib.parse import urlsplit
+
+import numpy as np
+import orjson
+import structlog
+
+from providers.base import Embedded, InputType, ModelSpec, Provider, Vectors
+from providers.exceptions import (
+    ProviderError,
+    ProviderMalformed,
+    ProviderMisconfigured,
+    ProviderRejected,
+)
+from providers.remote.answers import (
+    Answer,
+    BadAnswerError,
+    Json,
+    checked_vectors,
+    max_answer_bytes,
+)
+from providers.remote.client import HttpClient, Reply
+from providers.remote.deadline import Deadline, Runtime
+from providers.remote.failures import (
+    classify_status,
+    describe,
+    public_message,
+    retry_after_seconds,
+)
+from providers.remote.splitting import Limits, estimated_tokens, run_all, split
+
+RETRIES = 2
+FIRST_PAUSE_SECONDS = 0.25
+
+logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What one HTTP request asks for; `dimensions` is None for the model's own size."""
+
+    model: ModelSpec
+    texts: Sequence[str]
+    dimensions: int | None
+    input_type: InputType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One POST: the path below the base URL, and the JSON body."""
+
+    path: str
+    body: Mapping[str, Json] = field(repr=False)
+
+
+class RemoteProvider(Provider):
+    """Base of all providers behind HTTP. A plug-in sets the class attributes and writes
+    `build` and `read`.
+    """
+
+    key_variable: ClassVar[str]
+    url_variable: ClassVar[str]
+    key_required: ClassVar[bool] = True
+    default_base_url: ClassVar[str | None] = None
+    listed: ClassVar[tuple[ModelSpec, ...]] = ()
+    limits: ClassVar[Limits]
+    # Sub-requests of one split request in flight at once.
+    parallel_requests: ClassVar[int] = 4
+
+    def __init__(
+        self, options: Mapping[str, Any], *, runtime: Runtime | None = None
+    ) -> None:
+        self.runtime = runtime or Runtime()
+        self.api_key: str = (options.get("api_key") or "").strip()
+        self.base_url: str = (
+            (options.get("base_url") or self.default_base_url or "").strip().rstrip("/")
+        )
+        self.timeout_seconds = float(options.get("timeout_seconds") or math.inf)
+        self.retries = int(options.get("retries", RETRIES))
+        self._http = HttpClient(self.name, proxy_url=options.get("proxy_url") or None)
+
+    @abstractmethod
+    def build(self, batch: Batch) -> Call:
+        """Return the request that embeds `batch`, which is within
+        `limits_for(batch.model)`.
+        """
+
+    @abstractmethod
+    def read(self, reply: Reply) -> Answer:
+        """Return what a 200 answer holds, unchecked. Raises BadAnswerError."""
+
+    @classmethod
+    def from_settings(cls, options: Mapping[str, Any]) -> Self:
+        """Build from `api_key`, `base_url`, `timeout_seconds`, `proxy_url`, `retries`;
+        all may be absent.
+        """
+        return cls(options)
+
+    def models(self) -> Iterable[ModelSpec]:
+        return self.listed
+
+    def limits_for(self, model: ModelSpec) -> Limits:
+        """Return what one request for `model` may hold."""
+        return self.limits
+
+    def headers(self) -> Mapping[str, str]:
+        """Return the headers that carry the key; nothing else may."""
+        return {"authorization": f"Bearer {self.api_key}"} if self.api_key else {}
+
+    def classify(self, reply: Reply) -> type[ProviderError]:
+        """Return the exception for an answer that is not 200."""
+        return classify_status(reply.status)
+
+    def retry_delay_seconds(self, reply: Reply) -> float | None:
+        """Return the wait that the upstream asks for, if any."""
+        return retry_after_seconds(reply.headers, now=self.runtime.wall_clock())
+
+    def configured(self) -> bool:
+        return self._setup_problem() is None
+
+    def close(self) -> None:
+        """Close the connections of this process."""
+        self._http.close()
+
+    def embed(
+        self,
+        model: ModelSpec,
+        texts: Sequence[str],
+        *,
+        dimensions: int | None,
+        input_type: InputType,
+        timeout_seconds: float,
+    ) -> Embedded:
+        """See `Provider.embed`. The deadline spans all sub-requests, their retries and
+        the pauses between.
+        """
+        if problem := self._setup_problem():
+            raise ProviderMisconfigured(problem)
+        if not texts:
+            return Embedded(
+                vectors=np.empty((0, dimensions or model.dimensions or 0), np.float32),
+                prompt_tokens=0,
+            )
+        deadline = Deadline.after(
+            min(timeout_seconds, self.timeout_seconds), self.runtime.clock
+        )
+        parts = split(
+            texts, self.limits_for(model), partial(self._count_tokens, model, texts)
+        )
+        batches = [
+            Batch(model=model, texts=part, dimensions=dimensions, input_type=input_type)
+            for part in parts
+        ]
+        tasks = [partial(self._embed_batch, batch, deadline) for batch in batches]
+        return self._joined(
+            run_all(tasks, parallel=self.parallel_requests, on_failure=deadline.cancel)
+        )
+
+    def _setup_problem(self) -> str | None:
+        if self.key_required and not self.api_key:
+            return f"{self.key_variable} is not set"
+        if not (self.api_key.isascii() and self.api_key.isprintable()):
+            return f"{self.key_variable} holds characters that no HTTP header can carry"
+        if not self.base_url:
+            return f"{self.url_variable} is not set"
+        return (
+            None
+            if _is_http_url(self.base_url)
+            else f"{self.url_variable} is not a valid http or https URL"
+        )
+
+    def _count_tokens(self, model: ModelSpec, texts: Sequence[str]) -> Sequence[int]:
+        try:
+            tokenizer = self.tokenizer(model)
+        except ProviderError:  # its vocabulary is not at hand; a guess splits as well
+            tokenizer = None
+        if tokenizer is not None:
+            return tokenizer.count(texts)
+        return [estimated_tokens(text, model.max_tokens) for text in texts]
+
+    def _embed_batch(self, batch: Batch, deadline: Deadline) -> Embedded:
+        for attempt in count():
+            try:
+                return self._attempt(batch, deadline)
+            except ProviderError as error:
+                pause = self._pause_seconds(error, attempt)
+                if pause is None or pause >= deadline.remaining_seconds():
+                    raise
+                logger.info(
+                    "upstream_retry",
+                    provider=self.name,
+                    reason=error.reason,
+                    pause_seconds=round(pause, 3),
+                )
+            self.runtime.sleep(pause)
+        raise AssertionError("unreachable: count() does not end")
+
+    def _pause_seconds(self, error: ProviderError, attempt: int) -> float | None:
+        """Return the wait before the next try, None if there is none.
+
+        Jittered and doubling, or as long as the upstream asks and a jitter more.
+        """
+        if not error.retryable or attempt >= self.retries:
+            return None
+        jitter = 0.5 + self.runtime.random() / 2
+        own: float = FIRST_PAUSE_SECONDS * 2.0**attempt * jitter
+        asked = error.retry_after_seconds
+        return own if asked is None else asked + own / 2
+
+    def _attempt(self, batch: Batch, deadline: Deadline) -> Embedded:
+        call = self.build(batch)
+        size = batch.dimensions or batch.model.dimensions
+        reply = self._http.post(
+            self.base_url + call.path,
+            headers={"content-type": "application/json", **self.headers()},
+            content=orjson.dumps(call.body),
+            deadline=deadline,
+            max_bytes=max_answer_bytes(len(batch.texts), size),
+        )
+        if reply.status != 200:
+            raise self._failure(reply, batch)
+        if reply.payload is None:
+            raise ProviderMalformed(
+                f"{self.name} answered with something that is not JSON."
+            )
+        try:
+            answer = self.read(reply)
+            vectors = checked_vectors(
+                answer.rows, count=len(batch.texts), dimensions=size
+            )
+        except BadAnswerError as error:
+            raise ProviderMalformed(f"{self.name} {error}.") from error
+        return Embedded(vectors=vectors, prompt_tokens=answer.prompt_tokens)
+
+    def _failure(self, reply: Reply, batch: Batch) -> ProviderError:
+        kind = self.classify(reply)
+        if issubclass(kind, ProviderRejected):
+            message = public_message(
+                reply.payload, secrets=self._secrets(), texts=batch.texts
+            )
+            return ProviderRejected(
+                f"{self.name}: {message}"
+                if message
+                else f"{self.name} rejected the request (HTTP {reply.status}).",
+                status=reply.status,
+                param="model" if reply.status == 404 else None,
+            )
+        return kind(
+            describe(kind, self.name, reply.status),
+            retry_after_seconds=self.retry_delay_seconds(reply),
+        )
+
+    def _secrets(self) -> list[str]:
+        address = urlsplit(self.base_url).netloc
+        return [
+            secret
+            for secret in (self.api_key, self.base_url, address)
+            if len(secret) > 3
+        ]
+
+    def _joined(self, parts: Sequence[Embedded]) -> Embedded:
+        sizes = {part.vectors.shape[1] for part in parts}
+        if len(sizes) > 1:
+            raise ProviderMalformed(
+                f"{self.name} answered one request with vectors of different sizes."
+            )
+        vectors: Vectors = (
+            np.concatenate([part.vectors for part in parts])
+            if len(parts) > 1
+            else parts[0].vectors
+        )
+        counts = [part.prompt_tokens for part in parts]
+        known = [tokens for tokens in counts if tokens is not None]
+        return Embedded(
+            vectors=vectors,
+            prompt_tokens=sum(known) if len(known) == len(counts) else None,
+        )
+
+
+def _is_http_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and parts.port != 0
+        )
+    except ValueError:
+        return False

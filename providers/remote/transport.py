@@ -1,0 +1,195 @@
+"""An httpx transport whose every socket operation ends at the request's deadline.
+
+httpx bounds each read, not the whole: a server that drips one byte a second, in the
+headers or in the body, is never late. Here the time left is computed anew for each
+connect, handshake, write and read.
+"""
+
+import ssl
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from functools import cache
+from threading import Thread
+from typing import Any
+
+import httpcore2
+import httpx2
+
+from providers.remote.deadline import current_deadline
+
+MAX_CONNECTIONS = 100
+KEEPALIVE_SECONDS = 30.0
+
+
+class DeadlineTransport(httpx2.BaseTransport):
+    """A keep-alive connection pool, shared by threads; raises httpcore2's exceptions as
+    they are.
+    """
+
+    def __init__(self, *, proxy_url: str | None = None) -> None:
+        pool_options: dict[str, Any] = {
+            "ssl_context": _ssl_context(),
+            "max_connections": MAX_CONNECTIONS,
+            "max_keepalive_connections": MAX_CONNECTIONS // 4,
+            "keepalive_expiry": KEEPALIVE_SECONDS,
+            "network_backend": _DeadlineBackend(),
+        }
+        self._pool = (
+            httpcore2.ConnectionPool(**pool_options)
+            if proxy_url is None
+            else httpcore2.HTTPProxy(**_proxy_options(proxy_url), **pool_options)
+        )
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        assert isinstance(request.stream, httpx2.SyncByteStream)  # noqa: S101 -- narrows httpx's union of sync and async
+        response = self._pool.handle_request(
+            httpcore2.Request(
+                method=request.method,
+                url=httpcore2.URL(
+                    scheme=request.url.raw_scheme,
+                    host=request.url.raw_host,
+                    port=request.url.port,
+                    target=request.url.raw_path,
+                ),
+                headers=request.headers.raw,
+                content=request.stream,
+                extensions=request.extensions,
+            )
+        )
+        return httpx2.Response(
+            status_code=response.status,
+            headers=response.headers,
+            stream=_Body(response),
+        )
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+@cache
+def _ssl_context() -> ssl.SSLContext:
+    """Verify against the system's certificates, or SSL_CERT_FILE / SSL_CERT_DIR."""
+    return httpx2.create_ssl_context()
+
+
+def _proxy_options(proxy_url: str) -> dict[str, Any]:
+    """Return httpcore's arguments; user name and password travel as a header, never as
+    part of the address.
+    """
+    proxy = httpx2.Proxy(proxy_url)
+    address = httpcore2.URL(
+        scheme=proxy.url.raw_scheme,
+        host=proxy.url.raw_host,
+        port=proxy.url.port,
+        target=proxy.url.raw_path,
+    )
+    return {"proxy_url": address, "proxy_auth": proxy.raw_auth}
+
+
+class _Body(httpx2.SyncByteStream):
+    def __init__(self, response: httpcore2.Response) -> None:
+        self._response = response
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._response.iter_stream()
+
+    def close(self) -> None:
+        self._response.close()
+
+
+class _DeadlineBackend(httpcore2.NetworkBackend):
+    def __init__(self) -> None:
+        self._sockets = httpcore2.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
+    ) -> httpcore2.NetworkStream:
+        """Connect in a thread of its own: name resolution knows no timeout, and each
+        address gets a whole one.
+        """
+        timeout = _bounded(timeout, httpcore2.ConnectTimeout)
+        connection: Future[httpcore2.NetworkStream] = Future()
+
+        def connect() -> None:
+            try:
+                stream = self._sockets.connect_tcp(
+                    host, port, timeout, local_address, socket_options
+                )
+            except Exception as error:  # handed to the waiter, whatever it is
+                if connection.set_running_or_notify_cancel():
+                    connection.set_exception(error)
+            else:
+                if connection.set_running_or_notify_cancel():
+                    connection.set_result(stream)
+                else:
+                    stream.close()
+
+        Thread(target=connect, name="upstream-connect", daemon=True).start()
+        return _DeadlineStream(_wait_for(connection, timeout))
+
+
+def _wait_for(
+    connection: Future[httpcore2.NetworkStream], timeout: float | None
+) -> httpcore2.NetworkStream:
+    try:
+        return connection.result(timeout)
+    except TimeoutError:
+        if connection.cancel():
+            raise httpcore2.ConnectTimeout("deadline passed while connecting") from None
+        return connection.result()
+
+
+class _DeadlineStream(httpcore2.NetworkStream):
+    def __init__(self, stream: httpcore2.NetworkStream) -> None:
+        self._stream = stream
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, _bounded(timeout, httpcore2.ReadTimeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Write in slices, as a slow reader may stretch one `write` over many socket
+        timeouts.
+        """
+        view = memoryview(buffer)
+        for start in range(0, len(view), 65536):
+            self._stream.write(
+                bytes(view[start : start + 65536]),
+                _bounded(timeout, httpcore2.WriteTimeout),
+            )
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore2.NetworkStream:
+        timeout = _bounded(timeout, httpcore2.ConnectTimeout)
+        return _DeadlineStream(
+            self._stream.start_tls(ssl_context, server_hostname, timeout)
+        )
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+def _bounded(
+    timeout: float | None, error: type[httpcore2.TimeoutException]
+) -> float | None:
+    """Return the seconds that this socket operation may take: httpcore's own figure or
+    what the deadline leaves.
+    """
+    deadline = current_deadline.get()
+    if deadline is None:
+        return timeout
+    remaining = deadline.remaining_seconds()
+    if remaining <= 0:
+        raise error("deadline passed")
+    return remaining if timeout is None else min(timeout, remaining)
