@@ -53,6 +53,11 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sha256_of_text(text: str) -> str:
+    """Return the SHA-256 of a text's UTF-8 as lower-case hex."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def record_of(path: Path) -> FileRecord:
     """Measure one file."""
     return FileRecord(sha256=sha256_of(path), size_bytes=path.stat().st_size)

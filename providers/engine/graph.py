@@ -190,7 +190,9 @@ class _Writer:
         return self._node("Gather", [x, self._parameter("zero", np.array(0, np.int64))], "pooled.cls", axis=1)
 
     def _maximum(self, x: str) -> str:
-        padding = self._node("Equal", [self._unsqueezed("mask", 2), self._parameter("zero32", _int32(0))], "mask.padding")
+        padding = self._node(
+            "Equal", [self._unsqueezed("mask", 2), self._parameter("zero32", _int32(0))], "mask.padding"
+        )
         lowest = self._parameter("lowest", np.array([-np.inf], np.float32))
         masked = self._node("Where", [padding, lowest, x], "pooled.masked")
         return self._node("ReduceMax", [masked, self._axis(1)], "pooled.max", keepdims=0)
@@ -236,13 +238,9 @@ class _Writer:
 
     def _node(self, operator: str, inputs: list[str], output: str, domain: str = "", **attributes: object) -> str:
         if all(output not in node.output for node in self._nodes):
-            self._nodes.append(
-                helper.make_node(operator, inputs, [output], domain=domain, name=output, **attributes)
-            )
+            self._nodes.append(helper.make_node(operator, inputs, [output], domain=domain, name=output, **attributes))
         return output
 
 
 def _int32(value: int) -> NDArray[np.int32]:
     return np.array([value], np.int32)
-
-
