@@ -75,7 +75,6 @@ _FAMILIES: Mapping[str, _Names] = {
     "camembert": _BERT,
     "distilbert": _DISTILBERT,
 }
-FAMILIES = frozenset(_FAMILIES)
 
 
 class Checkpoint:

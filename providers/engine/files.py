@@ -19,7 +19,7 @@ MANIFEST_NAME = "manifest.json"
 MANIFEST_FORMAT = 1
 
 
-class Corrupt(Exception):
+class CorruptError(Exception):
     """A file is absent or is not the one that was recorded. `str()` names the file, relative to its folder."""
 
 
@@ -64,12 +64,12 @@ def record_of(path: Path) -> FileRecord:
 
 
 def verify(folder: Path, files: Mapping[str, FileRecord]) -> None:
-    """Compare files with their records. Raises Corrupt with the name of the first that differs."""
+    """Compare files with their records. Raises CorruptError with the name of the first that differs."""
     for name, record in files.items():
         path = folder / name
         # The size is looked at first: it is free, and catches what was cut off.
         if not path.is_file() or path.stat().st_size != record.size_bytes or sha256_of(path) != record.sha256:
-            raise Corrupt(name)
+            raise CorruptError(name)
 
 
 def read_manifest(folder: Path) -> Manifest | None:

@@ -10,35 +10,19 @@ model, take memory only where they are used.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from providers.engine.checkpoint import FAMILIES, Checkpoint, Linear, Norm, open_tensors, read_linear
-from providers.engine.model_config import POSITIONS_AFTER_PADDING, ModelConfig
+from providers.engine.checkpoint import Checkpoint, Linear, Norm, open_tensors, read_linear
+from providers.engine.model_config import GRAPH_FILE, PARAMETERS_FILE, POSITIONS_AFTER_PADDING, ModelConfig
 
-GRAPH_VERSION = 1
-GRAPH_FILE = f"graph-v{GRAPH_VERSION}.onnx"
-PARAMETERS_FILE = f"graph-v{GRAPH_VERSION}.bin"
 _FUSED = "com.microsoft"
 _OPSET, _IR_VERSION = 20, 10
 _EXTERNAL_FROM_BYTES = 1024
-_ACTIVATIONS = frozenset({"gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_python", "relu", "tanh", "sigmoid"})
-
-
-def supports(config: ModelConfig) -> bool:
-    """Tell whether a graph can be built: a known family, absolute positions, known activation, plain modules."""
-    encoder = config.encoder
-    return (
-        config.plain
-        and config.model_type in FAMILIES
-        and encoder.get("position_embedding_type", "absolute") in (None, "absolute")
-        and not encoder.get("sinusoidal_pos_embds", False)
-        and not encoder.get("is_decoder", False)
-        and _activation(config) in _ACTIVATIONS
-    )
 
 
 def build_graph(folder: Path, config: ModelConfig) -> None:
@@ -57,10 +41,6 @@ def build_graph(folder: Path, config: ModelConfig) -> None:
         size_threshold=_EXTERNAL_FROM_BYTES,
     )
     onnx.checker.check_model(folder / GRAPH_FILE)
-
-
-def _activation(config: ModelConfig) -> str:
-    return str(config.encoder.get("hidden_act", config.encoder.get("activation", "gelu")))
 
 
 class _Writer:
@@ -106,7 +86,7 @@ class _Writer:
             helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"])
             for name in ("input_ids", "attention_mask")
         ]
-        shape = ["batch", self._config.dimensions]
+        shape: list[str | int | None] = ["batch", self._config.dimensions]
         output = helper.make_tensor_value_info("sentence_embedding", TensorProto.FLOAT, shape)
         graph = helper.make_graph(self._nodes, "encoder", inputs, [output], self._parameters)
         opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(_FUSED, 1)]
@@ -161,7 +141,7 @@ class _Writer:
         return self._node("SkipLayerNormalization", inputs, name, _FUSED, epsilon=self._epsilon)
 
     def _biased_activation(self, x: str, bias: str) -> str:
-        kind = _activation(self._config)
+        kind = self._config.activation
         if kind in ("gelu", "gelu_python"):
             return self._node("BiasGelu", [x, bias], f"{x}.gelu", _FUSED)
         if kind in ("gelu_new", "gelu_pytorch_tanh"):
@@ -236,7 +216,7 @@ class _Writer:
             self._parameters.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
 
-    def _node(self, operator: str, inputs: list[str], output: str, domain: str = "", **attributes: object) -> str:
+    def _node(self, operator: str, inputs: list[str], output: str, domain: str = "", **attributes: Any) -> str:
         if all(output not in node.output for node in self._nodes):
             self._nodes.append(helper.make_node(operator, inputs, [output], domain=domain, name=output, **attributes))
         return output

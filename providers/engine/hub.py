@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from providers.engine.checkpoint import FAMILIES
 from providers.engine.files import sha256_of
+from providers.engine.model_config import FAMILIES
 from providers.exceptions import (
     ProviderDenied,
     ProviderError,
@@ -83,9 +83,7 @@ def _describes(file: str) -> bool:
     module = len(path.parts) == 2 and path.parts[0].split("_")[0].isdigit()
     if module:
         return path.suffix in (".json", ".safetensors")
-    return len(path.parts) == 1 and (
-        file in _ROOT_FILES or (path.suffix == ".json" and "index" not in path.suffixes[0])
-    )
+    return len(path.parts) == 1 and (file in _ROOT_FILES or path.suffix == ".json")
 
 
 def _weights(name: str, folder: Path, files: set[str]) -> Iterator[str]:

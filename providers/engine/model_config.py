@@ -24,6 +24,12 @@ _POOLING_FLAGS = {
 }
 # RoBERTa counts positions from pad_token_id + 1, so that many rows of its table are never a text's.
 POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert"})
+# Families whose graph providers/engine/graph.py can write.
+FAMILIES = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "distilbert"})
+GRAPH_VERSION = 1
+GRAPH_FILE = f"graph-v{GRAPH_VERSION}.onnx"
+PARAMETERS_FILE = f"graph-v{GRAPH_VERSION}.bin"
+_ACTIVATIONS = frozenset({"gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_python", "relu", "tanh", "sigmoid"})
 _SIZE_KEYS = ("hidden_size", "dim", "d_model", "n_embd")
 
 
@@ -57,6 +63,23 @@ class ModelConfig:
     def model_type(self) -> str:
         """The encoder's family, as transformers calls it."""
         return str(self.encoder.get("model_type", ""))
+
+    @property
+    def activation(self) -> str:
+        """The feed-forward layers' activation, as transformers calls it."""
+        return str(self.encoder.get("hidden_act", self.encoder.get("activation", "gelu")))
+
+    @property
+    def buildable(self) -> bool:
+        """Whether a graph can be built: known family and activation, absolute positions, plain modules."""
+        return (
+            self.plain
+            and self.model_type in FAMILIES
+            and self.activation in _ACTIVATIONS
+            and self.encoder.get("position_embedding_type", "absolute") in (None, "absolute")
+            and not self.encoder.get("sinusoidal_pos_embds", False)
+            and not self.encoder.get("is_decoder", False)
+        )
 
     def prompt(self, input_type: str) -> str:
         """Return the text to put before a query or document; empty without one.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
+import onnxruntime  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from providers.base import Vectors
@@ -36,7 +36,9 @@ class OnnxRuntime:
 
     def __init__(self, path: Path, config: ModelConfig, *, threads: int) -> None:
         self._session = _session(path, threads)
-        self._inputs = {entry.name: entry.type for entry in self._session.get_inputs()}
+        self._inputs = {
+            entry.name: np.int64 if "int64" in entry.type else np.int32 for entry in self._session.get_inputs()
+        }
         self._output = self._session.get_outputs()[0].name
         self._pad = int(config.encoder.get("pad_token_id") or 0)
         self._config = config
@@ -49,9 +51,7 @@ class OnnxRuntime:
         """Return float32 (len(rows), dimensions); rows are padded to the longest of them."""
         ids, mask = _padded(rows, self._pad)
         values = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-        feed = {
-            name: values[name] if "64" in kind else values[name].astype(np.int32) for name, kind in self._inputs.items()
-        }
+        feed = {name: values[name].astype(kind, copy=False) for name, kind in self._inputs.items()}
         options = onnxruntime.RunOptions()
         if ids.size > _SHRINK_FROM_TOKENS:
             options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")

@@ -74,11 +74,11 @@ def _load(encoding_name: str, cache_dir: Path) -> tiktoken.Encoding:
     """Load an encoding with tiktoken's cache pointed at `cache_dir` and its network turned off; `_loading` is held."""
     before = os.environ.get("TIKTOKEN_CACHE_DIR")
     fetch = tiktoken.load.read_file
-    tiktoken.load.read_file = _refuse
+    tiktoken.load.read_file = _refuse  # type: ignore[assignment] # another parameter name
     os.environ["TIKTOKEN_CACHE_DIR"] = str(cache_dir)
     try:
         return tiktoken.get_encoding(encoding_name)
-    except (_Absent, OSError, ValueError) as error:
+    except (_AbsentError, OSError, ValueError) as error:
         raise ProviderMisconfigured(
             f"The vocabulary {encoding_name} is not on this machine: run `manage.py download_model` to prepare it."
         ) from error
@@ -90,9 +90,9 @@ def _load(encoding_name: str, cache_dir: Path) -> tiktoken.Encoding:
             os.environ["TIKTOKEN_CACHE_DIR"] = before
 
 
-class _Absent(Exception):
+class _AbsentError(Exception):
     """tiktoken wanted to fetch a file during a request."""
 
 
 def _refuse(address: str) -> bytes:
-    raise _Absent(address)
+    raise _AbsentError(address)

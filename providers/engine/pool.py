@@ -15,6 +15,8 @@ from providers.engine.tokenizer import ModelTokenizer
 from providers.engine.torch_runtime import TorchRuntime
 from providers.engine.weights import Prepared, Weights
 
+_TOKENIZER_FILE = "tokenizer.json"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedModel:
@@ -55,9 +57,21 @@ class Pool:
             return self._models[name]
 
     def tokenizer(self, name: str) -> ModelTokenizer:
-        """Return the model's tokenizer, without loading its weights where that is possible."""
+        """Return the model's tokenizer; its weights are loaded only where they are needed for that (torch)."""
         loaded = self._models.get(name)
-        return loaded.tokenizer if loaded is not None else self.model(name).tokenizer
+        if loaded is not None:
+            return loaded.tokenizer
+        with self._lock:
+            loading = self._loading.setdefault(name, threading.Lock())
+        with loading:
+            if name not in self._tokenizers:
+                prepared = self._weights.find(name)
+                if prepared is not None and prepared.runtime == "torch":
+                    model = self._models[name] = self._load(name)
+                    self._tokenizers[name] = model.tokenizer
+                else:
+                    self._tokenizers[name] = _read_tokenizer(self._weights.verified(name, only=_TOKENIZER_FILE))
+            return self._tokenizers[name]
 
     def loaded(self, name: str) -> bool:
         """Tell whether the model is in memory."""
@@ -71,6 +85,7 @@ class Pool:
         """Drop a model from memory, after its files were replaced; requests under way fail over."""
         with self._lock:
             model = self._models.pop(name, None)
+            self._tokenizers.pop(name, None)
         if model is not None:
             model.batcher.close()
 
@@ -83,6 +98,7 @@ class Pool:
         self._lock = threading.Lock()
         self._loading: dict[str, threading.Lock] = {}
         self._models: dict[str, LoadedModel] = {}
+        self._tokenizers: dict[str, ModelTokenizer] = {}
 
     def _load(self, name: str) -> LoadedModel:
         prepared = self._weights.verified(name)
@@ -90,12 +106,16 @@ class Pool:
         if prepared.runtime == "torch":
             torch_runtime = TorchRuntime(prepared.path, threads=threads)
             return self._ready(prepared, torch_runtime.tokenizer(prepared.config), torch_runtime)
-        tokenizer = ModelTokenizer.from_file(prepared.path / "tokenizer.json", lower_case=prepared.config.lower_case)
+        tokenizer = self._tokenizers.get(name) or _read_tokenizer(prepared)
         return self._ready(prepared, tokenizer, OnnxRuntime(prepared.onnx_file, prepared.config, threads=threads))
 
     def _ready(self, prepared: Prepared, tokenizer: ModelTokenizer, runtime: Runtime) -> LoadedModel:
         batcher = Batcher(runtime, queue_tokens=self._queue_tokens)
         return LoadedModel(prepared=prepared, tokenizer=tokenizer, batcher=batcher)
+
+
+def _read_tokenizer(prepared: Prepared) -> ModelTokenizer:
+    return ModelTokenizer.from_file(prepared.path / _TOKENIZER_FILE, lower_case=prepared.config.lower_case)
 
 
 _pools: "weakref.WeakSet[Pool]" = weakref.WeakSet()

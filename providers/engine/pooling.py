@@ -33,20 +33,28 @@ def _max(tokens: Vectors, mask: Mask) -> Vectors:
 
 
 def _mean(tokens: Vectors, mask: Mask) -> Vectors:
-    return _weighted(tokens, mask.astype(np.float32)) / mask.sum(axis=1, keepdims=True).astype(np.float32)
+    return _weighted(tokens, mask.astype(np.float32)) / _lengths(mask)
 
 
 def _mean_sqrt_len(tokens: Vectors, mask: Mask) -> Vectors:
-    return _weighted(tokens, mask.astype(np.float32)) / np.sqrt(mask.sum(axis=1, keepdims=True).astype(np.float32))
+    roots: Vectors = np.sqrt(_lengths(mask)).astype(np.float32)
+    return _weighted(tokens, mask.astype(np.float32)) / roots
 
 
 def _weighted_mean(tokens: Vectors, mask: Mask) -> Vectors:
-    weights = (mask.cumsum(axis=1) * mask).astype(np.float32)
-    return _weighted(tokens, weights) / weights.sum(axis=1, keepdims=True)
+    weights: Vectors = (mask.cumsum(axis=1) * mask).astype(np.float32)
+    totals: Vectors = weights.sum(axis=1, keepdims=True)
+    return _weighted(tokens, weights) / totals
 
 
 def _last_token(tokens: Vectors, mask: Mask) -> Vectors:
-    return tokens[np.arange(len(tokens)), mask.sum(axis=1) - 1]
+    last: Vectors = tokens[np.arange(len(tokens)), mask.sum(axis=1) - 1]
+    return last
+
+
+def _lengths(mask: Mask) -> Vectors:
+    lengths: Vectors = mask.sum(axis=1, keepdims=True).astype(np.float32)
+    return lengths
 
 
 def _weighted(tokens: Vectors, weights: Vectors) -> Vectors:

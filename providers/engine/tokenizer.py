@@ -74,7 +74,7 @@ class ModelTokenizer:
         return ""
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """Return the text of `token_ids`, special tokens left out. Raises ValueError for an id outside the vocabulary."""
+        """Return the text of `token_ids`, special tokens left out. Raises ValueError for ids outside the vocabulary."""
         bad = next((index for index in token_ids if not 0 <= index < self._size), None)
         if bad is not None or any(self._raw.id_to_token(index) is None for index in token_ids):
             raise ValueError("A token id lies outside the model's vocabulary.")

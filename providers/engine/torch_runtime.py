@@ -1,5 +1,6 @@
 """sentence-transformers, for models that need it. The only module that imports torch, and only when one is loaded."""
 
+import importlib
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,12 +23,13 @@ class TorchRuntime:
             raise ProviderMisconfigured(
                 f"{path.name} can only run on torch: install it with `pip install 'embeddings-server[torch]'`."
             )
-        import torch
-        from sentence_transformers import SentenceTransformer
+        # The extra is absent where types are checked.
+        torch: Any = importlib.import_module("torch")
+        library: Any = importlib.import_module("sentence_transformers")
 
         torch.set_num_threads(threads)
         try:
-            self._model: Any = SentenceTransformer(
+            self._model: Any = library.SentenceTransformer(
                 str(path),
                 device="cpu",
                 trust_remote_code=False,

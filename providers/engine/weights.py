@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from providers.engine import files, graph
-from providers.engine.files import Manifest
+from providers.engine import files
+from providers.engine.files import FileRecord, Manifest
 from providers.engine.hub import Hub
-from providers.engine.model_config import ModelConfig, read_model_config
+from providers.engine.model_config import GRAPH_FILE, ModelConfig, read_model_config
 from providers.engine.pins import PINNED_MODELS
 from providers.engine.wheels import Fetch, fetch_pinned
 from providers.exceptions import ProviderMisconfigured, UnknownModel
@@ -25,7 +25,6 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{
 _REPO_ONNX = ("onnx/model.onnx", "model.onnx")
 # Code and pickles of an operator's folder are of no use here and are not taken along.
 _SUFFIXES = frozenset({".json", ".safetensors", ".onnx", ".onnx_data", ".txt", ".model", ".data"})
-_NOT_FOR_LOADING = (".safetensors",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +44,7 @@ class Prepared:
     @property
     def onnx_file(self) -> Path:
         """The ONNX file to run."""
-        candidates = (graph.GRAPH_FILE,) if self.runtime == "graph" else _REPO_ONNX
+        candidates = (GRAPH_FILE,) if self.runtime == "graph" else _REPO_ONNX
         return self.path / next(name for name in candidates if name in self.manifest.files)
 
 
@@ -80,8 +79,8 @@ class Weights:
             return None
         return Prepared(name=name, path=folder, manifest=manifest, config=read_model_config(folder))
 
-    def verified(self, name: str) -> Prepared:
-        """Return a prepared model whose every loaded file was just compared with its hash.
+    def verified(self, name: str, *, only: str | None = None) -> Prepared:
+        """Return a prepared model whose every loaded file (or `only` that one) was just compared with its hash.
 
         Raises ProviderMisconfigured, naming what is wrong and the command that mends it.
         """
@@ -90,13 +89,9 @@ class Weights:
             raise ProviderMisconfigured(
                 f"The weights of {name} are not on this machine: run `manage.py download_model {name}`."
             )
-        needed = prepared.manifest.files
-        if prepared.runtime == "graph":
-            # The checkpoint stays on disk for later builds, but is not loaded.
-            needed = {file: record for file, record in needed.items() if not file.endswith(_NOT_FOR_LOADING)}
         try:
-            files.verify(prepared.path, needed)
-        except files.Corrupt as error:
+            files.verify(prepared.path, _loaded_files(prepared, only))
+        except files.CorruptError as error:
             raise ProviderMisconfigured(
                 f"The file {error} of {name} is damaged or altered and was not loaded: "
                 f"run `manage.py download_model {name}` to replace it."
@@ -126,14 +121,13 @@ class Weights:
 
     def prepared_names(self) -> list[str]:
         """Return the names of all prepared models."""
-        manifests = (
-            files.read_manifest(path.parent) for path in self._folder("x").parent.glob(f"*/{files.MANIFEST_NAME}")
-        )
+        found = (self._data_dir / "prepared").glob(f"*/{files.MANIFEST_NAME}")
+        manifests = [files.read_manifest(path.parent) for path in found]
         return sorted(manifest.model for manifest in manifests if manifest and valid_name(manifest.model))
 
     def state(self) -> tuple[int, ...]:
         """Return what changes when a model is prepared, replaced or removed, at the price of a few stats."""
-        folders = (self._folder("x").parent, self._data_dir / "models", *self._model_paths)
+        folders = (self._data_dir / "prepared", self._data_dir / "models", *self._model_paths)
         return tuple(folder.stat().st_mtime_ns if folder.exists() else 0 for folder in folders)
 
     def _folder(self, name: str) -> Path:
@@ -145,7 +139,7 @@ class Weights:
             return False
         try:
             files.verify(prepared.path, prepared.manifest.files)
-        except files.Corrupt:
+        except files.CorruptError:
             return False
         local = self.local_folders().get(name)
         return local is None or _same_origin(local, prepared.manifest)
@@ -159,9 +153,12 @@ class Weights:
         config = read_model_config(tree)
         runtime = _choose_runtime(tree, config)
         if runtime == "graph":
+            # Imported here: onnx is needed to prepare a model, not to serve one.
+            from providers.engine.graph import build_graph
+
             for stale in tree.glob("graph-v*"):
                 stale.unlink()
-            graph.build_graph(tree, config)
+            build_graph(tree, config)
         manifest = Manifest(
             model=name,
             source=source,
@@ -197,13 +194,23 @@ class Weights:
         return True
 
 
+def _loaded_files(prepared: Prepared, only: str | None) -> Mapping[str, FileRecord]:
+    records = prepared.manifest.files
+    if only is not None:
+        return {only: records[only]}
+    if prepared.runtime != "graph":
+        return records
+    # The checkpoint stays on disk for later builds, but is not loaded.
+    return {file: record for file, record in records.items() if not file.endswith(".safetensors")}
+
+
 def _slug(name: str) -> str:
     return name.replace("/", "--")
 
 
 def _choose_runtime(tree: Path, config: ModelConfig) -> str:
     has_tokenizer = (tree / "tokenizer.json").is_file()
-    if has_tokenizer and graph.supports(config) and any(tree.glob("*.safetensors")):
+    if has_tokenizer and config.buildable and any(tree.glob("*.safetensors")):
         return "graph"
     if has_tokenizer and config.plain and not config.dense and any((tree / name).is_file() for name in _REPO_ONNX):
         return "onnx"
@@ -214,7 +221,7 @@ def _choose_runtime(tree: Path, config: ModelConfig) -> str:
 
 def _current(manifest: Manifest) -> bool:
     """Tell whether the graph, if the model has one, is this version's."""
-    return manifest.runtime != "graph" or graph.GRAPH_FILE in manifest.files
+    return manifest.runtime != "graph" or GRAPH_FILE in manifest.files
 
 
 def _loadable_files(folder: Path) -> list[str]:

@@ -33,10 +33,10 @@ def pip_download(requirement: str, folder: Path) -> None:
     """Let pip put the wheel of `requirement` into `folder`; pip follows the operator's own index and proxy settings."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-cache-dir"]
     command += ["--disable-pip-version-check", "--no-input", "--dest", str(folder), requirement]
-    on_terminal = os.isatty(2)
+    stderr = None if os.isatty(2) else subprocess.PIPE
     # pip draws its progress bar on stdout; a terminal gets it, a log does not.
     finished = subprocess.run(  # noqa: S603 - a fixed command, no shell
-        command, check=False, stdin=subprocess.DEVNULL, **({"stdout": 2} if on_terminal else {"capture_output": True})
+        command, check=False, stdin=subprocess.DEVNULL, stdout=2 if os.isatty(2) else subprocess.DEVNULL, stderr=stderr
     )
     if finished.returncode == 0:
         return
