@@ -27,7 +27,13 @@ control_socket_disable = True
 loglevel = settings.LOG_LEVEL
 logconfig_dict = {
     **settings.LOGGING,
-    "loggers": {"gunicorn.error": {"level": settings.LOG_LEVEL.upper()}},
+    "loggers": {
+        "gunicorn.error": {
+            "level": settings.LOG_LEVEL.upper(),
+            "handlers": ["stderr"],
+            "propagate": False,
+        }
+    },
 }
 
 # prometheus_client reads this when it is imported, in the workers.

@@ -66,6 +66,7 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "embeddings_project",
     "embeddings",
+    "providers",
 ]
 
 MIDDLEWARE = [
@@ -211,10 +212,10 @@ LOCAL_ENGINE: dict[str, Any] = {
 }
 
 
-def remote(prefix: str, **options: Any) -> dict[str, Any]:
+def remote(prefix: str, *, url: str = "_BASE_URL", **options: Any) -> dict[str, Any]:
     return {
         "api_key": env.secret(f"{prefix}_API_KEY"),
-        "base_url": env.url(f"{prefix}_BASE_URL"),
+        "base_url": env.url(f"{prefix}{url}"),
         "timeout_seconds": REQUEST_TIMEOUT_SECONDS,
         **options,
     }
@@ -222,9 +223,21 @@ def remote(prefix: str, **options: Any) -> dict[str, Any]:
 
 PROVIDERS: dict[str, dict[str, Any]] = {
     "openai": remote("OPENAI", data_dir=DATA_DIR),
+    "cohere": remote("COHERE"),
+    "voyage": remote("VOYAGE"),
+    "google": remote("GOOGLE"),
+    "mistral": remote("MISTRAL"),
+    "local_api": remote(
+        "LOCAL_API",
+        url="_URL",
+        kind=env.choice("LOCAL_API_KIND", "openai", ["openai", "tei", "ollama"]),
+    ),
     "huggingface": LOCAL_ENGINE,
     "onnx": LOCAL_ENGINE,
 }
+PROVIDERS["google"]["api_key"] = PROVIDERS["google"]["api_key"] or env.secret(
+    "GEMINI_API_KEY"
+)
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [

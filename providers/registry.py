@@ -15,6 +15,11 @@ from providers.base import Provider
 ENTRY_POINT_GROUP = "embeddings.providers"
 BUILT_IN = {
     "openai": "providers.plugins.openai:OpenAIProvider",
+    "cohere": "providers.plugins.cohere:CohereProvider",
+    "voyage": "providers.plugins.voyage:VoyageProvider",
+    "google": "providers.plugins.google:GoogleProvider",
+    "mistral": "providers.plugins.mistral:MistralProvider",
+    "local_api": "providers.plugins.local_api:LocalApiProvider",
     "huggingface": "providers.plugins.huggingface:HuggingFaceProvider",
     "onnx": "providers.plugins.onnx:OnnxProvider",
 }

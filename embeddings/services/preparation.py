@@ -7,7 +7,7 @@ from django.conf import settings
 from embeddings.conf import DEFAULT_LOCAL_MODEL
 from embeddings.services.catalog import download, model_state
 from embeddings.services.errors import ModelActionFailed
-from providers.engine.weights import prepare_vocabulary
+from providers.engine.vocabulary import prepare_vocabulary
 from providers.exceptions import ProviderError
 
 

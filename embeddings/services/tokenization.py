@@ -9,7 +9,7 @@ from django.conf import settings
 from embeddings.services.errors import InputTooLong, InvalidRequest
 from embeddings.services.types import EmbeddingRequest, Target
 from providers.base import Provider, Tokenizer
-from providers.engine.tokenizer import openai_tokenizer
+from providers.engine.openai_tokenizer import openai_tokenizer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -96,10 +96,17 @@ class Batcher:
         with the runtime's own exception as its cause.
         """
         request = self._enqueue(rows, deadline)
-        while not request.done.wait(min(max(deadline - self._clock(), 0.0), _LOOK_AGAIN_SECONDS)):
+        while not request.done.wait(
+            min(max(deadline - self._clock(), 0.0), _LOOK_AGAIN_SECONDS)
+        ):
             with self._changed:
                 if self._clock() >= deadline:
-                    self._drop(request, ProviderTimeout("The local engine did not answer before the deadline."))
+                    self._drop(
+                        request,
+                        ProviderTimeout(
+                            "The local engine did not answer before the deadline."
+                        ),
+                    )
                 elif not self._closed:
                     self._start_threads()
         if request.error is not None:
@@ -111,14 +118,18 @@ class Batcher:
         """Tell whether the engine runs: open, and no run under way for longer than `hung_after_seconds`."""
         with self._changed:
             limit = self._clock() - self._hung_after_seconds
-            return not self._closed and all(started > limit for started in self._running.values())
+            return not self._closed and all(
+                started > limit for started in self._running.values()
+            )
 
     def close(self, *, timeout_seconds: float = 5.0) -> None:
         """Stop: queued requests fail, the runs under way end, the threads end."""
         with self._changed:
             self._closed = True
             for request in list(self._requests):
-                self._drop(request, ProviderUnavailable("The local engine is shutting down."))
+                self._drop(
+                    request, ProviderUnavailable("The local engine is shutting down.")
+                )
             self._changed.notify_all()
         for thread in self._threads:
             if thread is not None and thread is not threading.current_thread():
@@ -130,11 +141,22 @@ class Batcher:
         with self._changed:
             if self._closed:
                 raise ProviderUnavailable("The local engine is shutting down.")
-            request = _Request(rows, deadline, self._virtual_time, waiting, tokens, [None] * len(rows), len(rows))
+            request = _Request(
+                rows,
+                deadline,
+                self._virtual_time,
+                waiting,
+                tokens,
+                [None] * len(rows),
+                len(rows),
+            )
             # An idle engine takes any request: one that is larger than the whole queue must not fail for ever.
             if self._queued and self._queued + tokens > self._queue_tokens:
                 seconds = max(self._queued / self._tokens_per_second, 1.0)
-                raise Overloaded("The local engine's queue is full.", retry_after_seconds=round(seconds, 1))
+                raise Overloaded(
+                    "The local engine's queue is full.",
+                    retry_after_seconds=round(seconds, 1),
+                )
             self._queued += tokens
             self._requests.append(request)
             self._start_threads()
@@ -145,7 +167,9 @@ class Batcher:
         """Start engine threads that are not there, be it for the first time or after one died."""
         for slot, thread in enumerate(self._threads):
             if thread is None or not thread.is_alive():
-                started = threading.Thread(target=self._serve, name=f"engine-{slot}", daemon=True)
+                started = threading.Thread(
+                    target=self._serve, name=f"engine-{slot}", daemon=True
+                )
                 self._threads[slot] = started
                 started.start()
 
@@ -177,9 +201,15 @@ class Batcher:
         except ProviderError as error:
             _fail(batch, error, error.__cause__ or error)
         except Exception as error:
-            _fail(batch, ProviderUnavailable("The local engine failed in a run."), error)
+            _fail(
+                batch, ProviderUnavailable("The local engine failed in a run."), error
+            )
         except BaseException as error:
-            _fail(batch, ProviderUnavailable("The local engine's thread was stopped."), error)
+            _fail(
+                batch,
+                ProviderUnavailable("The local engine's thread was stopped."),
+                error,
+            )
             raise
         else:
             for (request, index), vector in zip(batch, vectors, strict=True):
@@ -189,7 +219,9 @@ class Batcher:
         with self._changed:
             self._running.pop(threading.get_ident(), None)
             if seconds > 0:
-                rate = sum(len(request.rows[index]) for request, index in batch) / seconds
+                rate = (
+                    sum(len(request.rows[index]) for request, index in batch) / seconds
+                )
                 self._tokens_per_second += 0.2 * (rate - self._tokens_per_second)
             for request, _ in batch:
                 request.unfinished -= 1
@@ -208,8 +240,13 @@ class Batcher:
 
     def _drop_late(self) -> None:
         now = self._clock()
-        for request in [request for request in self._requests if request.deadline <= now]:
-            self._drop(request, ProviderTimeout("The local engine did not answer before the deadline."))
+        for request in [
+            request for request in self._requests if request.deadline <= now
+        ]:
+            self._drop(
+                request,
+                ProviderTimeout("The local engine did not answer before the deadline."),
+            )
 
     def _next_batch(self) -> _Batch:
         """Cut a batch: the longest texts of the request whose turn it is, filled up with others' of like length."""
@@ -219,7 +256,10 @@ class Batcher:
         room = max(self._batch_tokens // max(longest, 1), 1)
         batch: _Batch = []
         bulk = first.tokens > self._batch_tokens
-        for request in sorted(self._requests, key=lambda request: (request is not first, request.virtual_time)):
+        for request in sorted(
+            self._requests,
+            key=lambda request: (request is not first, request.virtual_time),
+        ):
             # A bulk request does not ride along with a small one: it would make that wait for a full batch.
             if request is first or bulk or request.tokens <= self._batch_tokens:
                 batch += self._pull(request, longest, room - len(batch))
@@ -249,6 +289,8 @@ def _fail(batch: _Batch, error: ProviderError, cause: BaseException) -> None:
 
 def _check(vectors: Vectors, expected: int) -> None:
     if vectors.ndim != 2 or len(vectors) != expected:
-        raise ProviderMalformed("The model answered with another number of vectors than texts.")
+        raise ProviderMalformed(
+            "The model answered with another number of vectors than texts."
+        )
     if not np.isfinite(vectors).all():
         raise ProviderMalformed("The model answered with numbers that are not finite.")

@@ -85,7 +85,9 @@ class Checkpoint:
         self._names = _FAMILIES[model_type]
         # Checkpoints of a whole task model put the encoder under a prefix such as "bert." or "roberta.".
         anchor = "embeddings.word_embeddings.weight"
-        self._prefix = next(name.removesuffix(anchor) for name in tensors if name.endswith(anchor))
+        self._prefix = next(
+            name.removesuffix(anchor) for name in tensors if name.endswith(anchor)
+        )
 
     def words(self) -> Array:
         """Word embeddings, (vocabulary, hidden)."""
@@ -95,7 +97,11 @@ class Checkpoint:
         """Position embeddings, (positions, hidden), with those of token type 0 added: every token here has it."""
         positions = self._array("embeddings.position_embeddings.weight")
         types = "embeddings.token_type_embeddings.weight"
-        return positions + self._array(types)[0] if self._prefix + types in self._tensors else positions
+        return (
+            positions + self._array(types)[0]
+            if self._prefix + types in self._tensors
+            else positions
+        )
 
     def embeddings_norm(self) -> Norm:
         """Normalisation after the embeddings."""
@@ -105,7 +111,10 @@ class Checkpoint:
         """Query, key and value projections side by side: weight (hidden, 3 hidden)."""
         names = (self._names.query, self._names.key, self._names.value)
         parts = [self._linear(self._names.layer.format(layer) + name) for name in names]
-        return Linear(np.concatenate([p.weight for p in parts], axis=1), np.concatenate([p.bias for p in parts]))
+        return Linear(
+            np.concatenate([p.weight for p in parts], axis=1),
+            np.concatenate([p.bias for p in parts]),
+        )
 
     def attention_output(self, layer: int) -> Linear:
         """Projection after attention."""
@@ -133,7 +142,12 @@ class Checkpoint:
     def _norm(self, name: str) -> Norm:
         # Checkpoints converted from TensorFlow long ago say gamma and beta.
         old = f"{self._prefix}{name}.gamma" in self._tensors
-        return Norm(*(self._array(f"{name}.{part}") for part in (("gamma", "beta") if old else ("weight", "bias"))))
+        return Norm(
+            *(
+                self._array(f"{name}.{part}")
+                for part in (("gamma", "beta") if old else ("weight", "bias"))
+            )
+        )
 
     def _array(self, name: str) -> Array:
         return as_float32(self._tensors[self._prefix + name])
@@ -161,16 +175,24 @@ def open_tensors(folder: Path) -> Iterator[Mapping[str, Any]]:
     try:
         with ExitStack() as stack:
             paths = sorted(folder.glob("*.safetensors"))
-            yield _Lazy([stack.enter_context(safe_open(path, framework="np")) for path in paths])
+            yield _Lazy(
+                [stack.enter_context(safe_open(path, framework="np")) for path in paths]
+            )
     except (SafetensorError, KeyError, StopIteration) as error:
-        raise ProviderMisconfigured(f"The safetensors files in {folder} lack what the model needs.") from error
+        raise ProviderMisconfigured(
+            f"The safetensors files in {folder} lack what the model needs."
+        ) from error
 
 
 def read_linear(folder: Path) -> Linear:
     """Read sentence-transformers' Dense module; a missing bias becomes zeros."""
     with open_tensors(folder) as tensors:
         weight = as_float32(tensors["linear.weight"]).T
-        bias = as_float32(tensors["linear.bias"]) if "linear.bias" in tensors else np.zeros(weight.shape[1], np.float32)
+        bias = (
+            as_float32(tensors["linear.bias"])
+            if "linear.bias" in tensors
+            else np.zeros(weight.shape[1], np.float32)
+        )
     return Linear(weight, bias)
 
 

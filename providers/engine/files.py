@@ -68,7 +68,11 @@ def verify(folder: Path, files: Mapping[str, FileRecord]) -> None:
     for name, record in files.items():
         path = folder / name
         # The size is looked at first: it is free, and catches what was cut off.
-        if not path.is_file() or path.stat().st_size != record.size_bytes or sha256_of(path) != record.sha256:
+        if (
+            not path.is_file()
+            or path.stat().st_size != record.size_bytes
+            or sha256_of(path) != record.sha256
+        ):
             raise CorruptError(name)
 
 
@@ -84,7 +88,9 @@ def read_manifest(folder: Path) -> Manifest | None:
             revision=str(raw["revision"]),
             runtime=str(raw["runtime"]),
             files={
-                name: FileRecord(sha256=str(entry["sha256"]), size_bytes=int(entry["size_bytes"]))
+                name: FileRecord(
+                    sha256=str(entry["sha256"]), size_bytes=int(entry["size_bytes"])
+                )
                 for name, entry in raw["files"].items()
                 if _inside(name)
             },
@@ -114,7 +120,11 @@ def files_below(folder: Path) -> Iterator[str]:
     """Yield the relative names of all plain files below `folder`, sorted; hidden ones and the manifest left out."""
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
-        if path.is_file() and relative.name != MANIFEST_NAME and not any(p.startswith(".") for p in relative.parts):
+        if (
+            path.is_file()
+            and relative.name != MANIFEST_NAME
+            and not any(p.startswith(".") for p in relative.parts)
+        ):
             yield relative.as_posix()
 
 

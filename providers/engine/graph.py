@@ -17,8 +17,19 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from providers.engine.checkpoint import Checkpoint, Linear, Norm, open_tensors, read_linear
-from providers.engine.model_config import GRAPH_FILE, PARAMETERS_FILE, POSITIONS_AFTER_PADDING, ModelConfig
+from providers.engine.checkpoint import (
+    Checkpoint,
+    Linear,
+    Norm,
+    open_tensors,
+    read_linear,
+)
+from providers.engine.model_config import (
+    GRAPH_FILE,
+    PARAMETERS_FILE,
+    POSITIONS_AFTER_PADDING,
+    ModelConfig,
+)
 
 _FUSED = "com.microsoft"
 _OPSET, _IR_VERSION = 20, 10
@@ -69,15 +80,26 @@ class _Writer:
     def head(self, dense: list[Linear]) -> None:
         """Write pooling, dense layers and normalising, as the model's modules say."""
         x = self._pooling(self._last)
-        for index, (layer, config) in enumerate(zip(dense, self._config.dense, strict=True)):
+        for index, (layer, config) in enumerate(
+            zip(dense, self._config.dense, strict=True)
+        ):
             name = f"dense.{index}"
-            weight, bias = self._parameter(f"{name}.weight", layer.weight), self._parameter(f"{name}.bias", layer.bias)
-            x = self._activate(self._node("Gemm", [x, weight, bias], name), config.activation)
+            weight, bias = (
+                self._parameter(f"{name}.weight", layer.weight),
+                self._parameter(f"{name}.bias", layer.bias),
+            )
+            x = self._activate(
+                self._node("Gemm", [x, weight, bias], name), config.activation
+            )
         if self._config.normalize:
             # torch's normalize divides by max(norm, 1e-12), so a zero vector stays zero.
             norm = self._node("ReduceL2", [x, self._axis(1)], "norm", keepdims=1)
             floor = self._parameter("norm.floor", np.array([1e-12], np.float32))
-            x = self._node("Div", [x, self._node("Max", [norm, floor], "norm.floored")], "normalized")
+            x = self._node(
+                "Div",
+                [x, self._node("Max", [norm, floor], "norm.floored")],
+                "normalized",
+            )
         self._node("Identity", [x], "sentence_embedding")
 
     def model(self) -> onnx.ModelProto:
@@ -87,8 +109,12 @@ class _Writer:
             for name in ("input_ids", "attention_mask")
         ]
         shape: list[str | int | None] = ["batch", self._config.dimensions]
-        output = helper.make_tensor_value_info("sentence_embedding", TensorProto.FLOAT, shape)
-        graph = helper.make_graph(self._nodes, "encoder", inputs, [output], self._parameters)
+        output = helper.make_tensor_value_info(
+            "sentence_embedding", TensorProto.FLOAT, shape
+        )
+        graph = helper.make_graph(
+            self._nodes, "encoder", inputs, [output], self._parameters
+        )
         opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(_FUSED, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)
 
@@ -106,18 +132,39 @@ class _Writer:
             inputs += ["", self._positions_after_padding()]
         outputs = ["embedded", "embedded.lengths"]
         node = helper.make_node(
-            "EmbedLayerNormalization", inputs, outputs, domain=_FUSED, name="embedded", epsilon=self._epsilon
+            "EmbedLayerNormalization",
+            inputs,
+            outputs,
+            domain=_FUSED,
+            name="embedded",
+            epsilon=self._epsilon,
         )
         self._nodes.append(node)
         return "embedded"
 
     def _positions_after_padding(self) -> str:
         """RoBERTa's positions: the count of non-padding ids so far, from pad + 1; padding ids keep `pad`."""
-        pad = self._parameter("pad", np.array([int(self._config.encoder.get("pad_token_id", 1))], np.int32))
+        pad = self._parameter(
+            "pad",
+            np.array([int(self._config.encoder.get("pad_token_id", 1))], np.int32),
+        )
         same = self._node("Equal", ["ids", pad], "ids.padding")
-        real = self._node("Cast", [self._node("Not", [same], "ids.real")], "ids.real32", to=TensorProto.INT32)
-        counted = self._node("CumSum", [real, self._parameter("axis.scalar", np.array(1, np.int64))], "ids.counted")
-        return self._node("Add", [self._node("Mul", [counted, real], "ids.numbered"), pad], "position_ids")
+        real = self._node(
+            "Cast",
+            [self._node("Not", [same], "ids.real")],
+            "ids.real32",
+            to=TensorProto.INT32,
+        )
+        counted = self._node(
+            "CumSum",
+            [real, self._parameter("axis.scalar", np.array(1, np.int64))],
+            "ids.counted",
+        )
+        return self._node(
+            "Add",
+            [self._node("Mul", [counted, real], "ids.numbered"), pad],
+            "position_ids",
+        )
 
     def _layer(self, checkpoint: Checkpoint, index: int, x: str) -> str:
         name = f"layer.{index}"
@@ -125,20 +172,43 @@ class _Writer:
         weight = self._parameter(f"{name}.attention.weight", joint.weight)
         bias = self._parameter(f"{name}.attention.bias", joint.bias)
         inputs = [x, weight, bias, "mask"]
-        attended = self._node("Attention", inputs, f"{name}.attention", _FUSED, num_heads=self._heads)
-        output, norm = checkpoint.attention_output(index), checkpoint.attention_norm(index)
+        attended = self._node(
+            "Attention", inputs, f"{name}.attention", _FUSED, num_heads=self._heads
+        )
+        output, norm = (
+            checkpoint.attention_output(index),
+            checkpoint.attention_norm(index),
+        )
         x = self._linear_onto(x, attended, f"{name}.attended", output, norm)
         inner = checkpoint.inner(index)
-        raised = self._node("MatMul", [x, self._parameter(f"{name}.inner.weight", inner.weight)], f"{name}.inner")
+        raised = self._node(
+            "MatMul",
+            [x, self._parameter(f"{name}.inner.weight", inner.weight)],
+            f"{name}.inner",
+        )
         bias = self._parameter(f"{name}.inner.bias", inner.bias)
         active = self._biased_activation(raised, bias)
-        return self._linear_onto(x, active, f"{name}.outer", checkpoint.outer(index), checkpoint.outer_norm(index))
+        return self._linear_onto(
+            x,
+            active,
+            f"{name}.outer",
+            checkpoint.outer(index),
+            checkpoint.outer_norm(index),
+        )
 
-    def _linear_onto(self, residual: str, x: str, name: str, linear: Linear, norm: Norm) -> str:
-        projected = self._node("MatMul", [x, self._parameter(f"{name}.weight", linear.weight)], f"{name}.projected")
+    def _linear_onto(
+        self, residual: str, x: str, name: str, linear: Linear, norm: Norm
+    ) -> str:
+        projected = self._node(
+            "MatMul",
+            [x, self._parameter(f"{name}.weight", linear.weight)],
+            f"{name}.projected",
+        )
         bias = self._parameter(f"{name}.bias", linear.bias)
         inputs = [projected, residual, *self._norm(name, norm), bias]
-        return self._node("SkipLayerNormalization", inputs, name, _FUSED, epsilon=self._epsilon)
+        return self._node(
+            "SkipLayerNormalization", inputs, name, _FUSED, epsilon=self._epsilon
+        )
 
     def _biased_activation(self, x: str, bias: str) -> str:
         kind = self._config.activation
@@ -149,8 +219,17 @@ class _Writer:
         return self._activate(self._node("Add", [x, bias], f"{x}.biased"), kind)
 
     def _activate(self, x: str, kind: str) -> str:
-        operators = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid", "gelu": "Gelu"}
-        return x if kind == "Identity" else self._node(operators[kind.lower()], [x], f"{x}.active")
+        operators = {
+            "relu": "Relu",
+            "tanh": "Tanh",
+            "sigmoid": "Sigmoid",
+            "gelu": "Gelu",
+        }
+        return (
+            x
+            if kind == "Identity"
+            else self._node(operators[kind.lower()], [x], f"{x}.active")
+        )
 
     def _pooling(self, x: str) -> str:
         makers = {
@@ -164,61 +243,103 @@ class _Writer:
         self._node("Cast", ["mask"], "mask.float", to=TensorProto.FLOAT)
         self._node("ReduceSum", ["mask.float", self._axis(1)], "lengths", keepdims=1)
         pooled = [makers[mode](x) for mode in self._config.pooling]
-        return pooled[0] if len(pooled) == 1 else self._node("Concat", pooled, "pooled", axis=1)
+        return (
+            pooled[0]
+            if len(pooled) == 1
+            else self._node("Concat", pooled, "pooled", axis=1)
+        )
 
     def _first(self, x: str) -> str:
-        return self._node("Gather", [x, self._parameter("zero", np.array(0, np.int64))], "pooled.cls", axis=1)
+        return self._node(
+            "Gather",
+            [x, self._parameter("zero", np.array(0, np.int64))],
+            "pooled.cls",
+            axis=1,
+        )
 
     def _maximum(self, x: str) -> str:
         padding = self._node(
-            "Equal", [self._unsqueezed("mask", 2), self._parameter("zero32", _int32(0))], "mask.padding"
+            "Equal",
+            [self._unsqueezed("mask", 2), self._parameter("zero32", _int32(0))],
+            "mask.padding",
         )
         lowest = self._parameter("lowest", np.array([-np.inf], np.float32))
         masked = self._node("Where", [padding, lowest, x], "pooled.masked")
-        return self._node("ReduceMax", [masked, self._axis(1)], "pooled.max", keepdims=0)
+        return self._node(
+            "ReduceMax", [masked, self._axis(1)], "pooled.max", keepdims=0
+        )
 
     def _mean(self, x: str) -> str:
-        return self._node("Div", [self._weighted_sum(x, "mask.float"), "lengths"], "pooled.mean")
+        return self._node(
+            "Div", [self._weighted_sum(x, "mask.float"), "lengths"], "pooled.mean"
+        )
 
     def _mean_sqrt_len(self, x: str) -> str:
         root = self._node("Sqrt", ["lengths"], "lengths.root")
-        return self._node("Div", [self._weighted_sum(x, "mask.float"), root], "pooled.mean_sqrt_len")
+        return self._node(
+            "Div", [self._weighted_sum(x, "mask.float"), root], "pooled.mean_sqrt_len"
+        )
 
     def _weighted_mean(self, x: str) -> str:
         axis = self._parameter("axis.scalar", np.array(1, np.int64))
         numbers = self._node("CumSum", ["mask.float", axis], "mask.numbers")
         weights = self._node("Mul", [numbers, "mask.float"], "mask.weights")
-        total = self._node("ReduceSum", [weights, self._axis(1)], "mask.weights.sum", keepdims=1)
-        return self._node("Div", [self._weighted_sum(x, weights), total], "pooled.weightedmean")
+        total = self._node(
+            "ReduceSum", [weights, self._axis(1)], "mask.weights.sum", keepdims=1
+        )
+        return self._node(
+            "Div", [self._weighted_sum(x, weights), total], "pooled.weightedmean"
+        )
 
     def _last_token(self, x: str) -> str:
-        counted = self._node("ReduceSum", ["mask", self._axis(1)], "mask.count", keepdims=1)
-        last = self._node("Sub", [counted, self._parameter("one32", _int32(1))], "mask.last")
+        counted = self._node(
+            "ReduceSum", ["mask", self._axis(1)], "mask.count", keepdims=1
+        )
+        last = self._node(
+            "Sub", [counted, self._parameter("one32", _int32(1))], "mask.last"
+        )
         index = self._node("Cast", [last], "mask.last64", to=TensorProto.INT64)
         return self._node("GatherND", [x, index], "pooled.lasttoken", batch_dims=1)
 
     def _weighted_sum(self, x: str, weights: str) -> str:
         """Sum over tokens, (batch, hidden), as one product of (1, length) and (length, hidden) per text."""
-        product = self._node("MatMul", [self._unsqueezed(weights, 1), x], f"{weights}.product")
+        product = self._node(
+            "MatMul", [self._unsqueezed(weights, 1), x], f"{weights}.product"
+        )
         return self._node("Squeeze", [product, self._axis(1)], f"{weights}.sum")
 
     def _unsqueezed(self, x: str, axis: int) -> str:
         return self._node("Unsqueeze", [x, self._axis(axis)], f"{x}.unsqueezed.{axis}")
 
     def _norm(self, name: str, norm: Norm) -> tuple[str, str]:
-        return self._parameter(f"{name}.scale", norm.scale), self._parameter(f"{name}.shift", norm.shift)
+        return self._parameter(f"{name}.scale", norm.scale), self._parameter(
+            f"{name}.shift", norm.shift
+        )
 
     def _axis(self, axis: int) -> str:
         return self._parameter(f"axis.{axis}", np.array([axis], np.int64))
 
     def _parameter(self, name: str, value: NDArray[np.generic]) -> str:
         if all(parameter.name != name for parameter in self._parameters):
-            self._parameters.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+            self._parameters.append(
+                numpy_helper.from_array(np.ascontiguousarray(value), name)
+            )
         return name
 
-    def _node(self, operator: str, inputs: list[str], output: str, domain: str = "", **attributes: Any) -> str:
+    def _node(
+        self,
+        operator: str,
+        inputs: list[str],
+        output: str,
+        domain: str = "",
+        **attributes: Any,
+    ) -> str:
         if all(output not in node.output for node in self._nodes):
-            self._nodes.append(helper.make_node(operator, inputs, [output], domain=domain, name=output, **attributes))
+            self._nodes.append(
+                helper.make_node(
+                    operator, inputs, [output], domain=domain, name=output, **attributes
+                )
+            )
         return output
 
 

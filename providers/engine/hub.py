@@ -23,7 +23,14 @@ if TYPE_CHECKING:
 HUB_ENDPOINT = "https://huggingface.co"
 _ETAG_TIMEOUT_SECONDS = 20.0
 _ROOT_FILES = frozenset(
-    {"tokenizer.json", "tokenizer.model", "sentencepiece.bpe.model", "spiece.model", "vocab.txt", "merges.txt"}
+    {
+        "tokenizer.json",
+        "tokenizer.model",
+        "sentencepiece.bpe.model",
+        "spiece.model",
+        "vocab.txt",
+        "merges.txt",
+    }
 )
 # Whichever is there first; exporters write both layouts.
 _ONNX_FILES = ("onnx/model.onnx", "model.onnx")
@@ -59,7 +66,9 @@ class Hub:
         api = HfApi(endpoint=self.endpoint, token=self.token or False)
         return api.model_info(name, files_metadata=True, timeout=_ETAG_TIMEOUT_SECONDS)
 
-    def _file(self, name: str, commit: str, file: str, target: Path, sibling: Any) -> None:
+    def _file(
+        self, name: str, commit: str, file: str, target: Path, sibling: Any
+    ) -> None:
         from huggingface_hub import hf_hub_download
 
         sha256 = sibling.lfs.sha256 if sibling.lfs else None
@@ -90,9 +99,13 @@ def _weights(name: str, folder: Path, files: set[str]) -> Iterator[str]:
     """Choose the weights: safetensors for families with a graph builder, else ONNX, else safetensors; never pickles."""
     config = folder / "config.json"
     if not config.is_file():
-        raise ProviderMisconfigured(f"{name} on the hub has no config.json: it is not a model this server can run.")
+        raise ProviderMisconfigured(
+            f"{name} on the hub has no config.json: it is not a model this server can run."
+        )
     described: Mapping[str, Any] = json.loads(config.read_bytes())
-    tensors = sorted(file for file in files if file.endswith(".safetensors") and "/" not in file)
+    tensors = sorted(
+        file for file in files if file.endswith(".safetensors") and "/" not in file
+    )
     exported = next((file for file in _ONNX_FILES if file in files), None)
     if tensors and (exported is None or described.get("model_type") in FAMILIES):
         yield from tensors
@@ -123,27 +136,45 @@ def _mapped(name: str, error: Exception) -> ProviderError | None:
 
     match error:
         case errors.GatedRepoError():
-            return ProviderDenied(f"{name} is gated on the hub: accept its terms there and configure a token.")
+            return ProviderDenied(
+                f"{name} is gated on the hub: accept its terms there and configure a token."
+            )
         case errors.RepositoryNotFoundError():
             # The hub answers 401 for what is private and for what does not exist, so that nobody can tell which.
-            return UnknownModel(f"The hub knows no model {name}, or it is private and the token may not read it.")
+            return UnknownModel(
+                f"The hub knows no model {name}, or it is private and the token may not read it."
+            )
         case errors.HFValidationError():
             return UnknownModel(f"{name[:100]!r} is not a model name.")
         case OSError() if "Consistency check failed" in str(error):
             return _damaged(name)
         case errors.HfHubHTTPError() if error.response.status_code in (401, 403):
-            return ProviderDenied(f"The hub refused access to {name}: the token is missing or may not read it.")
-        case errors.HfHubHTTPError() | errors.LocalEntryNotFoundError() | errors.FileMetadataError():
+            return ProviderDenied(
+                f"The hub refused access to {name}: the token is missing or may not read it."
+            )
+        case (
+            errors.HfHubHTTPError()
+            | errors.LocalEntryNotFoundError()
+            | errors.FileMetadataError()
+        ):
             return _unreachable(name)
         case ConnectionError() | TimeoutError():
             return _unreachable(name)
     # huggingface_hub 1.x speaks through httpx, 2.x through httpx2; their errors share no base with each other.
-    return _unreachable(name) if type(error).__module__.partition(".")[0] in ("httpx", "httpx2") else None
+    return (
+        _unreachable(name)
+        if type(error).__module__.partition(".")[0] in ("httpx", "httpx2")
+        else None
+    )
 
 
 def _damaged(name: str) -> ProviderError:
-    return ProviderUnavailable(f"The hub sent a damaged file of {name}; it was thrown away. Try again.")
+    return ProviderUnavailable(
+        f"The hub sent a damaged file of {name}; it was thrown away. Try again."
+    )
 
 
 def _unreachable(name: str) -> ProviderError:
-    return ProviderUnavailable(f"{name} could not be fetched: the hub was not reached or failed. Try again.")
+    return ProviderUnavailable(
+        f"{name} could not be fetched: the hub was not reached or failed. Try again."
+    )

@@ -12,7 +12,14 @@ from typing import Any
 
 from providers.exceptions import ProviderMisconfigured
 
-POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
+POOLING_MODES = (
+    "cls",
+    "max",
+    "mean",
+    "mean_sqrt_len_tokens",
+    "weightedmean",
+    "lasttoken",
+)
 # In the order in which sentence-transformers concatenates them.
 _POOLING_FLAGS = {
     "pooling_mode_cls_token": "cls",
@@ -29,7 +36,9 @@ FAMILIES = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "distilbert
 GRAPH_VERSION = 1
 GRAPH_FILE = f"graph-v{GRAPH_VERSION}.onnx"
 PARAMETERS_FILE = f"graph-v{GRAPH_VERSION}.bin"
-_ACTIVATIONS = frozenset({"gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_python", "relu", "tanh", "sigmoid"})
+_ACTIVATIONS = frozenset(
+    {"gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_python", "relu", "tanh", "sigmoid"}
+)
 _SIZE_KEYS = ("hidden_size", "dim", "d_model", "n_embd")
 
 
@@ -67,7 +76,9 @@ class ModelConfig:
     @property
     def activation(self) -> str:
         """The feed-forward layers' activation, as transformers calls it."""
-        return str(self.encoder.get("hidden_act", self.encoder.get("activation", "gelu")))
+        return str(
+            self.encoder.get("hidden_act", self.encoder.get("activation", "gelu"))
+        )
 
     @property
     def buildable(self) -> bool:
@@ -76,7 +87,8 @@ class ModelConfig:
             self.plain
             and self.model_type in FAMILIES
             and self.activation in _ACTIVATIONS
-            and self.encoder.get("position_embedding_type", "absolute") in (None, "absolute")
+            and self.encoder.get("position_embedding_type", "absolute")
+            in (None, "absolute")
             and not self.encoder.get("sinusoidal_pos_embds", False)
             and not self.encoder.get("is_decoder", False)
         )
@@ -87,10 +99,14 @@ class ModelConfig:
         The order of names is sentence-transformers' in encode_query and encode_document. Its `default_prompt_name`
         plays no part in those: both always name a prompt, if only an empty one.
         """
-        names = ("query",) if input_type == "query" else ("document", "passage", "corpus")
+        names = (
+            ("query",) if input_type == "query" else ("document", "passage", "corpus")
+        )
         # "document" always exists there (empty by default), so "passage" is reached only where "document" is unset
         # by the reference; models such as E5 that name it "passage" mean the same text, so it is used here.
-        return next((self.prompts[name] for name in names if self.prompts.get(name)), "")
+        return next(
+            (self.prompts[name] for name in names if self.prompts.get(name)), ""
+        )
 
 
 def read_model_config(folder: Path) -> ModelConfig:
@@ -98,7 +114,9 @@ def read_model_config(folder: Path) -> ModelConfig:
     try:
         return _read(folder)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ProviderMisconfigured(f"The model files in {folder} are incomplete or not understood.") from error
+        raise ProviderMisconfigured(
+            f"The model files in {folder} are incomplete or not understood."
+        ) from error
 
 
 def _read(folder: Path) -> ModelConfig:
@@ -124,7 +142,9 @@ def _read(folder: Path) -> ModelConfig:
             plain = plain and kind == "Transformer" and path == ""
     return ModelConfig(
         encoder=encoder,
-        max_tokens=_max_tokens(encoder, transformer, _optional_json(folder / "tokenizer_config.json")),
+        max_tokens=_max_tokens(
+            encoder, transformer, _optional_json(folder / "tokenizer_config.json")
+        ),
         dimensions=width,
         pooling=pooling,
         dense=tuple(dense),
@@ -138,36 +158,58 @@ def _read(folder: Path) -> ModelConfig:
 def _pooling(config: Mapping[str, Any]) -> tuple[tuple[str, ...], bool]:
     named = config.get("pooling_mode")
     if named is None:
-        modes = tuple(mode for flag, mode in _POOLING_FLAGS.items() if config.get(flag)) or ("mean",)
+        modes = tuple(
+            mode for flag, mode in _POOLING_FLAGS.items() if config.get(flag)
+        ) or ("mean",)
     else:
         modes = (named,) if isinstance(named, str) else tuple(named)
-    understood = bool(config.get("include_prompt", True)) and set(modes) <= set(POOLING_MODES)
+    understood = bool(config.get("include_prompt", True)) and set(modes) <= set(
+        POOLING_MODES
+    )
     return modes, understood
 
 
 def _dense(path: str, config: Mapping[str, Any]) -> tuple[DenseConfig, bool]:
-    activation = str(config.get("activation_function", "torch.nn.modules.activation.Tanh")).rsplit(".", 1)[-1]
-    inputs = (config.get("module_input_name", "sentence_embedding"), config.get("module_output_name"))
+    activation = str(
+        config.get("activation_function", "torch.nn.modules.activation.Tanh")
+    ).rsplit(".", 1)[-1]
+    inputs = (
+        config.get("module_input_name", "sentence_embedding"),
+        config.get("module_output_name"),
+    )
     understood = (
         activation in ("Identity", "Tanh", "ReLU", "GELU", "Sigmoid")
         and not config.get("use_residual", False)
         and inputs[0] == "sentence_embedding"
         and inputs[1] in (None, "sentence_embedding")
     )
-    return DenseConfig(folder=path, out_features=int(config["out_features"]), activation=activation), understood
+    return DenseConfig(
+        folder=path, out_features=int(config["out_features"]), activation=activation
+    ), understood
 
 
-def _max_tokens(encoder: Mapping[str, Any], transformer: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> int | None:
+def _max_tokens(
+    encoder: Mapping[str, Any],
+    transformer: Mapping[str, Any],
+    tokenizer: Mapping[str, Any],
+) -> int | None:
     positions = encoder.get("max_position_embeddings")
     if positions is not None and encoder.get("model_type") in POSITIONS_AFTER_PADDING:
         positions = int(positions) - int(encoder.get("pad_token_id", 1)) - 1
     named = transformer.get("max_seq_length") or tokenizer.get("model_max_length")
-    limits = [int(limit) for limit in (positions, named) if isinstance(limit, int | float) and 0 < limit < 1e9]
+    limits = [
+        int(limit)
+        for limit in (positions, named)
+        if isinstance(limit, int | float) and 0 < limit < 1e9
+    ]
     return min(limits, default=None)
 
 
 def _prompts(folder: Path) -> dict[str, str]:
-    prompts = _optional_json(folder / "config_sentence_transformers.json").get("prompts") or {}
+    prompts = (
+        _optional_json(folder / "config_sentence_transformers.json").get("prompts")
+        or {}
+    )
     return {str(name): str(text) for name, text in prompts.items() if text}
 
 

@@ -37,28 +37,50 @@ class OnnxRuntime:
     def __init__(self, path: Path, config: ModelConfig, *, threads: int) -> None:
         self._session = _session(path, threads)
         self._inputs = {
-            entry.name: np.int64 if "int64" in entry.type else np.int32 for entry in self._session.get_inputs()
+            entry.name: np.int64 if "int64" in entry.type else np.int32
+            for entry in self._session.get_inputs()
         }
         self._output = self._session.get_outputs()[0].name
         self._pad = int(config.encoder.get("pad_token_id") or 0)
         self._config = config
         self._pooled = self._output == "sentence_embedding"
-        unknown = self._inputs.keys() - {"input_ids", "attention_mask", "token_type_ids"}
+        unknown = self._inputs.keys() - {
+            "input_ids",
+            "attention_mask",
+            "token_type_ids",
+        }
         if unknown:
-            raise ProviderMisconfigured(f"The ONNX file {path.name} wants inputs that no text has: {sorted(unknown)}.")
+            raise ProviderMisconfigured(
+                f"The ONNX file {path.name} wants inputs that no text has: {sorted(unknown)}."
+            )
 
     def run(self, rows: Sequence[Row]) -> Vectors:
         """Return float32 (len(rows), dimensions); rows are padded to the longest of them."""
         ids, mask = _padded(rows, self._pad)
-        values = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-        feed = {name: values[name].astype(kind, copy=False) for name, kind in self._inputs.items()}
+        values = {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "token_type_ids": np.zeros_like(ids),
+        }
+        feed = {
+            name: values[name].astype(kind, copy=False)
+            for name, kind in self._inputs.items()
+        }
         options = onnxruntime.RunOptions()
         if ids.size > _SHRINK_FROM_TOKENS:
-            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-        output = np.asarray(self._session.run([self._output], feed, options)[0], dtype=np.float32)
+            options.add_run_config_entry(
+                "memory.enable_memory_arena_shrinkage", "cpu:0"
+            )
+        output = np.asarray(
+            self._session.run([self._output], feed, options)[0], dtype=np.float32
+        )
         if self._pooled:
             return output
-        vectors = pooling.pool(output, mask, self._config.pooling) if output.ndim == 3 else output
+        vectors = (
+            pooling.pool(output, mask, self._config.pooling)
+            if output.ndim == 3
+            else output
+        )
         return pooling.normalize(vectors) if self._config.normalize else vectors
 
 
@@ -71,12 +93,18 @@ def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     # Spinning threads burn the cores that the web server needs, and stall for minutes where another process competes.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
     except Exception as error:  # the library's own classes share no base but this
-        raise ProviderMisconfigured(f"ONNX Runtime could not load {path.name}.") from error
+        raise ProviderMisconfigured(
+            f"ONNX Runtime could not load {path.name}."
+        ) from error
 
 
-def _padded(rows: Sequence[Row], pad: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _padded(
+    rows: Sequence[Row], pad: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return ids and mask, int64 (rows, longest), padded on the right."""
     longest = max(len(row) for row in rows)
     ids = np.full((len(rows), longest), pad, dtype=np.int64)

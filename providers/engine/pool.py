@@ -34,7 +34,13 @@ class LoadedModel:
 class Pool:
     """The loaded models of one process. A forked child starts empty: engine threads do not survive a fork."""
 
-    def __init__(self, weights: Weights, *, threads: int | None = None, queue_tokens: int = QUEUE_TOKENS) -> None:
+    def __init__(
+        self,
+        weights: Weights,
+        *,
+        threads: int | None = None,
+        queue_tokens: int = QUEUE_TOKENS,
+    ) -> None:
         self._weights = weights
         self._threads = threads
         self._queue_tokens = queue_tokens
@@ -70,7 +76,9 @@ class Pool:
                     model = self._models[name] = self._load(name)
                     self._tokenizers[name] = model.tokenizer
                 else:
-                    self._tokenizers[name] = _read_tokenizer(self._weights.verified(name, only=_TOKENIZER_FILE))
+                    self._tokenizers[name] = _read_tokenizer(
+                        self._weights.verified(name, only=_TOKENIZER_FILE)
+                    )
             return self._tokenizers[name]
 
     def loaded(self, name: str) -> bool:
@@ -105,17 +113,27 @@ class Pool:
         threads = self._threads or usable_cores()
         if prepared.runtime == "torch":
             torch_runtime = TorchRuntime(prepared.path, threads=threads)
-            return self._ready(prepared, torch_runtime.tokenizer(prepared.config), torch_runtime)
+            return self._ready(
+                prepared, torch_runtime.tokenizer(prepared.config), torch_runtime
+            )
         tokenizer = self._tokenizers.get(name) or _read_tokenizer(prepared)
-        return self._ready(prepared, tokenizer, OnnxRuntime(prepared.onnx_file, prepared.config, threads=threads))
+        return self._ready(
+            prepared,
+            tokenizer,
+            OnnxRuntime(prepared.onnx_file, prepared.config, threads=threads),
+        )
 
-    def _ready(self, prepared: Prepared, tokenizer: ModelTokenizer, runtime: Runtime) -> LoadedModel:
+    def _ready(
+        self, prepared: Prepared, tokenizer: ModelTokenizer, runtime: Runtime
+    ) -> LoadedModel:
         batcher = Batcher(runtime, queue_tokens=self._queue_tokens)
         return LoadedModel(prepared=prepared, tokenizer=tokenizer, batcher=batcher)
 
 
 def _read_tokenizer(prepared: Prepared) -> ModelTokenizer:
-    return ModelTokenizer.from_file(prepared.path / _TOKENIZER_FILE, lower_case=prepared.config.lower_case)
+    return ModelTokenizer.from_file(
+        prepared.path / _TOKENIZER_FILE, lower_case=prepared.config.lower_case
+    )
 
 
 _pools: "weakref.WeakSet[Pool]" = weakref.WeakSet()

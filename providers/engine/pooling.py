@@ -29,7 +29,9 @@ def _cls(tokens: Vectors, mask: Mask) -> Vectors:
 
 
 def _max(tokens: Vectors, mask: Mask) -> Vectors:
-    return np.asarray(np.where(mask[:, :, None] == 0, -np.inf, tokens).max(axis=1), dtype=np.float32)
+    return np.asarray(
+        np.where(mask[:, :, None] == 0, -np.inf, tokens).max(axis=1), dtype=np.float32
+    )
 
 
 def _mean(tokens: Vectors, mask: Mask) -> Vectors:

@@ -46,8 +46,12 @@ def engine_of(options: EngineOptions) -> Engine:
     with _engines_lock:
         if options not in _engines:
             hub = Hub(endpoint=options.hub_endpoint, token=options.hub_token)
-            weights = Weights(options.data_dir, hub=hub, model_paths=options.model_paths)
-            pool = Pool(weights, threads=options.threads, queue_tokens=options.queue_max_tokens)
+            weights = Weights(
+                options.data_dir, hub=hub, model_paths=options.model_paths
+            )
+            pool = Pool(
+                weights, threads=options.threads, queue_tokens=options.queue_max_tokens
+            )
             _engines[options] = Engine(weights, pool)
         return _engines[options]
 
@@ -88,7 +92,12 @@ class LocalProvider(Provider):
         config = loaded.prepared.config
         prompt = config.prompt(input_type)
         prompted = [prompt + text for text in texts] if prompt else list(texts)
-        rows = [Row(ids, text) for ids, text in zip(loaded.tokenizer.encode(prompted), prompted, strict=True)]
+        rows = [
+            Row(ids, text)
+            for ids, text in zip(
+                loaded.tokenizer.encode(prompted), prompted, strict=True
+            )
+        ]
         _refuse_too_long(rows, config, model.name)
         vectors = loaded.embed(rows, timeout_seconds=timeout_seconds)
         return Embedded(vectors=vectors)
@@ -99,7 +108,13 @@ class LocalProvider(Provider):
 
     def warm_up(self, model: ModelSpec, *, timeout_seconds: float) -> None:
         """Load the model and run it once, so that the next request finds everything in place."""
-        self.embed(model, ["warm up"], dimensions=None, input_type="document", timeout_seconds=timeout_seconds)
+        self.embed(
+            model,
+            ["warm up"],
+            dimensions=None,
+            input_type="document",
+            timeout_seconds=timeout_seconds,
+        )
 
     def loaded(self, model: ModelSpec) -> bool | None:
         """Tell whether the weights are in memory."""

