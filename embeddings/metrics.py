@@ -6,6 +6,9 @@ from collections.abc import Iterator
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from embeddings.services.types import Target
+from providers.registry import registry
+
 provider_failures = Counter(
     "embedding_provider_failures",
     "Requests a provider could not serve.",
@@ -21,6 +24,9 @@ requests = Counter(
 )
 prompt_tokens = Counter(
     "embedding_prompt_tokens", "Tokens of the requests answered.", ["provider", "model"]
+)
+cache_lookups = Counter(
+    "embedding_cache_lookups", "Texts looked up in the cache.", ["result"]
 )
 request_seconds = Histogram(
     "embedding_request_seconds",
@@ -75,3 +81,18 @@ class ActiveRequests:
 
 
 active_requests = ActiveRequests()
+
+
+def model_label(target: Target) -> str:
+    """Return the model's name if a provider or the operator listed it; names that are passed on come from users."""
+    provider = registry().get(target.provider)
+    listed = provider and registry().listed(provider, target.model.name)
+    return target.model.name if listed else "other"
+
+
+def answered(target: Target, *, tokens: int, seconds: float) -> None:
+    """Count one request that `target` answered."""
+    labels = (target.provider, model_label(target))
+    requests.labels(*labels).inc()
+    prompt_tokens.labels(*labels).inc(tokens)
+    request_seconds.labels(*labels).observe(seconds)

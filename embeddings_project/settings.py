@@ -199,6 +199,10 @@ EMBEDDINGS = EmbeddingsConf(
 )
 DATA_UPLOAD_MAX_MEMORY_SIZE = EMBEDDINGS.max_body_bytes
 
+# These seed the console's allowlists at the first start; afterwards the console decides.
+ALLOWED_EMBEDDING_PROVIDERS = env.words("ALLOWED_EMBEDDING_PROVIDERS")
+ALLOWED_EMBEDDING_MODELS = env.words("ALLOWED_EMBEDDING_MODELS")
+
 LOCAL_ENGINE: dict[str, Any] = {
     "data_dir": DATA_DIR,
     "hub_endpoint": env.url("HF_ENDPOINT"),

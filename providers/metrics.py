@@ -1,5 +1,9 @@
 """What is counted of providers. Labels come from registries, never from users."""
 
+import contextlib
+import time
+from collections.abc import Iterator
+
 from prometheus_client import Gauge, Histogram
 
 BREAKER_STATES = {"closed": 0, "half_open": 1, "open": 2}
@@ -32,3 +36,13 @@ stage_seconds = Histogram(
         30,
     ),
 )
+
+
+@contextlib.contextmanager
+def timed(provider: str, stage: str) -> Iterator[None]:
+    """Observe how long the block took, however it ended."""
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        stage_seconds.labels(provider, stage).observe(time.perf_counter() - started)

@@ -1,6 +1,6 @@
 """What operators set, as each process sees it: read from the database when it changed, at most every two seconds.
 
-Without a database, or before the first migration, what was read last holds; at first that is: nothing is restricted.
+While the database is away, what was read last holds. Until the allowlists were seeded, those of the environment hold.
 """
 
 import functools
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import structlog
+from django.conf import settings
 from django.db import DatabaseError, InterfaceError
 
 from providers.base import ModelSpec
@@ -59,7 +60,7 @@ class OperatorSettings:
         if row and not row.enabled:
             return False
         return not self.allowed_providers or any(
-            _fits(p, provider) for p in self.allowed_providers
+            fits(p, provider) for p in self.allowed_providers
         )
 
     def allows_model(self, provider: str, model: str) -> bool:
@@ -68,7 +69,7 @@ class OperatorSettings:
             return False
         names = (model, f"{provider}:{model}")
         return not self.allowed_models or any(
-            _fits(p, name) for p in self.allowed_models for name in names
+            fits(p, name) for p in self.allowed_models for name in names
         )
 
 
@@ -79,7 +80,7 @@ class OperatorSettingsReader:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._settings = OperatorSettings()
+        self._settings = _unseeded()
         self._looked_at: float | None = None
 
     def current(self) -> OperatorSettings:
@@ -97,10 +98,11 @@ class OperatorSettingsReader:
 
     def _refresh(self) -> None:
         try:
-            row = Revision.objects.filter(pk=1).first()
-            revision = row.number if row else 0
-            if revision != self._settings.revision:
-                self._settings = _read(revision)
+            row = Revision.objects.filter(pk=1, allowlists_seeded=True).first()
+            if row is None:
+                self._settings = _unseeded()
+            elif row.number != self._settings.revision:
+                self._settings = _read(row.number)
         except (DatabaseError, InterfaceError):
             log.warning("operator_settings_unavailable", exc_info=True)
 
@@ -114,6 +116,15 @@ def reader() -> OperatorSettingsReader:
 def operator_settings() -> OperatorSettings:
     """Return what operators set, at most two seconds old."""
     return reader().current()
+
+
+def _unseeded() -> OperatorSettings:
+    return OperatorSettings(
+        allowed_providers=tuple(
+            name.lower() for name in settings.ALLOWED_EMBEDDING_PROVIDERS
+        ),
+        allowed_models=tuple(settings.ALLOWED_EMBEDDING_MODELS),
+    )
 
 
 def _read(revision: int) -> OperatorSettings:
@@ -157,5 +168,6 @@ def _model_row(row: ModelEntry) -> ModelRow:
     return ModelRow(spec=spec, enabled=row.enabled, default=row.is_default)
 
 
-def _fits(pattern: str, name: str) -> bool:
+def fits(pattern: str, name: str) -> bool:
+    """Tell whether `pattern`, exact or ending in `*`, means `name`."""
     return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern

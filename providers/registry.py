@@ -1,8 +1,12 @@
-"""Which providers exist: the built-ins by dotted path, then packages with an entry point in `embeddings.providers`."""
+"""Which providers and models exist: plug-ins as installed, as the operator changed them.
+
+Plug-ins are the built-ins by dotted path, then packages with an entry point in `embeddings.providers`.
+"""
 
 import functools
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -10,30 +14,34 @@ from typing import Any
 import structlog
 from django.conf import settings
 
-from providers.base import Provider
+from providers.base import ModelSpec, Provider
+from providers.operator_settings import ModelRow, operator_settings
 
 ENTRY_POINT_GROUP = "embeddings.providers"
 BUILT_IN = {
     "openai": "providers.plugins.openai:OpenAIProvider",
+    "huggingface": "providers.plugins.huggingface:HuggingFaceProvider",
+    "onnx": "providers.plugins.onnx:OnnxProvider",
+    "local_api": "providers.plugins.local_api:LocalApiProvider",
     "cohere": "providers.plugins.cohere:CohereProvider",
     "voyage": "providers.plugins.voyage:VoyageProvider",
     "google": "providers.plugins.google:GoogleProvider",
     "mistral": "providers.plugins.mistral:MistralProvider",
-    "local_api": "providers.plugins.local_api:LocalApiProvider",
-    "huggingface": "providers.plugins.huggingface:HuggingFaceProvider",
-    "onnx": "providers.plugins.onnx:OnnxProvider",
 }
 
 log = structlog.get_logger(__name__)
 
 
 class Registry:
-    """Providers by name, each built when it is first asked for. A broken third-party plug-in is logged and left out."""
+    """Providers by name, each built when it is first asked for, and again when the operator changed its address.
+
+    A broken third-party plug-in is logged and left out.
+    """
 
     def __init__(self, options: Mapping[str, Mapping[str, Any]]) -> None:
         self._options = options
         self._lock = threading.RLock()
-        self._built: dict[str, Provider] = {}
+        self._built: dict[str, tuple[Mapping[str, Any], Provider]] = {}
         self._plugins = {
             point.name.lower(): point for point in entry_points(group=ENTRY_POINT_GROUP)
         }
@@ -51,22 +59,53 @@ class Registry:
 
     def get(self, name: str) -> Provider | None:
         """Return the provider of that name (lower case), or None."""
-        if name in self._built:
-            return self._built[name]
+        changes = _operator_options(name)
+        built = self._built.get(name)
+        if built and built[0] == changes:
+            return built[1]
         with self._lock:
-            if name not in self._built:
-                provider = self._build(name)
-                if provider is None:
-                    return None
-                self._built[name] = provider
-            return self._built[name]
+            built = self._built.get(name)
+            if built and built[0] == changes:
+                return built[1]
+            provider = self._build(name, {**self._options.get(name, {}), **changes})
+            if provider is not None:
+                self._built[name] = (changes, provider)
+            return provider
 
     def all(self) -> tuple[Provider, ...]:
         """Return every provider that can be built."""
         return tuple(provider for name in self.names() if (provider := self.get(name)))
 
-    def _build(self, name: str) -> Provider | None:
-        options = self._options.get(name, {})
+    def models(self, provider: Provider) -> list[ModelSpec]:
+        """Return what `provider` lists, as the operator changed it, then what the operator added."""
+        rows = {
+            name: row
+            for (owner, name), row in operator_settings().models.items()
+            if owner == provider.name
+        }
+        listed = [
+            _overlaid(spec, rows.pop(spec.name, None), local=provider.local)
+            for spec in provider.models()
+        ]
+        added = [] if provider.local else [row.spec for row in rows.values()]
+        return listed + added
+
+    def listed(self, provider: Provider, name: str) -> ModelSpec | None:
+        """Return the listed model of that name or alias, never one that would merely be passed on."""
+        return next(
+            (
+                spec
+                for spec in self.models(provider)
+                if name in (spec.name, *spec.aliases)
+            ),
+            None,
+        )
+
+    def resolve(self, provider: Provider, name: str) -> ModelSpec | None:
+        """Return the model that `name` means at `provider`, or None if it is unknown there."""
+        return self.listed(provider, name) or provider.resolve(name)
+
+    def _build(self, name: str, options: Mapping[str, Any]) -> Provider | None:
         if name in BUILT_IN:
             module, _, attribute = BUILT_IN[name].partition(":")
             built_in: type[Provider] = getattr(import_module(module), attribute)
@@ -99,3 +138,28 @@ class Registry:
 def registry() -> Registry:
     """Return the process-wide registry."""
     return Registry(settings.PROVIDERS)
+
+
+def _operator_options(name: str) -> dict[str, Any]:
+    """Return the options of `name` that the operator set in the console."""
+    row = operator_settings().providers.get(name)
+    if row is None:
+        return {}
+    given = {"base_url": row.base_url, "timeout_seconds": row.timeout_seconds}
+    return {option: value for option, value in given.items() if value is not None}
+
+
+def _overlaid(spec: ModelSpec, row: ModelRow | None, *, local: bool) -> ModelSpec:
+    """Return `spec` as the operator changed it. What a local model's own files say is not a matter of opinion."""
+    if row is None:
+        return spec
+    changed = replace(row.spec, aliases=spec.aliases, revision=spec.revision)
+    if not local:
+        return changed
+    return replace(
+        changed,
+        dimensions=spec.dimensions,
+        max_tokens=spec.max_tokens,
+        native_dimensions=spec.native_dimensions,
+        vector_space=spec.vector_space,
+    )

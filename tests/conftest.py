@@ -8,6 +8,9 @@ from rest_framework.test import APIClient
 from embeddings.services.embed import embedding_cache
 from embeddings.services.health import health_probe
 from providers import registry as registry_module
+from providers.engine.vocabulary import prepare_vocabulary
+from providers.operator_settings import reader
+from tests.environment import DATA_DIR
 
 KEY = "test-key-0123456789abcdef"
 
@@ -22,12 +25,23 @@ def fresh_process(settings):
 
 
 def forget_all():
-    for singleton in (registry_module.registry, embedding_cache, health_probe):
+    for singleton in (
+        registry_module.registry,
+        embedding_cache,
+        health_probe,
+        reader,
+    ):
         singleton.cache_clear()
 
 
 def replace_conf(settings, **changes):
     return replace(settings.EMBEDDINGS, **changes)
+
+
+@pytest.fixture(scope="session")
+def vocabulary():
+    """OpenAI's vocabulary, fetched once per machine."""
+    return prepare_vocabulary(DATA_DIR)
 
 
 @pytest.fixture
@@ -41,7 +55,7 @@ def configure(settings):
 
 
 @pytest.fixture
-def fakes(monkeypatch):
+def fakes(monkeypatch, db, vocabulary):
     """Put fake providers in place of the built-in ones and return them by name."""
     for name, fake in (
         ("openai", "FakeOpenAI"),

@@ -89,19 +89,76 @@ OPENAI_MODEL = an_object(
     id=STRING, object=one_of("model"), created=INTEGER, owned_by=STRING
 )
 OPENAI_MODEL_LIST = an_object(object=one_of("list"), data=a_list(OPENAI_MODEL))
+MOMENT = {"type": "string", "format": "date-time"}
+CACHE_STATS = an_object(
+    size=INTEGER,
+    max_size=INTEGER,
+    ttl_seconds=INTEGER,
+    hits=INTEGER,
+    misses=INTEGER,
+    hit_rate=NUMBER,
+)
+BREAKER_WORD = one_of("closed", "open", "half_open")
+BREAKER_SUMMARY = {
+    "type": "object",
+    "additionalProperties": an_object(state=BREAKER_WORD, failure_count=INTEGER),
+}
 HEALTH = an_object(
     status=one_of("healthy", "degraded"),
     service=STRING,
-    timestamp={"type": "string", "format": "date-time"},
-    cache_stats=an_object(
-        size=INTEGER,
-        max_size=INTEGER,
-        ttl_seconds=INTEGER,
-        hits=INTEGER,
-        misses=INTEGER,
-        hit_rate=NUMBER,
-    ),
+    timestamp=MOMENT,
+    cache_stats=CACHE_STATS,
     active_requests=INTEGER,
+    circuit_breakers=BREAKER_SUMMARY,
+)
+BREAKER: dict[str, Schema] = {
+    "provider": STRING,
+    "state": BREAKER_WORD,
+    "failure_count": INTEGER,
+    "success_count": INTEGER,
+    "opened_at": or_null(MOMENT),
+    "retry_at": or_null(MOMENT),
+    "last_error": or_null(STRING),
+}
+CIRCUIT_BREAKERS = an_object(data=a_list(an_object(**BREAKER)))
+BREAKER_RESET = an_object(status=one_of("ok"), **BREAKER)
+PROVIDERS_CONFIG = an_object(
+    default_provider=STRING,
+    default_model=STRING,
+    fallback=one_of("any", "same_space", "off"),
+    fallback_chain={"type": "object", "additionalProperties": a_list(STRING)},
+    providers=a_list(
+        an_object(
+            name=STRING,
+            local=BOOLEAN,
+            allowed=BOOLEAN,
+            configured=BOOLEAN,
+            problem=or_null(STRING),
+            models=a_list(an_object(model=STRING, allowed=BOOLEAN, default=BOOLEAN)),
+        )
+    ),
+)
+METRICS = an_object(
+    cache=CACHE_STATS,
+    active_requests=INTEGER,
+    circuit_breakers=BREAKER_SUMMARY,
+    counters={
+        "type": "object",
+        "additionalProperties": a_list({"type": "object"}),
+    },
+    latency=a_list(
+        an_object(
+            provider=STRING,
+            model=STRING,
+            count=INTEGER,
+            mean_seconds=NUMBER,
+            p50=NUMBER,
+            p90=NUMBER,
+            p95=NUMBER,
+            p99=NUMBER,
+        )
+    ),
+    config={"type": "object"},
 )
 LIVENESS = an_object(status=one_of("ok"))
 READINESS = an_object(status=one_of("ready", "not ready"))

@@ -32,6 +32,8 @@ ERROR_CODES = {
 SERVICE_STATUS: dict[type[Exception], int] = {
     errors.InvalidRequest: 400,
     errors.ModelNotFound: 404,
+    errors.NotAllowed: 403,
+    errors.ProviderNotFound: 404,
     errors.ModelActionFailed: 502,
     errors.ServiceUnavailable: 503,
 }

@@ -2,15 +2,13 @@
 
 import base64
 from collections.abc import Iterable
-from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
 
-from embeddings.services.cache import CacheStats
-from embeddings.services.catalog import ModelState
-from embeddings.services.health import Health
+from embeddings.services.catalog import ListedModel, ModelState
 from embeddings.services.types import EmbeddingResult, Target
-from providers.base import Download, ModelSpec, Vectors
+from providers.base import Download, Vectors
+from providers.models import written_sizes
+from providers.operator_settings import OperatorSettings
 
 
 def embedding_list(result: EmbeddingResult, *, encoding_format: str) -> dict[str, Any]:
@@ -59,18 +57,6 @@ def embedding_headers(result: EmbeddingResult) -> dict[str, str]:
     return headers
 
 
-def native_dimensions(model: ModelSpec) -> list[int] | dict[str, int] | None:
-    """Return the sizes a model answers in by itself: a list, a range, or null if only its own."""
-    sizes = model.native_dimensions
-    if not sizes:
-        return None
-    return (
-        {"minimum": sizes[0], "maximum": sizes[-1]}
-        if isinstance(sizes, range)
-        else list(sizes)
-    )
-
-
 def as_base64(vectors: Vectors) -> list[str]:
     """Return each row, float32 little-endian, as base64."""
     return [
@@ -79,20 +65,22 @@ def as_base64(vectors: Vectors) -> list[str]:
     ]
 
 
-def model_list(targets: Iterable[Target], *, default: Target) -> dict[str, Any]:
-    """Return the models endpoint's object."""
+def model_list(
+    models: Iterable[ListedModel], *, operator: OperatorSettings
+) -> dict[str, Any]:
+    """Return the models endpoint's object; an allowlist that allows everything is null."""
     return {
         "data": [
             {
-                "provider": t.provider,
-                "model": t.model.name,
-                "allowed": True,
-                "default": t.same_as(default),
+                "provider": listed.target.provider,
+                "model": listed.target.model.name,
+                "allowed": listed.allowed,
+                "default": listed.default,
             }
-            for t in targets
+            for listed in models
         ],
-        "allowed_providers": None,
-        "allowed_models": None,
+        "allowed_providers": list(operator.allowed_providers) or None,
+        "allowed_models": list(operator.allowed_models) or None,
     }
 
 
@@ -109,7 +97,7 @@ def model_state(state: ModelState) -> dict[str, Any]:
         "loaded": state.loaded,
         "downloaded": state.downloaded,
         "vector_space": model.vector_space,
-        "native_dimensions": native_dimensions(model),
+        "native_dimensions": written_sizes(model.native_dimensions),
     }
 
 
@@ -146,20 +134,9 @@ def openai_model(target: Target) -> dict[str, Any]:
     }
 
 
-def openai_model_list(targets: Iterable[Target]) -> dict[str, Any]:
-    """Return OpenAI's list of models."""
-    return {"object": "list", "data": [openai_model(target) for target in targets]}
-
-
-def health_report(
-    health: Health, *, cache: CacheStats, active_requests: int
-) -> dict[str, Any]:
-    """Return the health endpoint's object; `problem` only where there is one."""
+def openai_model_list(models: Iterable[ListedModel]) -> dict[str, Any]:
+    """Return OpenAI's list of models: those that may be used."""
     return {
-        "status": "healthy" if health.healthy else "degraded",
-        "service": "embeddings_v5_production_enhanced",
-        "timestamp": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "cache_stats": asdict(cache),
-        "active_requests": active_requests,
-        **({"problem": health.problem} if health.problem else {}),
+        "object": "list",
+        "data": [openai_model(listed.target) for listed in models if listed.allowed],
     }

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from embeddings.api.views import embeddings, models, operations
+from embeddings.api.views import administration, embeddings, models, operations
 
 urlpatterns = [
     path("embeddings", embeddings.CreateEmbeddings.as_view()),
@@ -12,7 +12,14 @@ urlpatterns = [
     path("embeddings/models/download", models.DownloadModel.as_view()),
     path("embeddings/models/<path:model_id>", models.ShowModel.as_view()),
     path("embeddings/health", operations.ShowHealth.as_view()),
-    path("embeddings/cache", operations.ClearCache.as_view()),
+    path("embeddings/cache", administration.ClearCache.as_view()),
+    path("embeddings/metrics", administration.ShowMetrics.as_view()),
+    path("embeddings/providers-config", administration.ShowProvidersConfig.as_view()),
+    path("embeddings/circuit-breakers", administration.ListCircuitBreakers.as_view()),
+    path(
+        "embeddings/circuit-breakers/<str:provider>/reset",
+        administration.ResetCircuitBreaker.as_view(),
+    ),
     path("models", models.OpenAIListModels.as_view()),
     path("models/<path:model_id>", models.OpenAIShowModel.as_view()),
 ]

@@ -5,44 +5,97 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from embeddings.conf import conf
-from embeddings.services.errors import InvalidRequest, ModelActionFailed, ModelNotFound
-from embeddings.services.routing import find_target, primary_target, split_model
+from embeddings.services.errors import (
+    InvalidRequest,
+    ModelActionFailed,
+    ModelNotFound,
+    NotAllowed,
+    ServiceError,
+)
+from embeddings.services.routing import (
+    find_target,
+    is_allowed,
+    primary_target,
+    split_model,
+)
 from embeddings.services.types import Target
 from providers.base import Download, Provider
 from providers.exceptions import ProviderError, UnknownModel
+from providers.operator_settings import operator_settings
 from providers.registry import registry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelState:
-    """A target with what is true of it now. `loaded` and `downloaded` are None for a remote model."""
+class ListedModel:
+    """A target, and whether it may be used and serves requests that name no model."""
 
     target: Target
     allowed: bool
     default: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelState(ListedModel):
+    """What is true of a model now. `loaded` and `downloaded` are None for a remote model."""
+
     loaded: bool | None
     downloaded: bool | None
 
 
-def list_models() -> Iterator[Target]:
-    """Yield every model that a provider lists, in the order of the providers."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderState:
+    """How a provider is set up. `problem` says what is missing."""
+
+    name: str
+    local: bool
+    allowed: bool
+    problem: str | None
+    models: tuple[ListedModel, ...]
+
+
+def list_models() -> Iterator[ListedModel]:
+    """Yield every model that a provider lists or the operator added, in the order of the providers."""
+    default = default_target()
     for provider in registry().all():
-        for spec in provider.models():
-            yield Target(provider=provider.name, model=spec)
+        for spec in registry().models(provider):
+            target = Target(provider=provider.name, model=spec)
+            yield ListedModel(
+                target=target,
+                allowed=is_allowed(target),
+                default=target.same_as(default),
+            )
 
 
-def default_target() -> Target:
-    """Return what serves a request that names no model."""
-    return primary_target(model=None, provider=None)
+def list_providers() -> Iterator[ProviderState]:
+    """Yield every provider, used or not, with its models."""
+    models = list(list_models())
+    for provider in registry().all():
+        yield ProviderState(
+            name=provider.name,
+            local=provider.local,
+            allowed=operator_settings().allows_provider(provider.name),
+            problem=provider.configuration_problem(),
+            models=tuple(
+                model for model in models if model.target.provider == provider.name
+            ),
+        )
+
+
+def default_target() -> Target | None:
+    """Return what serves a request that names no model; None if the settings name one that nobody knows."""
+    try:
+        return find_target(model=None)
+    except ServiceError:
+        return None
 
 
 def model_state(model_id: str) -> ModelState:
     """Return what is known of `model_id`. Raises InvalidRequest or ModelNotFound."""
-    target = find_target(model_id)
+    target = find_target(model=model_id)
     provider = _provider(target.provider)
     return ModelState(
         target=target,
-        allowed=True,
+        allowed=is_allowed(target),
         default=target.same_as(default_target()),
         loaded=provider.loaded(target.model),
         downloaded=provider.downloaded(target.model),
@@ -52,30 +105,40 @@ def model_state(model_id: str) -> ModelState:
 def warm_up(*, model: str, provider: str | None = None) -> tuple[Target, float]:
     """Load a model (local) or open its connection (remote); return the target and the seconds it took."""
     target = primary_target(model=model, provider=provider)
+    chosen = _provider(target.provider)
+    timeout = (
+        conf().engine_timeout_seconds
+        if chosen.local
+        else conf().request_timeout_seconds
+    )
     started = time.monotonic()
     try:
-        _provider(target.provider).warm_up(
-            target.model, timeout_seconds=conf().engine_timeout_seconds
-        )
+        chosen.warm_up(target.model, timeout_seconds=timeout)
     except ProviderError as error:
         raise ModelActionFailed(error.message, param="model") from error
     return target, time.monotonic() - started
 
 
 def download(*, model: str, provider: str | None = None) -> tuple[Provider, Download]:
-    """Fetch and prepare a local model's files. A name without a local provider is fetched for `huggingface`."""
+    """Fetch and prepare a local model's files. A name without a provider is fetched for `huggingface`.
+
+    Raises InvalidRequest, NotAllowed, ModelNotFound or ModelActionFailed.
+    """
     prefix, name = split_model(model)
-    wanted = (provider or prefix or "").strip().lower()
-    if wanted and wanted not in registry().names():
+    wanted = (provider or prefix or "huggingface").strip().lower()
+    if wanted not in registry().names():
         raise InvalidRequest(
             f"Unknown provider: {provider or prefix}", param="provider"
         )
-    chosen = _provider(wanted or "huggingface")
+    chosen = _provider(wanted)
     if not chosen.local:
         raise InvalidRequest(
             f"Provider {chosen.name} serves its models remotely; there is nothing to download.",
             param="provider",
         )
+    operator = operator_settings()
+    if not (operator.allows_provider(wanted) and operator.allows_model(wanted, name)):
+        raise NotAllowed(f"Model '{name}' is not allowed", param="model")
     try:
         return chosen, chosen.download(name)
     except UnknownModel as error:

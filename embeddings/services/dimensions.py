@@ -32,8 +32,16 @@ def resized(vectors: Vectors, dimensions: int, policy: DimensionsPolicy) -> Vect
     return vectors
 
 
-def policy_applied(*, native: int, answered: int) -> DimensionsPolicy:
-    """Say what was done to an answer of `answered` dimensions by a model whose own size is `native`."""
-    if answered < native:
+def policy_applied(
+    *, asked: int | None, native: int | None, answered: int
+) -> DimensionsPolicy | None:
+    """Say what was done to an answer of `answered` dimensions by a model whose own size is `native`.
+
+    None if no size was asked for. A model of unknown size was left as it is if it did not answer what was asked.
+    """
+    if asked is None:
+        return None
+    size = native or answered
+    if answered < size:
         return "reduce"
-    return "pad" if answered > native else "ignore"
+    return "pad" if answered > size else "ignore"

@@ -12,13 +12,17 @@ from embeddings.services import dimensions
 from embeddings.services.cache import EmbeddingCache, cache_keys
 from embeddings.services.errors import ServiceUnavailable
 from embeddings.services.routing import fallback_targets, primary_target
-from embeddings.services.tokenization import Prepared, prepare
+from embeddings.services.tokenization import Prepared, estimated_tokens, prepare
 from embeddings.services.types import EmbeddingRequest, EmbeddingResult, Failure, Target
-from providers.base import Provider, Vectors
+from providers.base import Embedded, Provider, Vectors
+from providers.breaker import guarded
 from providers.exceptions import ProviderError, ProviderMisconfigured
+from providers.metrics import timed
 from providers.registry import registry
 
 RETRY_AFTER_SECONDS = 5  # said with a 503 when no provider named a time itself
+# The part of the time left that one target may use while another could still stand in for it.
+SHARE_BEFORE_LAST = 0.9
 
 log = structlog.get_logger(__name__)
 
@@ -26,22 +30,25 @@ log = structlog.get_logger(__name__)
 def embed(request: EmbeddingRequest) -> EmbeddingResult:
     """Serve `request` by its own target, else by the first stand-in that can.
 
-    Raises ServiceError: InvalidRequest, ModelNotFound, InputTooLong, or ServiceUnavailable if every target failed.
-    Raises ProviderError where the upstream rejected the request itself, which no other provider would mend.
+    Raises ServiceError: InvalidRequest, ModelNotFound, NotAllowed, InputTooLong, or ServiceUnavailable if every target
+    failed. Raises ProviderError where the upstream rejected the request itself, which no other provider would mend.
     """
     primary = primary_target(model=request.model, provider=request.provider)
+    targets = [primary, *fallback_targets(request, primary)]
     deadline = time.monotonic() + conf().request_timeout_seconds
     failures: list[Failure] = []
     with metrics.active_requests.track():
-        for target in (primary, *fallback_targets(request, primary)):
+        for target in targets:
+            left = deadline - time.monotonic()
+            timeout = left if target is targets[-1] else left * SHARE_BEFORE_LAST
             try:
                 result = _embed_at(
-                    request, requested=primary, target=target, deadline=deadline
+                    request, requested=primary, target=target, timeout_seconds=timeout
                 )
             except ProviderError as error:
+                failures.append(_noted(target, error))
                 if not error.falls_back:
                     raise
-                failures.append(_noted(target, error))
                 continue
             if target is not primary:
                 metrics.fallbacks.labels(primary.provider, target.provider).inc()
@@ -58,43 +65,52 @@ def embedding_cache() -> EmbeddingCache:
 
 
 def _embed_at(
-    request: EmbeddingRequest, *, requested: Target, target: Target, deadline: float
+    request: EmbeddingRequest,
+    *,
+    requested: Target,
+    target: Target,
+    timeout_seconds: float,
 ) -> EmbeddingResult:
     started = time.perf_counter()
-    provider = registry().get(target.provider)
-    if provider is None:
-        raise ProviderMisconfigured(f"The plug-in of {target.provider} is broken.")
-    if problem := provider.configuration_problem():
-        raise ProviderMisconfigured(problem)
-    prepared = prepare(request, requested=requested, target=target, provider=provider)
-    raw, upstream_tokens = _raw_vectors(
-        request, provider=provider, target=target, prepared=prepared, deadline=deadline
+    provider = _working(target.provider)
+    with timed(target.provider, "tokenise"):
+        prepared = prepare(
+            request, requested=requested, target=target, provider=provider
+        )
+    raw, computed = _raw_vectors(
+        request,
+        provider=provider,
+        target=target,
+        prepared=prepared,
+        timeout_seconds=timeout_seconds,
     )
     vectors = raw
     if request.dimensions is not None and raw.shape[1] != request.dimensions:
         vectors = dimensions.resized(raw, request.dimensions, conf().dimensions_policy)
-    tokens = (
-        prepared.prompt_tokens
-        if prepared.prompt_tokens is not None
-        else upstream_tokens
-    )
-    metrics.requests.labels(target.provider, target.model.name).inc()
-    metrics.prompt_tokens.labels(target.provider, target.model.name).inc(tokens)
-    metrics.request_seconds.labels(target.provider, target.model.name).observe(
-        time.perf_counter() - started
-    )
+    tokens = _prompt_tokens(prepared, computed)
+    metrics.answered(target, tokens=tokens, seconds=time.perf_counter() - started)
     return EmbeddingResult(
         vectors=dimensions.normalised(vectors),
         target=target,
         prompt_tokens=tokens,
         fallback_from=requested.provider if target is not requested else None,
-        dimensions_policy=None
-        if request.dimensions is None
-        else dimensions.policy_applied(
-            native=target.model.dimensions, answered=vectors.shape[1]
+        dimensions_policy=dimensions.policy_applied(
+            asked=request.dimensions,
+            native=target.model.dimensions,
+            answered=vectors.shape[1],
         ),
         truncated=prepared.truncated,
     )
+
+
+def _working(name: str) -> Provider:
+    """Return the provider. Raises ProviderMisconfigured with what is missing."""
+    provider = registry().get(name)
+    if provider is None:
+        raise ProviderMisconfigured(f"The plug-in of {name} is broken.")
+    if problem := provider.configuration_problem():
+        raise ProviderMisconfigured(problem)
+    return provider
 
 
 def _raw_vectors(
@@ -103,39 +119,59 @@ def _raw_vectors(
     provider: Provider,
     target: Target,
     prepared: Prepared,
-    deadline: float,
-) -> tuple[Vectors, int]:
-    """Return the provider's own vectors, from the cache where it has them, and the upstream's count of the rest."""
+    timeout_seconds: float,
+) -> tuple[Vectors, dict[int, Embedded]]:
+    """Return the provider's own vectors, from the cache where it has them, and what was computed: count -> answer."""
     native = (
         request.dimensions
         if request.dimensions in target.model.native_dimensions
         else None
     )
-    upstream_tokens = 0
+    computed: dict[int, Embedded] = {}
 
     def compute(indices: list[int]) -> Vectors:
-        nonlocal upstream_tokens
-        embedded = provider.embed(
-            target.model,
-            [prepared.texts[index] for index in indices],
-            dimensions=native,
-            input_type=request.input_type,
-            timeout_seconds=conf().engine_timeout_seconds
-            if provider.local
-            else max(0.0, deadline - time.monotonic()),
-        )
-        upstream_tokens = embedded.prompt_tokens or 0
+        with (
+            guarded(provider.name),
+            timed(provider.name, "infer" if provider.local else "upstream"),
+        ):
+            embedded = provider.embed(
+                target.model,
+                [prepared.texts[index] for index in indices],
+                dimensions=native,
+                input_type=request.input_type,
+                timeout_seconds=conf().engine_timeout_seconds
+                if provider.local
+                else timeout_seconds,
+            )
+        computed[len(indices)] = embedded
         return embedded.vectors
 
     keys = cache_keys(
         target, dimensions=native, input_type=request.input_type, texts=prepared.texts
     )
-    return embedding_cache().get_or_compute(keys, compute), upstream_tokens
+    return embedding_cache().get_or_compute(keys, compute), computed
+
+
+def _prompt_tokens(prepared: Prepared, computed: dict[int, Embedded]) -> int:
+    """Return the ids given; else the upstream's own figure, if it read all texts; else the tokenizer's count.
+
+    Where the maker keeps its vocabulary to itself and the cache answered, OpenAI's serves as an estimate.
+    """
+    if prepared.given_tokens is not None:
+        return prepared.given_tokens
+    embedded = computed.get(len(prepared.texts))
+    if embedded and embedded.prompt_tokens is not None:
+        return embedded.prompt_tokens
+    return (
+        estimated_tokens(prepared.texts)
+        if prepared.counted_tokens is None
+        else prepared.counted_tokens
+    )
 
 
 def _noted(target: Target, error: ProviderError) -> Failure:
     metrics.provider_failures.labels(
-        target.provider, target.model.name, error.reason
+        target.provider, metrics.model_label(target), error.reason
     ).inc()
     # A provider without a key is how the server is set up, not news.
     level = (

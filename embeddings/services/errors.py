@@ -28,6 +28,14 @@ class ModelNotFound(ServiceError):
         super().__init__(message, param="model", code="model_not_found")
 
 
+class ProviderNotFound(ServiceError):
+    """A path names a provider that is not registered."""
+
+
+class NotAllowed(ServiceError):
+    """The allowlists or the console leave this provider or model out."""
+
+
 class InputTooLong(ServiceError):
     """One or more inputs exceed the model's token limit; `details` lists each with its index and tokens."""
 

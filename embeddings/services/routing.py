@@ -1,12 +1,12 @@
 """Which model of which provider serves a request, and which may stand in for it (CONTRACT sections 2 and 3)."""
 
 from collections.abc import Iterator, Mapping
-from fnmatch import fnmatchcase
 
 from embeddings.conf import DEFAULT_LOCAL_MODEL, conf
-from embeddings.services.errors import InvalidRequest, ModelNotFound
+from embeddings.services.errors import InvalidRequest, ModelNotFound, NotAllowed
 from embeddings.services.types import EmbeddingRequest, Target
-from providers.base import ModelSpec, Provider
+from providers.base import Provider
+from providers.operator_settings import fits, operator_settings
 from providers.registry import registry
 
 
@@ -19,8 +19,43 @@ def split_model(name: str) -> tuple[str | None, str]:
 
 
 def primary_target(*, model: str | None, provider: str | None) -> Target:
-    """Return the target that a client asked for. Raises InvalidRequest or ModelNotFound."""
-    prefix, name = split_model(conf().default_model if model is None else model)
+    """Return the target that a client asked for; None means the default model.
+
+    Raises InvalidRequest, ModelNotFound or NotAllowed.
+    """
+    target = find_target(model=model, provider=provider)
+    if not operator_settings().allows_provider(target.provider):
+        raise NotAllowed(
+            f"Provider '{target.provider}' is not allowed", param="provider"
+        )
+    if not is_allowed(target):
+        raise NotAllowed(f"Model '{target.model.name}' is not allowed", param="model")
+    return target
+
+
+def fallback_targets(request: EmbeddingRequest, primary: Target) -> Iterator[Target]:
+    """Yield, in order, the targets that may stand in for `primary`: known, allowed, and of its space if so asked."""
+    mode = request.fallback or conf().fallback
+    if mode == "off":
+        return
+    for name in conf().fallback_chain.get(primary.provider, ()):
+        provider = registry().get(name)
+        target = (
+            _stand_in(provider, primary)
+            if provider and name != primary.provider
+            else None
+        )
+        if target is None or not is_allowed(target):
+            continue
+        if mode == "any" or target.model.vector_space == primary.model.vector_space:
+            yield target
+
+
+def find_target(*, model: str | None, provider: str | None = None) -> Target:
+    """Return the target that `model` (bare or prefixed) names, allowed or not. Raises InvalidRequest, ModelNotFound."""
+    if model is None:
+        return _default_target(provider)
+    prefix, name = split_model(model)
     if not name:
         raise InvalidRequest(
             "model must name a model after the provider prefix.", param="model"
@@ -37,34 +72,27 @@ def primary_target(*, model: str | None, provider: str | None) -> Target:
     return _target_at(chosen, name) if chosen else _target_for_bare_name(name)
 
 
-def fallback_targets(request: EmbeddingRequest, primary: Target) -> Iterator[Target]:
-    """Yield, in order, the targets that may stand in for `primary`. Never one twice, never one unknown."""
-    mode = request.fallback or conf().fallback
-    if mode == "off":
-        return
-    for name in conf().fallback_chain.get(primary.provider, ()):
-        provider = registry().get(name)
-        target = (
-            _stand_in(provider, primary)
-            if provider and name != primary.provider
-            else None
-        )
-        if target and (
-            mode == "any" or target.model.vector_space == primary.model.vector_space
-        ):
-            yield target
+def is_allowed(target: Target) -> bool:
+    """Tell whether the allowlists and the console let this target be used."""
+    operator = operator_settings()
+    return operator.allows_provider(target.provider) and operator.allows_model(
+        target.provider, target.model.name
+    )
 
 
-def find_target(model_id: str) -> Target:
-    """Return the target that `model_id` (bare or prefixed) names. Raises InvalidRequest or ModelNotFound."""
-    return primary_target(model=model_id, provider=None)
+def _default_target(provider: str | None) -> Target:
+    """Return the console's default model, else the environment's."""
+    for (owner, name), row in operator_settings().models.items():
+        if row.default and provider in (None, owner):
+            return find_target(model=f"{owner}:{name}")
+    return find_target(model=conf().default_model, provider=provider)
 
 
 def _target_at(provider_name: str, model_name: str) -> Target:
     provider = registry().get(provider_name)
     if provider is None:
         raise InvalidRequest(f"Unknown provider: {provider_name}", param="provider")
-    spec = provider.resolve(model_name)
+    spec = registry().resolve(provider, model_name)
     if spec is None:
         raise ModelNotFound(
             f"Model '{model_name}' is not known to provider {provider_name};"
@@ -79,38 +107,24 @@ def _target_for_bare_name(model_name: str) -> Target:
     order = [default, *(name for name in registry().names() if name != default)]
     for name in order:
         provider = registry().get(name)
-        spec = listed(provider, model_name) if provider else None
+        spec = registry().listed(provider, model_name) if provider else None
         if spec:
             return Target(provider=name, model=spec)
     return _target_at(default, model_name)
 
 
-def listed(provider: Provider, model_name: str) -> ModelSpec | None:
-    """Return the listed model of that name or alias; unlike `resolve`, never one that is merely passed on."""
-    return next(
-        (
-            spec
-            for spec in provider.models()
-            if model_name in (spec.name, *spec.aliases)
-        ),
-        None,
-    )
-
-
 def _stand_in(provider: Provider, primary: Target) -> Target | None:
     """Return what `provider` would run in place of `primary`: the same model if it lists it, else the mapped one."""
     name = primary.model.name
-    spec = listed(provider, name) or provider.resolve(
-        _mapped(name, conf().fallback_models)
+    spec = registry().listed(provider, name) or registry().resolve(
+        provider, _mapped(name, conf().fallback_models)
     )
     return Target(provider=provider.name, model=spec) if spec else None
 
 
 def _mapped(name: str, models: Mapping[str, str]) -> str:
     """Return the stand-in for `name`: its exact entry, else the longest pattern that fits, else the default model."""
-    fitting = [
-        pattern for pattern in models if pattern == name or fnmatchcase(name, pattern)
-    ]
+    fitting = [pattern for pattern in models if fits(pattern, name)]
     if not fitting:
         return DEFAULT_LOCAL_MODEL
     return models[max(fitting, key=lambda pattern: (pattern == name, len(pattern)))]

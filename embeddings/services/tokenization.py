@@ -14,11 +14,16 @@ from providers.engine.openai_tokenizer import openai_tokenizer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """Texts ready for one target. `prompt_tokens` is None where only the upstream can count."""
+    """Texts ready for one target.
+
+    `given_tokens`: how many ids the client sent, None if it sent text. `counted_tokens`: by the model's own tokenizer,
+    None where that is not public.
+    """
 
     texts: Sequence[str]
-    prompt_tokens: int | None
-    truncated: int
+    given_tokens: int | None
+    counted_tokens: int | None
+    truncated: int = 0
 
 
 def prepare(
@@ -30,8 +35,9 @@ def prepare(
     """
     tokenizer = provider.tokenizer(target.model)
     texts = _decoded(request, requested, tokenizer)
+    given = _given_tokens(request)
     if tokenizer is None:
-        return Prepared(texts=texts, prompt_tokens=_given_tokens(request), truncated=0)
+        return Prepared(texts=texts, given_tokens=given, counted_tokens=None)
     counts = tokenizer.count(texts)
     limit = target.model.max_tokens
     over = [
@@ -43,17 +49,17 @@ def prepare(
         if not request.truncate:
             details = [{"index": index, "tokens": counts[index]} for index in over]
             raise InputTooLong(model=target.label, max_tokens=limit, details=details)
-        texts = [
-            tokenizer.truncate(text, limit) if index in set(over) else text
-            for index, text in enumerate(texts)
-        ]
+        for index in over:
+            texts[index] = tokenizer.truncate(texts[index], limit)
         counts = tokenizer.count(texts)
-    given = _given_tokens(request)
     return Prepared(
-        texts=texts,
-        prompt_tokens=sum(counts) if given is None else given,
-        truncated=len(over),
+        texts=texts, given_tokens=given, counted_tokens=sum(counts), truncated=len(over)
     )
+
+
+def estimated_tokens(texts: Sequence[str]) -> int:
+    """Count `texts` in OpenAI's encoding, for models whose own is not public."""
+    return sum(openai_tokenizer("", cache_dir=_cache_dir()).count(texts))
 
 
 def _given_tokens(request: EmbeddingRequest) -> int | None:
@@ -76,9 +82,7 @@ def _decoded(
             )
         tokenizer = own
     else:
-        tokenizer = openai_tokenizer(
-            requested.model.name, cache_dir=Path(settings.DATA_DIR) / "tiktoken"
-        )
+        tokenizer = openai_tokenizer(requested.model.name, cache_dir=_cache_dir())
     return [
         _decode(tokenizer, item, index)
         for index, item in enumerate(request.inputs)
@@ -98,3 +102,7 @@ def _decode(tokenizer: Tokenizer, token_ids: Sequence[int], index: int) -> str:
             f"input[{index}] decodes to blank text.", param=f"input[{index}]"
         )
     return text
+
+
+def _cache_dir() -> Path:
+    return Path(settings.DATA_DIR) / "tiktoken"

@@ -45,9 +45,9 @@ class Target:
             else f"{self.provider}:{self.model.name}"
         )
 
-    def same_as(self, other: "Target") -> bool:
+    def same_as(self, other: "Target | None") -> bool:
         """Tell whether both name one model of one provider."""
-        return (self.provider, self.model.name) == (other.provider, other.model.name)
+        return other is not None and self.label == other.label
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from embeddings.api.representation import model_state as state_of
 from embeddings.api.requests import validated
 from embeddings.api.serializers import ModelActionSerializer
 from embeddings.services import catalog
+from providers.operator_settings import operator_settings
 
 MODEL_ID = OpenApiParameter(
     "model_id", str, OpenApiParameter.PATH, description="`model` or `provider:model`."
@@ -29,9 +30,7 @@ class ListModels(APIView):
 
     @extend_schema(operation_id="list_embedding_models", responses=answers.MODEL_LIST)
     def get(self, request: Request) -> Response:
-        return Response(
-            model_list(catalog.list_models(), default=catalog.default_target())
-        )
+        return Response(model_list(catalog.list_models(), operator=operator_settings()))
 
 
 class ShowModel(APIView):

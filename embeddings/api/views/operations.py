@@ -1,4 +1,4 @@
-"""Health and housekeeping."""
+"""Health: open to all."""
 
 from drf_spectacular.utils import extend_schema
 from rest_framework.permissions import AllowAny
@@ -7,9 +7,9 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from embeddings import metrics
-from embeddings.access.permissions import IsAdmin
 from embeddings.api import answers
-from embeddings.api.representation import health_report
+from embeddings.api.operations import health_report
+from embeddings.services.breakers import known_breaker_states
 from embeddings.services.embed import embedding_cache
 from embeddings.services.health import health_probe
 
@@ -37,6 +37,7 @@ class ShowHealth(OpenView):
             health,
             cache=embedding_cache().stats(),
             active_requests=metrics.active_requests.count,
+            breakers=known_breaker_states(),
         )
         return Response(report, status=200 if health.healthy else 503)
 
@@ -65,13 +66,3 @@ class ShowReadiness(OpenView):
             {"status": "ready" if health.healthy else "not ready"},
             status=200 if health.healthy else 503,
         )
-
-
-class ClearCache(APIView):
-    """Forget every cached vector."""
-
-    permission_classes = (IsAdmin,)
-
-    @extend_schema(operation_id="clear_cache", responses=answers.CACHE_CLEARED)
-    def delete(self, request: Request) -> Response:
-        return Response({"status": "ok", "cleared": embedding_cache().clear()})

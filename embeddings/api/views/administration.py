@@ -1,0 +1,76 @@
+"""For admins: how providers are set up, how they fare, and breakers to reset."""
+
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from embeddings.access.permissions import IsAdmin
+from embeddings.api import answers
+from embeddings.api.operations import breaker_report, metrics_report, providers_report
+from embeddings.services.breakers import (
+    breaker_states,
+    known_breaker_states,
+    reset_breaker,
+)
+from embeddings.services.catalog import list_providers
+from embeddings.services.embed import embedding_cache
+from embeddings.services.monitoring import figures
+
+
+class AdminView(APIView):
+    """A view for admins only."""
+
+    permission_classes = (IsAdmin,)
+
+
+class ShowProvidersConfig(AdminView):
+    """Tell which providers are set up, what is missing, and their models. Keys are never shown."""
+
+    @extend_schema(operation_id="providers_config", responses=answers.PROVIDERS_CONFIG)
+    def get(self, request: Request) -> Response:
+        return Response(providers_report(list_providers()))
+
+
+class ListCircuitBreakers(AdminView):
+    """List the circuit breaker of every provider, used or not."""
+
+    @extend_schema(
+        operation_id="list_circuit_breakers", responses=answers.CIRCUIT_BREAKERS
+    )
+    def get(self, request: Request) -> Response:
+        return Response({"data": [breaker_report(state) for state in breaker_states()]})
+
+
+class ResetCircuitBreaker(AdminView):
+    """Close a provider's circuit breaker in all processes at once."""
+
+    @extend_schema(
+        operation_id="reset_circuit_breaker",
+        request=None,
+        responses=answers.BREAKER_RESET,
+    )
+    def post(self, request: Request, provider: str) -> Response:
+        return Response({"status": "ok", **breaker_report(reset_breaker(provider))})
+
+
+class ShowMetrics(AdminView):
+    """Sum up cache, requests, failures, latencies and breakers over all processes."""
+
+    @extend_schema(operation_id="embeddings_metrics", responses=answers.METRICS)
+    def get(self, request: Request) -> Response:
+        return Response(
+            metrics_report(
+                figures(),
+                cache=embedding_cache().stats(),
+                breakers=known_breaker_states(),
+            )
+        )
+
+
+class ClearCache(AdminView):
+    """Forget every cached vector."""
+
+    @extend_schema(operation_id="clear_cache", responses=answers.CACHE_CLEARED)
+    def delete(self, request: Request) -> Response:
+        return Response({"status": "ok", "cleared": embedding_cache().clear()})

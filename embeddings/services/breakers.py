@@ -1,0 +1,64 @@
+"""The circuit breakers of all providers, seen and reset."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import DatabaseError, InterfaceError
+
+from embeddings.services.errors import ProviderNotFound
+from providers import breaker
+from providers.models import Breaker
+from providers.registry import registry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerState:
+    """One provider's breaker; a provider that never failed has a closed one."""
+
+    provider: str
+    state: str = "closed"
+    failure_count: int = 0
+    success_count: int = 0
+    opened_at: datetime | None = None
+    retry_at: datetime | None = None
+    last_error: str | None = None
+
+
+def breaker_states() -> Iterator[BreakerState]:
+    """Yield the breaker of every provider, used or not."""
+    rows = {row.provider: row for row in Breaker.objects.all()}
+    for name in registry().names():
+        row = rows.get(name)
+        yield (
+            BreakerState(provider=name)
+            if row is None
+            else BreakerState(
+                provider=name,
+                state=row.state,
+                failure_count=row.failure_count,
+                success_count=row.success_count,
+                opened_at=row.opened_at,
+                retry_at=row.retry_at,
+                last_error=row.last_error or None,
+            )
+        )
+
+
+def known_breaker_states() -> list[BreakerState]:
+    """Return all breakers, or none while the database is away: health must answer then, too."""
+    try:
+        return list(breaker_states())
+    except (DatabaseError, InterfaceError):
+        return []
+
+
+def reset_breaker(provider: str) -> BreakerState:
+    """Close a breaker in all processes at once. Raises ProviderNotFound."""
+    name = provider.strip().lower()
+    if name not in registry().names():
+        raise ProviderNotFound(
+            f"Unknown provider: {provider}", param="provider", code="not_found"
+        )
+    breaker.reset(name)
+    return BreakerState(provider=name)

@@ -1,0 +1,119 @@
+"""The figures behind `GET /embeddings/metrics`: what Prometheus counts, over all processes, as plain numbers."""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.samples import Sample
+
+PERCENTILES = (50, 90, 95, 99)
+COUNTERS = (
+    "embedding_requests_total",
+    "embedding_prompt_tokens_total",
+    "embedding_provider_failures_total",
+    "embedding_fallbacks_total",
+    "embedding_cache_lookups_total",
+)
+LATENCY = "embedding_request_seconds"
+ACTIVE = "embedding_active_requests"
+
+Buckets = list[tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """Seconds, estimated within the histogram's buckets."""
+
+    provider: str
+    model: str
+    count: int
+    mean_seconds: float
+    percentiles: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """Counters by name, each a list of labels with `value`; latencies by provider and model."""
+
+    active_requests: int
+    counters: dict[str, list[dict[str, str | float]]]
+    latencies: list[Latency]
+
+
+def figures() -> Figures:
+    """Read the metrics of all processes."""
+    samples = list(_samples())
+    return Figures(
+        active_requests=round(
+            sum(sample.value for sample in samples if sample.name == ACTIVE)
+        ),
+        counters={
+            name: [_labelled(sample) for sample in samples if sample.name == name]
+            for name in COUNTERS
+        },
+        latencies=_latencies(samples),
+    )
+
+
+def percentile(buckets: Buckets, percent: float) -> float:
+    """Return the value below which `percent` of the observations lie.
+
+    `buckets`: (upper bound, cumulative count) in rising order, the last bound infinite. Linear within a bucket, as
+    Prometheus' histogram_quantile; in the last one its lower bound.
+    """
+    rank = buckets[-1][1] * percent / 100
+    for (lower, below), (upper, count) in pairwise([(0.0, 0.0), *buckets]):
+        if count >= rank and count > below:
+            return (
+                lower
+                if upper == float("inf")
+                else lower + (upper - lower) * (rank - below) / (count - below)
+            )
+    return 0.0
+
+
+def _samples() -> Iterator[Sample]:
+    registry = REGISTRY
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    for metric in registry.collect():
+        if metric.name.startswith("embedding_"):
+            yield from metric.samples
+
+
+def _labelled(sample: Sample) -> dict[str, str | float]:
+    return {**sample.labels, "value": sample.value}
+
+
+def _latencies(samples: list[Sample]) -> list[Latency]:
+    buckets: dict[tuple[str, str], Buckets] = defaultdict(list)
+    sums: dict[tuple[str, str], float] = {}
+    for sample in samples:
+        key = (sample.labels.get("provider", ""), sample.labels.get("model", ""))
+        if sample.name == f"{LATENCY}_bucket":
+            buckets[key].append((float(sample.labels["le"]), sample.value))
+        elif sample.name == f"{LATENCY}_sum":
+            sums[key] = sample.value
+    return [
+        _latency(key, sorted(rows), sums.get(key, 0.0))
+        for key, rows in sorted(buckets.items())
+    ]
+
+
+def _latency(key: tuple[str, str], buckets: Buckets, total_seconds: float) -> Latency:
+    count = int(buckets[-1][1])
+    return Latency(
+        provider=key[0],
+        model=key[1],
+        count=count,
+        mean_seconds=round(total_seconds / count, 6) if count else 0.0,
+        percentiles={
+            f"p{percent}": round(percentile(buckets, percent), 6)
+            for percent in PERCENTILES
+        },
+    )

@@ -1,0 +1,30 @@
+"""Loaded before the settings: gives tests an environment of their own, whatever the shell holds."""
+
+import os
+from pathlib import Path
+
+DATA_DIR = Path(__file__).parents[1] / ".tools" / "test-data"
+OURS = (
+    "EMBEDDINGS_",
+    "ALLOWED_",
+    "RATE_LIMIT_",
+    "SINGLE_USER_",
+    "LOCAL_API_",
+    "AUTH_",
+    "JWT_",
+)
+SHARED = ("OPENAI_", "COHERE_", "VOYAGE_", "GOOGLE_", "GEMINI_", "MISTRAL_", "HF_")
+NAMED = (
+    "DATABASE_URL",
+    "CACHE_URL",
+    "HOST",
+    "PORT",
+    "DEBUG",
+    "SECRET_KEY",
+    "LOG_LEVEL",
+)
+
+for name in [*os.environ]:
+    if name.startswith(OURS + SHARED) or name in NAMED:
+        del os.environ[name]
+os.environ["DATA_DIR"] = str(DATA_DIR)
