@@ -15,7 +15,7 @@ from providers.exceptions import (
     ProviderUnavailable,
 )
 from tests.providers.remote.echo import EchoProvider, embed
-from tests.upstreams import OpenAIUpstream
+from tests.upstreams import Fault, OpenAIUpstream
 
 
 def test_connections_are_kept_and_reused(open_echo, upstream, monkeypatch):
@@ -107,6 +107,14 @@ def test_packed_bomb_is_refused(open_echo, upstream, monkeypatch):
     respond_with(upstream, monkeypatch, lambda body: bomb)
 
     with pytest.raises(ProviderMalformed, match="more than"):
+        embed(open_echo(), ["text"])
+
+
+@pytest.mark.parametrize("fault", [Fault.HUGE, Fault.HUGE_DECLARED])
+def test_answer_that_is_too_long_is_not_read_to_its_end(open_echo, upstream, fault):
+    upstream.fault = fault
+
+    with pytest.raises(ProviderMalformed, match="answered with more than 140288 bytes"):
         embed(open_echo(), ["text"])
 
 

@@ -122,6 +122,17 @@ def test_rejection_carries_the_upstreams_words(open_echo, upstream):
     assert len(upstream.calls) == 1
 
 
+def test_rejection_hides_a_key_that_looks_like_a_word(open_echo, upstream):
+    upstream.api_key = "swordfish"
+    upstream.fault = Fault.NO_SUCH_MODEL
+
+    with pytest.raises(ProviderRejected) as caught:
+        embed(open_echo(), ["text"])
+
+    assert "Stub failure for key [removed]" in caught.value.message
+    assert "swordfish" not in caught.value.message
+
+
 def test_rejection_without_words_names_the_status(open_echo, upstream, monkeypatch):
     monkeypatch.setattr(upstream, "error", lambda status, message: {})
     upstream.fault = Fault.NO_SUCH_MODEL
