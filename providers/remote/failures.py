@@ -26,7 +26,8 @@ MIN_ECHO_CHARACTERS = 12
 # 402: the operator's account has no credit; 407: the operator's proxy. As with 401 and
 # 403, the caller did no wrong.
 _DENIED = frozenset({401, 402, 403, 407})
-_PASSING = frozenset({408, 425})
+# 424: text-embeddings-inference says so, on all its paths, when its model failed.
+_PASSING = frozenset({408, 424, 425})
 
 _URL = re.compile(r"\b[a-z][a-z0-9+.\-]{1,15}://\S+|\bwww\.\S+", re.IGNORECASE)
 # Bearer tokens, vendors' key prefixes (also masked with asterisks), and anything long,

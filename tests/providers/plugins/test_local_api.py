@@ -94,12 +94,13 @@ def test_tei_is_told_not_to_truncate(open_provider, tei_upstream, embed):
         embed(provider, MODEL, ["word " * 600])
 
 
+@pytest.mark.parametrize("kind", ["tei", "openai"])
 def test_tei_s_424_means_that_the_model_failed(
-    open_provider, tei_upstream, embed, monkeypatch
+    open_provider, tei_upstream, embed, monkeypatch, kind
 ):
     monkeypatch.setattr("tests.upstreams.faults.STATUS", {Fault.SERVER_ERROR: 424})
     tei_upstream.fault = Fault.SERVER_ERROR
-    provider = open_provider(LocalApiProvider, tei_upstream, kind="tei")
+    provider = open_provider(LocalApiProvider, tei_upstream, kind=kind)
 
     with pytest.raises(ProviderUnavailable):
         embed(provider, MODEL, ["text"])

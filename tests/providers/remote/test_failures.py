@@ -25,6 +25,7 @@ NOON = 1_767_268_800.0  # 2026-01-01 12:00:00 UTC
         (403, ProviderDenied),
         (404, ProviderRejected),
         (408, ProviderUnavailable),
+        (424, ProviderUnavailable),
         (413, ProviderRejected),
         (422, ProviderRejected),
         (429, ProviderThrottled),
