@@ -101,11 +101,18 @@ class Provider(ABC):
 
     def resolve(self, name: str) -> ModelSpec | None:
         """Return the model of that name or alias (case as given), or None if it is unknown here."""
-        return next((spec for spec in self.models() if name == spec.name or name in spec.aliases), None)
+        return next(
+            (
+                spec
+                for spec in self.models()
+                if name == spec.name or name in spec.aliases
+            ),
+            None,
+        )
 
-    def configured(self) -> bool:
-        """Tell whether key, runtime and address are present; says nothing of whether the upstream is up."""
-        return True
+    def configuration_problem(self) -> str | None:
+        """Say in one sentence what is missing (key, address, runtime), or None; nothing is called to find out."""
+        return None
 
     def tokenizer(self, model: ModelSpec) -> Tokenizer | None:
         """Return the model's own tokenizer, or None where it is not public."""
@@ -113,7 +120,13 @@ class Provider(ABC):
 
     def warm_up(self, model: ModelSpec, *, timeout_seconds: float) -> None:
         """Make the next request fast: load weights, or open a connection. Raises ProviderError."""
-        self.embed(model, ["warm up"], dimensions=None, input_type="document", timeout_seconds=timeout_seconds)
+        self.embed(
+            model,
+            ["warm up"],
+            dimensions=None,
+            input_type="document",
+            timeout_seconds=timeout_seconds,
+        )
 
     def loaded(self, model: ModelSpec) -> bool | None:
         """Tell whether the weights are in memory; None for a remote model."""
@@ -125,4 +138,6 @@ class Provider(ABC):
 
     def download(self, name: str) -> Download:
         """Fetch and prepare a model's files, listed or not. Raises ProviderError (UnknownModel: no such model)."""
-        raise NotImplementedError(f"{self.name} serves its models remotely; there is nothing to download.")
+        raise NotImplementedError(
+            f"{self.name} serves its models remotely; there is nothing to download."
+        )

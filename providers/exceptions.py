@@ -14,7 +14,9 @@ class ProviderError(Exception):
     retryable: ClassVar[bool] = False
     reason: ClassVar[str] = "error"
 
-    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, retry_after_seconds: float | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.retry_after_seconds = retry_after_seconds
@@ -66,7 +68,9 @@ class ProviderRejected(ProviderError):
     trips_breaker = False
     reason = "rejected"
 
-    def __init__(self, message: str, *, status: int = 400, param: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, status: int = 400, param: str | None = None
+    ) -> None:
         super().__init__(message)
         self.status = 404 if status == 404 else 400
         self.param = param

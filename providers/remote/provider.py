@@ -126,9 +126,6 @@ class RemoteProvider(Provider):
         """Return the wait that the upstream asks for, if any."""
         return retry_after_seconds(reply.headers, now=self.runtime.wall_clock())
 
-    def configured(self) -> bool:
-        return self._setup_problem() is None
-
     def close(self) -> None:
         """Close the connections of this process."""
         self._http.close()
@@ -145,7 +142,7 @@ class RemoteProvider(Provider):
         """See `Provider.embed`. The deadline spans all sub-requests, their retries and
         the pauses between.
         """
-        if problem := self._setup_problem():
+        if problem := self.configuration_problem():
             raise ProviderMisconfigured(problem)
         if not texts:
             return Embedded(
@@ -167,7 +164,7 @@ class RemoteProvider(Provider):
             run_all(tasks, parallel=self.parallel_requests, on_failure=deadline.cancel)
         )
 
-    def _setup_problem(self) -> str | None:
+    def configuration_problem(self) -> str | None:
         if self.key_required and not self.api_key:
             return f"{self.key_variable} is not set"
         if not (self.api_key.isascii() and self.api_key.isprintable()):

@@ -63,7 +63,7 @@ def test_every_fault_has_its_exception():
 def test_provider_derives_from_the_contract(case, provider):
     assert isinstance(provider, Provider)
     assert provider.name == case.provider.name
-    assert provider.configured()
+    assert provider.configuration_problem() is None
 
 
 @pytest.mark.parametrize("count", [1, 97, 130, 300])
@@ -255,7 +255,7 @@ def test_wrong_key_is_denied(case):
 def test_absent_key_or_address_makes_no_call(case):
     absent = {"api_key": None} if case.provider.key_required else {"base_url": None}
     with case.upstream() as upstream, case.open(upstream, **absent) as provider:
-        assert not provider.configured()
+        assert provider.configuration_problem()
         with pytest.raises(ProviderMisconfigured, match=r"^[A-Z_]+ is not set$"):
             provider.embed(
                 provider.resolve(case.model),

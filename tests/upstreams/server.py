@@ -29,7 +29,7 @@ class RecordedCall:
     at: float
 
 
-class Refusal(Exception):  # noqa: N818 -- an answer, not an error of the stub
+class Refusal(Exception):
     """The request breaks the service's rules: status and its own error body."""
 
     def __init__(self, status, payload, headers=None):

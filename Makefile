@@ -1,0 +1,45 @@
+# Everything runs in a virtual environment of its own; `make serve` and `make test` need Python 3.11 or later, pip and make.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .ci/lock.txt
+
+.PHONY: serve test lint types bench lock clean
+
+serve: $(VENV)/.runtime
+	@exec $(BIN)/python manage.py serve
+
+test: $(VENV)/.dev
+	@.ci/tools
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/python manage.py makemigrations --check --dry-run
+	$(BIN)/python manage.py check --fail-level WARNING
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+# Resolve anew from pyproject.toml and write down the exact set.
+lock:
+	.ci/lock
+
+clean:
+	rm -rf $(VENV) .tools .mypy_cache .pytest_cache .ruff_cache
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; set PYTHON=/path/to/python")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: $(VENV)/bin/python pyproject.toml .ci/lock.txt
+	@echo "Installing the server (a minute on first use) ..."
+	@$(PIP_INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime
+	@echo "Installing the development tools ..."
+	@$(PIP_INSTALL) --editable '.[torch,dev]'
+	@touch $@

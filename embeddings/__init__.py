@@ -1,0 +1,1 @@
+"""The embeddings API: api (HTTP) -> access (who may) -> services (what is done)."""

@@ -1,0 +1,119 @@
+"""The shapes of the answers, as OpenAPI 3.0 schemas, for /openapi.json."""
+
+from typing import Any
+
+Schema = dict[str, Any]
+
+STRING: Schema = {"type": "string"}
+INTEGER: Schema = {"type": "integer"}
+NUMBER: Schema = {"type": "number"}
+BOOLEAN: Schema = {"type": "boolean"}
+
+
+def a_list(items: Schema) -> Schema:
+    """Return the schema of a list of `items`."""
+    return {"type": "array", "items": items}
+
+
+def an_object(**properties: Schema) -> Schema:
+    """Return the schema of an object that always has all of `properties`."""
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def or_null(schema: Schema) -> Schema:
+    """Return `schema`, null allowed."""
+    return {**schema, "nullable": True}
+
+
+def one_of(*words: str) -> Schema:
+    """Return the schema of a string that is one of `words`."""
+    return {"type": "string", "enum": list(words)}
+
+
+VECTOR = a_list({"type": "number", "format": "float"})
+BASE64 = {
+    "type": "string",
+    "format": "byte",
+    "description": "little-endian float32, base64",
+}
+
+EMBEDDING_LIST = an_object(
+    object=one_of("list"),
+    data=a_list(
+        an_object(
+            object=one_of("embedding"),
+            index=INTEGER,
+            embedding={"oneOf": [VECTOR, BASE64]},
+        )
+    ),
+    model=STRING,
+    usage=an_object(prompt_tokens=INTEGER, total_tokens=INTEGER),
+)
+EMBEDDING_BATCH = an_object(
+    embeddings=a_list(VECTOR), model=STRING, provider=STRING, count=INTEGER
+)
+MODEL_LIST = an_object(
+    data=a_list(
+        an_object(provider=STRING, model=STRING, allowed=BOOLEAN, default=BOOLEAN)
+    ),
+    allowed_providers=or_null(a_list(STRING)),
+    allowed_models=or_null(a_list(STRING)),
+)
+MODEL_STATE = an_object(
+    provider=STRING,
+    model=STRING,
+    dimensions=or_null(INTEGER),
+    max_tokens=or_null(INTEGER),
+    allowed=BOOLEAN,
+    default=BOOLEAN,
+    loaded=or_null(BOOLEAN),
+    downloaded=or_null(BOOLEAN),
+    vector_space=STRING,
+    native_dimensions={
+        "nullable": True,
+        "oneOf": [a_list(INTEGER), an_object(minimum=INTEGER, maximum=INTEGER)],
+    },
+)
+WARMED_MODEL = an_object(
+    status=one_of("ok"), provider=STRING, model=STRING, warmed=BOOLEAN, seconds=NUMBER
+)
+DOWNLOADED_MODEL = an_object(
+    status=one_of("ok"),
+    provider=STRING,
+    model=STRING,
+    downloaded=BOOLEAN,
+    path=STRING,
+    bytes=INTEGER,
+)
+OPENAI_MODEL = an_object(
+    id=STRING, object=one_of("model"), created=INTEGER, owned_by=STRING
+)
+OPENAI_MODEL_LIST = an_object(object=one_of("list"), data=a_list(OPENAI_MODEL))
+HEALTH = an_object(
+    status=one_of("healthy", "degraded"),
+    service=STRING,
+    timestamp={"type": "string", "format": "date-time"},
+    cache_stats=an_object(
+        size=INTEGER,
+        max_size=INTEGER,
+        ttl_seconds=INTEGER,
+        hits=INTEGER,
+        misses=INTEGER,
+        hit_rate=NUMBER,
+    ),
+    active_requests=INTEGER,
+)
+LIVENESS = an_object(status=one_of("ok"))
+READINESS = an_object(status=one_of("ready", "not ready"))
+CACHE_CLEARED = an_object(status=one_of("ok"), cleared=INTEGER)
+ERROR = an_object(
+    detail=STRING,
+    error=an_object(
+        message=STRING, type=STRING, param=or_null(STRING), code=or_null(STRING)
+    ),
+)
+INPUT_TOO_LONG = an_object(
+    error=one_of("input_too_long"),
+    message=STRING,
+    details=a_list(an_object(index=INTEGER, tokens=INTEGER)),
+)

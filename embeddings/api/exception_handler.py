@@ -1,0 +1,178 @@
+"""The only table from error to status. Every body has a plain `detail` and, for SDKs, OpenAI's envelope."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from rest_framework import exceptions, status
+from rest_framework.response import Response
+from rest_framework.views import set_rollback
+
+from embeddings.api.renderers import JSONRenderer
+from embeddings.services import errors
+from providers.exceptions import ProviderRejected
+
+ERROR_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    429: "rate_limit_error",
+    500: "server_error",
+    502: "server_error",
+    503: "service_unavailable_error",
+}
+ERROR_CODES = {
+    401: "invalid_api_key",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "request_too_large",
+    415: "unsupported_media_type",
+    429: "rate_limit_exceeded",
+}
+SERVICE_STATUS: dict[type[Exception], int] = {
+    errors.InvalidRequest: 400,
+    errors.ModelNotFound: 404,
+    errors.ModelActionFailed: 502,
+    errors.ServiceUnavailable: 503,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """An error as the client will see it."""
+
+    status: int
+    detail: str
+    param: str | None = None
+    code: str | None = None
+
+    def body(self) -> dict[str, Any]:
+        return {
+            "detail": self.detail,
+            "error": {
+                "message": self.detail,
+                "type": ERROR_TYPES.get(self.status, "invalid_request_error"),
+                "param": self.param,
+                "code": self.code or ERROR_CODES.get(self.status),
+            },
+        }
+
+
+def handle(error: Exception, context: dict[str, Any]) -> Response | None:
+    """Answer `error`, or return None for one that nobody foresaw (Django logs it and answers 500)."""
+    set_rollback()
+    if isinstance(error, errors.InputTooLong):
+        body = {
+            "error": "input_too_long",
+            "message": error.message,
+            "details": error.details,
+        }
+        return Response(body, status=status.HTTP_400_BAD_REQUEST)
+    problem = _problem(error)
+    return (
+        Response(problem.body(), status=problem.status, headers=_headers(error))
+        if problem
+        else None
+    )
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's handler400: what is refused before a view is found, such as a foreign Host header."""
+    detail = "The request is malformed."
+    if type(exception).__name__ == "DisallowedHost":
+        detail = "This host name is not served here; the operator can add it to ALLOWED_HOSTS."
+    return plain(Problem(status=400, detail=detail))
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's handler404."""
+    return plain(
+        Problem(
+            status=404,
+            detail=f"There is nothing at {request.path}; see /docs for the API.",
+        )
+    )
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Django's handler500."""
+    return plain(
+        Problem(
+            status=500,
+            detail="The server failed; its log has the details under this X-Request-ID.",
+        )
+    )
+
+
+def plain(problem: Problem) -> HttpResponse:
+    """Return `problem` outside of REST framework."""
+    body = JSONRenderer().render(problem.body())
+    return HttpResponse(body, status=problem.status, content_type="application/json")
+
+
+def _problem(error: Exception) -> Problem | None:
+    if isinstance(error, errors.ServiceError):
+        return Problem(
+            status=SERVICE_STATUS[type(error)],
+            detail=error.message,
+            param=error.param,
+            code=error.code,
+        )
+    if isinstance(error, ProviderRejected):
+        code = "model_not_found" if error.status == status.HTTP_404_NOT_FOUND else None
+        return Problem(
+            status=error.status, detail=error.message, param=error.param, code=code
+        )
+    if isinstance(error, exceptions.ValidationError):
+        param, detail = _first(error.detail)
+        return Problem(status=400, detail=detail, param=param)
+    if isinstance(error, Http404):
+        return Problem(status=404, detail="There is nothing here.")
+    if isinstance(error, PermissionDenied):
+        return Problem(status=403, detail="This is not allowed.")
+    if isinstance(error, exceptions.APIException):
+        return Problem(status=error.status_code, detail=_sentence(error))
+    return None
+
+
+def _headers(error: Exception) -> dict[str, str]:
+    if isinstance(error, errors.ServiceUnavailable):
+        return {"Retry-After": str(error.retry_after_seconds)}
+    if isinstance(error, exceptions.APIException):
+        challenge, wait = (
+            getattr(error, "auth_header", None),
+            getattr(error, "wait", None),
+        )
+        return {
+            **({"WWW-Authenticate": challenge} if challenge else {}),
+            **({"Retry-After": str(max(1, round(wait)))} if wait is not None else {}),
+        }
+    return {}
+
+
+def _sentence(error: exceptions.APIException) -> str:
+    if isinstance(error, exceptions.UnsupportedMediaType):
+        return "The body must be JSON; send it with Content-Type: application/json."
+    return str(error.detail)
+
+
+def _first(detail: Any) -> tuple[str | None, str]:
+    """Return the place and the sentence of the first validation error; the sentence names the place."""
+    if isinstance(detail, dict):
+        field, inner = next(iter(detail.items()))
+        place, sentence = _first(inner)
+        if field == "non_field_errors":
+            return place, sentence
+        if sentence.startswith((f"{field} ", f"{field}[")):
+            return sentence.partition(" ")[0], sentence
+        return field, _about(field, sentence)
+    if isinstance(detail, list):
+        return _first(detail[0])
+    return None, str(detail)
+
+
+def _about(field: str, sentence: str) -> str:
+    """Say of which field a sentence speaks: REST framework's own begin with "This field", ours with the verb."""
+    if sentence.startswith("This field "):
+        return f"{field} {sentence.removeprefix('This field ')}"
+    return f"{field} {sentence}" if sentence[:1].islower() else f"{field}: {sentence}"

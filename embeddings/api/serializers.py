@@ -1,0 +1,180 @@
+"""What a client may send. Unknown fields are refused, and every error names its field or index."""
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from embeddings.services.types import Input
+
+MAX_ITEMS = 2048
+MAX_DIMENSIONS = 8192
+MAX_TOKEN_ID = 2**31 - 1
+
+
+TEXT_SCHEMA = {"type": "string", "minLength": 1, "pattern": r"\S"}
+TOKENS_SCHEMA = {
+    "type": "array",
+    "minItems": 1,
+    "items": {"type": "integer", "minimum": 0, "maximum": MAX_TOKEN_ID},
+}
+INPUT_SCHEMA = {
+    "oneOf": [
+        TEXT_SCHEMA,
+        {"type": "array", "minItems": 1, "maxItems": MAX_ITEMS, "items": TEXT_SCHEMA},
+        TOKENS_SCHEMA,
+        {"type": "array", "minItems": 1, "maxItems": MAX_ITEMS, "items": TOKENS_SCHEMA},
+    ]
+}
+
+
+class StrictSerializer(serializers.Serializer[Any]):
+    """A serializer that refuses fields it does not know."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        unknown = (
+            sorted(data.keys() - self.fields.keys()) if isinstance(data, dict) else []
+        )
+        if unknown:
+            known = ", ".join(self.fields)
+            raise serializers.ValidationError(
+                {unknown[0]: f"is not a field of this request; known: {known}."}
+            )
+        return super().to_internal_value(data)
+
+
+class StrictCharField(serializers.CharField):
+    """A string that was sent as a string: numbers are not turned into text, blanks not cut off."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"trim_whitespace": False, **options})
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            raise serializers.ValidationError("must be a string.")
+        if "\0" in data:
+            raise serializers.ValidationError("must not contain NUL characters.")
+        return super().to_internal_value(data)
+
+
+class StrictIntegerField(serializers.IntegerField):
+    """A whole number that was sent as one: no strings, no true or false, no 1.0."""
+
+    def to_internal_value(self, data: Any) -> int:
+        if isinstance(data, bool) or not isinstance(data, int):
+            raise serializers.ValidationError("must be a whole number.")
+        return super().to_internal_value(data)
+
+
+def check_text(text: str, where: str) -> None:
+    """Raise ValidationError naming `where` for a text that nothing can be embedded of."""
+    if not text.strip():
+        raise serializers.ValidationError(f"{where} must not be empty or blank.")
+    if "\0" in text:
+        raise serializers.ValidationError(f"{where} must not contain NUL characters.")
+
+
+def check_tokens(tokens: list[Any], where: str) -> None:
+    """Raise ValidationError naming the place of the first thing in `tokens` that is no token id."""
+    if not tokens:
+        raise serializers.ValidationError(f"{where} must not be an empty token array.")
+    for position, token in enumerate(tokens):
+        if type(token) is not int or not 0 <= token <= MAX_TOKEN_ID:
+            raise serializers.ValidationError(
+                f"{where}[{position}] must be a token id (a whole number from 0)."
+            )
+
+
+@extend_schema_field(INPUT_SCHEMA)
+class InputField(serializers.Field[list[Input], Any, Any, Any]):
+    """The four forms of `input`: a string, a list of strings, a token array, a list of token arrays."""
+
+    def to_internal_value(self, data: Any) -> list[Input]:
+        if isinstance(data, str):
+            check_text(data, "input")
+            return [data]
+        if not isinstance(data, list):
+            raise serializers.ValidationError(
+                "input must be a string, a list of strings, a list of token ids, or a list of lists of token ids."
+            )
+        if not data:
+            raise serializers.ValidationError("input must not be an empty list.")
+        if type(data[0]) is int:
+            check_tokens(data, "input")
+            return [data]
+        if len(data) > MAX_ITEMS:
+            raise serializers.ValidationError(
+                f"input must have at most {MAX_ITEMS} items, not {len(data)}."
+            )
+        self._check_items(data)
+        return data
+
+    @staticmethod
+    def _check_items(items: list[Any]) -> None:
+        kind = type(items[0])
+        if kind not in (str, list):
+            raise serializers.ValidationError(
+                "input[0] must be a string, a token id or a list of token ids."
+            )
+        wanted = "a string" if kind is str else "a list of token ids"
+        for index, item in enumerate(items):
+            where = f"input[{index}]"
+            if type(item) is not kind:
+                raise serializers.ValidationError(
+                    f"{where} must be {wanted}, like input[0]."
+                )
+            check_text(item, where) if isinstance(item, str) else check_tokens(
+                item, where
+            )
+
+
+@extend_schema_field(
+    {"type": "array", "minItems": 1, "maxItems": MAX_ITEMS, "items": TEXT_SCHEMA}
+)
+class TextsField(serializers.Field[list[str], Any, Any, Any]):
+    """A list of strings (the batch endpoint takes no token arrays)."""
+
+    def to_internal_value(self, data: Any) -> list[str]:
+        if not isinstance(data, list) or not data:
+            raise serializers.ValidationError(
+                "texts must be a list of at least one string."
+            )
+        if len(data) > MAX_ITEMS:
+            raise serializers.ValidationError(
+                f"texts must have at most {MAX_ITEMS} items, not {len(data)}."
+            )
+        for index, text in enumerate(data):
+            if not isinstance(text, str):
+                raise serializers.ValidationError(f"texts[{index}] must be a string.")
+            check_text(text, f"texts[{index}]")
+        return data
+
+
+class EmbeddingRequestSerializer(StrictSerializer):
+    """The body of `POST /embeddings`."""
+
+    input = InputField()
+    model = StrictCharField(max_length=512)
+    encoding_format = serializers.ChoiceField(["float", "base64"], default="float")
+    dimensions = StrictIntegerField(
+        min_value=1, max_value=MAX_DIMENSIONS, required=False
+    )
+    user = StrictCharField(max_length=256, required=False)
+
+
+class BatchRequestSerializer(StrictSerializer):
+    """The body of `POST /embeddings/batch`."""
+
+    texts = TextsField()
+    model = StrictCharField(max_length=512, required=False)
+    provider = StrictCharField(max_length=64, required=False)
+    dimensions = StrictIntegerField(
+        min_value=1, max_value=MAX_DIMENSIONS, required=False
+    )
+
+
+class ModelActionSerializer(StrictSerializer):
+    """The body of warm-up and download."""
+
+    model = StrictCharField(max_length=512)
+    provider = StrictCharField(max_length=64, required=False)

@@ -1,0 +1,18 @@
+"""The API's paths, below `/api/v1`. A trailing slash is taken off before they are matched."""
+
+from django.urls import path
+
+from embeddings.api.views import embeddings, models, operations
+
+urlpatterns = [
+    path("embeddings", embeddings.CreateEmbeddings.as_view()),
+    path("embeddings/batch", embeddings.CreateEmbeddingBatch.as_view()),
+    path("embeddings/models", models.ListModels.as_view()),
+    path("embeddings/models/warmup", models.WarmUpModel.as_view()),
+    path("embeddings/models/download", models.DownloadModel.as_view()),
+    path("embeddings/models/<path:model_id>", models.ShowModel.as_view()),
+    path("embeddings/health", operations.ShowHealth.as_view()),
+    path("embeddings/cache", operations.ClearCache.as_view()),
+    path("models", models.OpenAIListModels.as_view()),
+    path("models/<path:model_id>", models.OpenAIShowModel.as_view()),
+]

@@ -1,0 +1,98 @@
+"""The models: listed, described, warmed up, downloaded; in this API's own shape and in OpenAI's."""
+
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from embeddings.access.permissions import IsAdmin
+from embeddings.api import answers
+from embeddings.api.representation import (
+    downloaded_model,
+    model_list,
+    openai_model,
+    openai_model_list,
+    warmed_model,
+)
+from embeddings.api.representation import model_state as state_of
+from embeddings.api.requests import validated
+from embeddings.api.serializers import ModelActionSerializer
+from embeddings.services import catalog
+
+MODEL_ID = OpenApiParameter(
+    "model_id", str, OpenApiParameter.PATH, description="`model` or `provider:model`."
+)
+
+
+class ListModels(APIView):
+    """List the known models, with what is allowed and which is the default."""
+
+    @extend_schema(operation_id="list_embedding_models", responses=answers.MODEL_LIST)
+    def get(self, request: Request) -> Response:
+        return Response(
+            model_list(catalog.list_models(), default=catalog.default_target())
+        )
+
+
+class ShowModel(APIView):
+    """Describe one model; ids may hold slashes and a provider prefix."""
+
+    @extend_schema(
+        operation_id="show_embedding_model",
+        parameters=[MODEL_ID],
+        responses=answers.MODEL_STATE,
+    )
+    def get(self, request: Request, model_id: str) -> Response:
+        return Response(state_of(catalog.model_state(model_id)))
+
+
+class WarmUpModel(APIView):
+    """Load a model, so that the next request is fast."""
+
+    permission_classes = (IsAdmin,)
+
+    @extend_schema(
+        operation_id="warm_up_model",
+        request=ModelActionSerializer,
+        responses=answers.WARMED_MODEL,
+    )
+    def post(self, request: Request) -> Response:
+        target, seconds = catalog.warm_up(**validated(ModelActionSerializer, request))
+        return Response(warmed_model(target, seconds=seconds))
+
+
+class DownloadModel(APIView):
+    """Fetch and prepare a local model."""
+
+    permission_classes = (IsAdmin,)
+
+    @extend_schema(
+        operation_id="download_model",
+        request=ModelActionSerializer,
+        responses=answers.DOWNLOADED_MODEL,
+    )
+    def post(self, request: Request) -> Response:
+        provider, download = catalog.download(
+            **validated(ModelActionSerializer, request)
+        )
+        return Response(downloaded_model(provider.name, download))
+
+
+class OpenAIListModels(APIView):
+    """List the models in OpenAI's shape, for `client.models.list()`."""
+
+    @extend_schema(operation_id="list_models", responses=answers.OPENAI_MODEL_LIST)
+    def get(self, request: Request) -> Response:
+        return Response(openai_model_list(catalog.list_models()))
+
+
+class OpenAIShowModel(APIView):
+    """Show one model in OpenAI's shape, for `client.models.retrieve(id)`."""
+
+    @extend_schema(
+        operation_id="retrieve_model",
+        parameters=[MODEL_ID],
+        responses=answers.OPENAI_MODEL,
+    )
+    def get(self, request: Request, model_id: str) -> Response:
+        return Response(openai_model(catalog.model_state(model_id).target))

@@ -1,0 +1,77 @@
+"""Health and housekeeping."""
+
+from drf_spectacular.utils import extend_schema
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from embeddings import metrics
+from embeddings.access.permissions import IsAdmin
+from embeddings.api import answers
+from embeddings.api.representation import health_report
+from embeddings.services.embed import embedding_cache
+from embeddings.services.health import health_probe
+
+
+class OpenView(APIView):
+    """A view that asks for no key."""
+
+    authentication_classes = ()
+    permission_classes = (AllowAny,)
+
+
+class ShowHealth(OpenView):
+    """Tell whether inference works: 200 `healthy`, or 503 `degraded` with the problem."""
+
+    @extend_schema(
+        operation_id="health",
+        responses={
+            (200, "application/json"): answers.HEALTH,
+            (503, "application/json"): answers.HEALTH,
+        },
+    )
+    def get(self, request: Request) -> Response:
+        health = health_probe().check()
+        report = health_report(
+            health,
+            cache=embedding_cache().stats(),
+            active_requests=metrics.active_requests.count,
+        )
+        return Response(report, status=200 if health.healthy else 503)
+
+
+class ShowLiveness(OpenView):
+    """Tell that the process answers; nothing else is checked."""
+
+    @extend_schema(operation_id="liveness", responses=answers.LIVENESS)
+    def get(self, request: Request) -> Response:
+        return Response({"status": "ok"})
+
+
+class ShowReadiness(OpenView):
+    """Tell whether to send traffic here: 200 once inference works, else 503."""
+
+    @extend_schema(
+        operation_id="readiness",
+        responses={
+            (200, "application/json"): answers.READINESS,
+            (503, "application/json"): answers.READINESS,
+        },
+    )
+    def get(self, request: Request) -> Response:
+        health = health_probe().check()
+        return Response(
+            {"status": "ready" if health.healthy else "not ready"},
+            status=200 if health.healthy else 503,
+        )
+
+
+class ClearCache(APIView):
+    """Forget every cached vector."""
+
+    permission_classes = (IsAdmin,)
+
+    @extend_schema(operation_id="clear_cache", responses=answers.CACHE_CLEARED)
+    def delete(self, request: Request) -> Response:
+        return Response({"status": "ok", "cleared": embedding_cache().clear()})

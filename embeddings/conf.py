@@ -1,0 +1,49 @@
+"""The app's settings: one frozen object, built by the project's settings and read here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from django.conf import settings
+
+from embeddings.services.types import DimensionsPolicy, FallbackMode
+
+LOCAL_PROVIDERS = ("huggingface", "onnx", "local_api")
+DEFAULT_LOCAL_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+DEFAULT_FALLBACK_CHAIN: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        ("openai", "cohere", "voyage", "google", "mistral"), LOCAL_PROVIDERS
+    ),
+    "huggingface": ("onnx", "local_api"),
+    "onnx": ("huggingface", "local_api"),
+    "local_api": ("huggingface",),
+}
+# Every model without an entry of its own: no local engine can serve a commercial model.
+DEFAULT_FALLBACK_MODELS: Mapping[str, str] = {"*": DEFAULT_LOCAL_MODEL}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingsConf:
+    """What the server was told.
+
+    `fallback_chain`: provider -> providers that may stand in for it, in order.
+    `fallback_models`: model (exact, or ending in `*`) -> model that stands in for it.
+    """
+
+    default_provider: str
+    default_model: str
+    fallback: FallbackMode
+    fallback_chain: Mapping[str, tuple[str, ...]]
+    fallback_models: Mapping[str, str]
+    dimensions_policy: DimensionsPolicy
+    request_timeout_seconds: float
+    engine_timeout_seconds: float
+    max_body_bytes: int
+    cache_max_size: int
+    cache_ttl_seconds: int
+    single_user_api_key: str
+    single_user_accept_bearer: bool
+
+
+def conf() -> EmbeddingsConf:
+    """Return the settings in force."""
+    return settings.EMBEDDINGS

@@ -1,0 +1,1 @@
+"""What the server does. Plain Python: no HttpRequest, no REST framework."""

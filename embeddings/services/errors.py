@@ -1,0 +1,59 @@
+"""What the services refuse, and why. `message` is one plain public sentence; the API maps each class to a status."""
+
+from collections.abc import Mapping, Sequence
+
+from embeddings.services.types import Failure
+
+
+class ServiceError(Exception):
+    """Base of all domain errors. `param` names the field at fault, where there is one."""
+
+    def __init__(
+        self, message: str, *, param: str | None = None, code: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code
+
+
+class InvalidRequest(ServiceError):
+    """A field has a value that cannot be served."""
+
+
+class ModelNotFound(ServiceError):
+    """The provider lists its models, and this is not one of them."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, param="model", code="model_not_found")
+
+
+class InputTooLong(ServiceError):
+    """One or more inputs exceed the model's token limit; `details` lists each with its index and tokens."""
+
+    def __init__(
+        self, *, model: str, max_tokens: int, details: Sequence[Mapping[str, int]]
+    ) -> None:
+        super().__init__(
+            f"One or more inputs exceed max tokens {max_tokens} for model {model}",
+            param="input",
+        )
+        self.details = list(details)
+
+
+class ModelActionFailed(ServiceError):
+    """A warm-up or a download did not succeed."""
+
+
+class ServiceUnavailable(ServiceError):
+    """No target could serve the request; `failures` names each that was tried."""
+
+    def __init__(
+        self, failures: Sequence[Failure], *, retry_after_seconds: int
+    ) -> None:
+        tried = "; ".join(
+            f"{f.target.provider}: {f.message.rstrip('.')}" for f in failures
+        )
+        super().__init__(f"No provider could answer ({tried}).")
+        self.failures = list(failures)
+        self.retry_after_seconds = retry_after_seconds

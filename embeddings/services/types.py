@@ -1,0 +1,72 @@
+"""What crosses the layers: a request for embeddings, where it goes, and what comes back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from providers.base import InputType, ModelSpec, Vectors
+
+FallbackMode = Literal["any", "same_space", "off"]
+DimensionsPolicy = Literal["reduce", "pad", "ignore"]
+Vocabulary = Literal["openai", "model"]
+Input = str | list[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingRequest:
+    """One caller's texts or token arrays, and what they ask of the answer.
+
+    `model` is `model` or `provider:model`; None means the default model. `fallback` None means the server's setting.
+    """
+
+    inputs: Sequence[Input]
+    model: str | None = None
+    provider: str | None = None
+    dimensions: int | None = None
+    fallback: FallbackMode | None = None
+    truncate: bool = False
+    vocabulary: Vocabulary = "openai"
+    input_type: InputType = "document"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One model at one provider: where a request may be served."""
+
+    provider: str
+    model: ModelSpec
+
+    @property
+    def label(self) -> str:
+        """The model's name on the wire: bare for openai, else prefixed with its provider."""
+        return (
+            self.model.name
+            if self.provider == "openai"
+            else f"{self.provider}:{self.model.name}"
+        )
+
+    def same_as(self, other: "Target") -> bool:
+        """Tell whether both name one model of one provider."""
+        return (self.provider, self.model.name) == (other.provider, other.model.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingResult:
+    """`vectors`: float32 (n, d), unit length (a zero vector stays zero), in the order of the inputs."""
+
+    vectors: Vectors
+    target: Target
+    prompt_tokens: int
+    fallback_from: str | None = None
+    dimensions_policy: DimensionsPolicy | None = None
+    truncated: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why one target could not serve: `reason` is a constant word, `message` a public sentence."""
+
+    target: Target
+    reason: str
+    message: str
+    retry_after_seconds: float | None = None

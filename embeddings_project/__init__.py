@@ -1,0 +1,1 @@
+"""The composition root: settings, URLs, WSGI. The only package that reads the environment."""

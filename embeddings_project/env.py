@@ -1,0 +1,181 @@
+"""Typed, strict readers for the environment. Every problem is collected and named; nothing is guessed."""
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
+
+# Names under these prefixes are ours alone: an unknown one is a typo.
+OWN_PREFIXES = (
+    "EMBEDDINGS_",
+    "ALLOWED_EMBEDDING_",
+    "RATE_LIMIT_",
+    "SINGLE_USER_",
+    "LOCAL_API_",
+    "AUTH_",
+    "JWT_",
+)
+# Other tools use these too (OPENAI_ORG_ID, GOOGLE_CLOUD_PROJECT): only a near miss of a known name is a typo.
+SHARED_PREFIXES = (
+    "OPENAI_",
+    "COHERE_",
+    "VOYAGE_",
+    "GOOGLE_",
+    "GEMINI_",
+    "MISTRAL_",
+    "DATA_",
+    "CACHE_",
+    "WEB_",
+    "LOG_",
+)
+NEAR_MISS = 0.88
+TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+
+
+class Env:
+    """Read settings from a mapping of names to strings. An empty value counts as unset.
+
+    Readers never raise: they note the problem and return the default. `finish` raises once, with all of them.
+    """
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = values
+        self._known: set[str] = set()
+        self._problems: list[str] = []
+
+    def text(self, name: str, default: str = "") -> str:
+        return self._raw(name) or default
+
+    def secret(self, name: str) -> str | None:
+        """Read a secret from NAME, or from the file that NAME_FILE points to."""
+        value, path = self._raw(name), self._raw(f"{name}_FILE")
+        if value and path:
+            self.problem(name, f"is set, and so is {name}_FILE; keep one of them")
+        if value or not path:
+            return value
+        try:
+            return Path(path).read_text(encoding="utf-8").strip() or None
+        except (OSError, UnicodeDecodeError) as error:
+            self.problem(
+                f"{name}_FILE",
+                f"cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8 text'}",
+            )
+            return None
+
+    def integer(self, name: str, default: int, *, minimum: int, maximum: int) -> int:
+        value = self._raw(name)
+        if value is None:
+            return default
+        try:
+            number = int(value)
+        except ValueError:
+            number = minimum - 1
+        if not minimum <= number <= maximum:
+            self.problem(
+                name,
+                f"must be a whole number from {minimum} to {maximum}, not {value!r}",
+            )
+            return default
+        return number
+
+    def seconds(self, name: str, default: float, *, maximum: float) -> float:
+        value = self._raw(name)
+        if value is None:
+            return default
+        try:
+            number = float(value)
+        except ValueError:
+            number = 0.0
+        if not 0 < number <= maximum:
+            self.problem(
+                name, f"must be seconds above 0 and at most {maximum:g}, not {value!r}"
+            )
+            return default
+        return number
+
+    def boolean(self, name: str, *, default: bool) -> bool:
+        value = self._raw(name)
+        if value is None:
+            return default
+        if value.lower() not in TRUE + FALSE:
+            self.problem(name, f"must be true or false, not {value!r}")
+        return value.lower() in TRUE
+
+    def choice(self, name: str, default: str, choices: Iterable[str]) -> str:
+        value = self._raw(name)
+        if value is None:
+            return default
+        if value.lower() not in choices:
+            self.problem(name, f"must be one of {', '.join(choices)}, not {value!r}")
+            return default
+        return value.lower()
+
+    def words(self, name: str) -> tuple[str, ...]:
+        """Read a comma-separated list."""
+        return tuple(
+            word.strip() for word in (self._raw(name) or "").split(",") if word.strip()
+        )
+
+    def url(self, name: str, default: str | None = None) -> str | None:
+        value = self._raw(name)
+        if value is None:
+            return default
+        try:
+            parts = urlsplit(value)
+            sound = (
+                parts.scheme in ("http", "https")
+                and bool(parts.hostname)
+                and parts.port != 0
+            )
+        except ValueError:
+            sound = False
+        if not sound:
+            self.problem(name, "must be an http:// or https:// URL")
+            return default
+        return value.rstrip("/")
+
+    def json_object(self, name: str, default: Mapping[str, Any]) -> Mapping[str, Any]:
+        value = self._raw(name)
+        if value is None:
+            return default
+        try:
+            parsed = json.loads(value)
+        except ValueError:
+            parsed = None
+        if not isinstance(parsed, dict):
+            self.problem(name, "must be a JSON object")
+            return default
+        return parsed
+
+    def problem(self, name: str, what: str) -> None:
+        """Note that the variable `name` is wrong; `what` completes the sentence."""
+        self._problems.append(f"{name} {what}.")
+
+    def finish(self) -> None:
+        """Raise ImproperlyConfigured with every problem found, unknown names included."""
+        unknown = (
+            self._unknown(name)
+            for name in sorted(self._values)
+            if name not in self._known
+        )
+        problems = self._problems + [line for line in unknown if line]
+        if problems:
+            raise ImproperlyConfigured(
+                "The environment is wrong: " + " ".join(problems)
+            )
+
+    def _raw(self, name: str) -> str | None:
+        self._known.add(name)
+        return self._values.get(name, "").strip() or None
+
+    def _unknown(self, name: str) -> str | None:
+        near = difflib.get_close_matches(name, self._known, n=1, cutoff=NEAR_MISS)
+        if name.startswith(OWN_PREFIXES) or (near and name.startswith(SHARED_PREFIXES)):
+            return f"{name} is not a setting of this server" + (
+                f"; did you mean {near[0]}?" if near else "."
+            )
+        return None

@@ -1,0 +1,61 @@
+"""gunicorn's configuration: `gunicorn -c python:embeddings_project.gunicorn`. Threads in few processes; nothing but
+settings is loaded before the fork, since inference runtimes do not survive one."""
+
+import os
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "embeddings_project.settings")
+
+wsgi_app = "embeddings_project.wsgi:application"
+bind = (
+    f"[{settings.HOST}]:{settings.PORT}"
+    if ":" in settings.HOST
+    else f"{settings.HOST}:{settings.PORT}"
+)
+workers = settings.WEB_CONCURRENCY
+worker_class = "gthread"
+threads = settings.WEB_THREADS
+keepalive = 75
+timeout = 60  # seconds without a heartbeat before a worker is replaced; a long request does not stop the heartbeat
+graceful_timeout = 30
+control_socket_disable = True
+loglevel = settings.LOG_LEVEL
+logconfig_dict = {
+    **settings.LOGGING,
+    "loggers": {
+        "gunicorn.error": {
+            "level": settings.LOG_LEVEL.upper(),
+            "handlers": ["stderr"],
+            "propagate": False,
+        }
+    },
+}
+
+# prometheus_client reads this when it is imported, in the workers.
+metrics_dir = Path(settings.DATA_DIR) / "metrics"
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_dir)
+
+
+def on_starting(server: Any) -> None:
+    """Forget the figures of an earlier run."""
+    shutil.rmtree(metrics_dir, ignore_errors=True)
+    metrics_dir.mkdir(parents=True)
+
+
+def post_worker_init(worker: Any) -> None:
+    """Load the default local model at once, so that the first request need not wait for it."""
+    from embeddings.services.health import health_probe  # Django is set up only now
+
+    threading.Thread(target=health_probe().check, name="warm-up", daemon=True).start()
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """Drop the live gauges of a worker that is gone."""
+    from prometheus_client import multiprocess  # not before the fork
+
+    multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]

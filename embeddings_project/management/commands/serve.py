@@ -1,0 +1,93 @@
+"""Prepare everything and serve."""
+
+import os
+import secrets
+import socket
+import sys
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+
+from embeddings.services.errors import ServiceError
+from embeddings.services.preparation import prepare_local_model
+
+GUNICORN = "python:embeddings_project.gunicorn"
+WILDCARDS = ("0.0.0.0", "::", "127.0.0.1", "::1")  # noqa: S104  (compared with, not bound)
+
+
+class Command(BaseCommand):
+    help = "Migrate, make the first secrets, prepare the local model, and serve with gunicorn until Ctrl-C."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--skip-prepare",
+            action="store_true",
+            help="Do not fetch the local model (remote providers only).",
+        )
+
+    def handle(self, *, skip_prepare: bool, **options: Any) -> None:
+        self._claim_port()
+        call_command("migrate", interactive=False, verbosity=0)
+        login = self._first_login()
+        if not skip_prepare:
+            self._prepare()
+        self._greet(login)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # exec: nothing that the preparation loaded stays in memory, and signals reach gunicorn itself.
+        os.execv(sys.executable, [sys.executable, "-m", "gunicorn", "-c", GUNICORN])  # noqa: S606
+
+    def _claim_port(self) -> None:
+        """Fail now, with a plain sentence, rather than later in gunicorn's retries."""
+        family = socket.AF_INET6 if ":" in settings.HOST else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((settings.HOST, settings.PORT))
+            except OSError as error:
+                raise CommandError(
+                    f"Cannot serve at {settings.HOST} port {settings.PORT}: {error.strerror or error}."
+                    " Set HOST and PORT to an address that is free here."
+                ) from error
+
+    def _prepare(self) -> None:
+        try:
+            model = prepare_local_model()
+        except ServiceError as error:
+            raise CommandError(
+                f"The local model could not be prepared: {error.message}"
+            ) from error
+        self.stdout.write(f"Local model ready: {model}")
+
+    def _first_login(self) -> str | None:
+        """Make the console's first login if it has none, and return its password."""
+        users = get_user_model()._default_manager
+        if users.filter(is_superuser=True).exists():
+            return None
+        password = secrets.token_urlsafe(12)
+        users.create_superuser("admin", password=password)
+        return password
+
+    def _greet(self, login: str | None) -> None:
+        host = "localhost" if settings.HOST in WILDCARDS else settings.HOST
+        base = f"http://{host}:{settings.PORT}"
+        lines = [
+            f"API      {base}/api/v1",
+            f"Docs     {base}/docs",
+            f"Console  {base}/admin/",
+        ]
+        if login:
+            lines.append(
+                f"Login    admin / {login}   (shown once; change it with manage.py changepassword admin)"
+            )
+        if settings.API_KEY_WAS_MADE:
+            lines.append(
+                f"API key  {settings.EMBEDDINGS.single_user_api_key}   (kept in {settings.GENERATED_API_KEY_FILE})"
+            )
+        elif settings.API_KEY_IS_GENERATED:
+            lines.append(f"API key  in {settings.GENERATED_API_KEY_FILE}")
+        self.stdout.write("\n" + "\n".join(lines) + "\n")

@@ -1,0 +1,31 @@
+"""Secrets that the server makes at its first start and keeps in the data folder, readable by its owner only."""
+
+import os
+import secrets
+import tempfile
+from pathlib import Path
+
+
+def read_or_create_secret(path: Path, *, prefix: str = "") -> str:
+    """Return the secret kept at `path`; make one first if there is none. Safe when several processes start at once."""
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        _publish(path, prefix + secrets.token_urlsafe(32))
+    return path.read_text(encoding="ascii").strip()
+
+
+def _publish(path: Path, value: str) -> None:
+    """Write `value` to a private file and link it into place: the first to link wins, and nobody reads half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent)  # created with mode 0600
+    try:
+        with os.fdopen(handle, "w", encoding="ascii") as file:
+            file.write(value + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(temporary, path)
+    except FileExistsError:
+        pass  # another process was first; its secret counts
+    finally:
+        Path(temporary).unlink()

@@ -1,0 +1,280 @@
+"""All settings, read once from the environment and from `.env` beside manage.py (the environment wins)."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import dj_database_url
+from django.urls import reverse_lazy
+from dotenv import dotenv_values
+
+from embeddings.conf import (
+    DEFAULT_FALLBACK_CHAIN,
+    DEFAULT_FALLBACK_MODELS,
+    EmbeddingsConf,
+)
+from embeddings_project.env import Env
+from embeddings_project.logging import logging_config
+from embeddings_project.secrets import read_or_create_secret
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VERSION = "0.1.0"
+
+env = Env(
+    {**{k: v or "" for k, v in dotenv_values(BASE_DIR / ".env").items()}, **os.environ}
+)
+
+# Where the server keeps what it makes: database, secrets, weights.
+DATA_DIR = Path(env.text("DATA_DIR", str(BASE_DIR / "var"))).expanduser().absolute()
+
+# The address to serve at.
+HOST = env.text("HOST", "127.0.0.1")
+PORT = env.integer("PORT", 8000, minimum=1, maximum=65535)
+WEB_CONCURRENCY = env.integer("WEB_CONCURRENCY", 1, minimum=1, maximum=64)
+WEB_THREADS = env.integer("WEB_THREADS", 64, minimum=2, maximum=512)
+LOOPBACK = HOST in ("127.0.0.1", "localhost", "::1")
+
+# Security. The API authenticates by header; sessions and cookies serve the console alone.
+DEBUG = env.boolean("DEBUG", default=False)
+SECRET_KEY = env.secret("SECRET_KEY") or read_or_create_secret(DATA_DIR / "secret_key")
+ALLOWED_HOSTS = list(env.words("ALLOWED_HOSTS")) or (
+    ["localhost", "127.0.0.1", "[::1]"] if LOOPBACK else ["*"]
+)
+CSRF_TRUSTED_ORIGINS = list(env.words("CSRF_TRUSTED_ORIGINS"))
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+SESSION_COOKIE_HTTPONLY = True
+AUTH_MODE = env.choice("AUTH_MODE", "single_user", ["single_user"])
+GENERATED_API_KEY_FILE = DATA_DIR / "api_key"
+given_api_key = env.secret("SINGLE_USER_API_KEY")
+API_KEY_IS_GENERATED = given_api_key is None
+API_KEY_WAS_MADE = API_KEY_IS_GENERATED and not GENERATED_API_KEY_FILE.exists()
+
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django_prometheus",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "embeddings_project",
+    "embeddings",
+    "providers",
+]
+
+MIDDLEWARE = [
+    "embeddings_project.middleware.RequestContextMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "embeddings_project.middleware.OptionalTrailingSlashMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "embeddings_project.urls"
+WSGI_APPLICATION = "embeddings_project.wsgi.application"
+TEMPLATES: list[dict[str, Any]] = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+# Database. IMMEDIATE, since DEFERRED transactions that read and then write fail under concurrency in SQLite.
+SQLITE_OPTIONS = {
+    "transaction_mode": "IMMEDIATE",
+    "timeout": 20,
+    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+}
+database_url = env.text("DATABASE_URL", f"sqlite:///{DATA_DIR / 'db.sqlite3'}")
+try:
+    database: dict[str, Any] = dict(dj_database_url.parse(database_url))
+except (dj_database_url.ParseError, dj_database_url.UnknownSchemeError, ValueError):
+    env.problem(
+        "DATABASE_URL",
+        "must look like sqlite:///path or postgres://user:password@host:port/name",
+    )
+    database = {}
+if database.get("ENGINE", "").endswith("sqlite3"):
+    database["OPTIONS"] = SQLITE_OPTIONS
+DATABASES = {"default": database}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+AUTH_PASSWORD_VALIDATORS = [
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": 10},
+    },
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {
+        "NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"
+    },
+]
+LOGIN_URL = "admin:login"
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_I18N = False
+STATIC_URL = "static/"
+WHITENOISE_USE_FINDERS = (
+    True  # nothing to collect: the console's files are served from the packages
+)
+
+LOG_LEVEL = env.choice("LOG_LEVEL", "info", ["debug", "info", "warning", "error"])
+LOG_FORMAT = env.choice("LOG_FORMAT", "json", ["json", "console"])
+LOGGING = logging_config(level=LOG_LEVEL.upper(), log_format=LOG_FORMAT)
+
+
+# The embeddings API.
+def read_chain() -> dict[str, tuple[str, ...]]:
+    chain = env.json_object("EMBEDDINGS_FALLBACK_CHAIN", DEFAULT_FALLBACK_CHAIN)
+    if not all(
+        isinstance(to, list | tuple) and all(isinstance(name, str) for name in to)
+        for to in chain.values()
+    ):
+        env.problem(
+            "EMBEDDINGS_FALLBACK_CHAIN", "must map each provider to a list of providers"
+        )
+        return {}
+    return {
+        provider.lower(): tuple(name.lower() for name in to)
+        for provider, to in chain.items()
+    }
+
+
+def read_model_map() -> dict[str, str]:
+    models = env.json_object("EMBEDDINGS_FALLBACK_MODEL_MAP", DEFAULT_FALLBACK_MODELS)
+    if not all(isinstance(model, str) and model for model in models.values()):
+        env.problem(
+            "EMBEDDINGS_FALLBACK_MODEL_MAP",
+            "must map each model to the name of another",
+        )
+        return {}
+    return dict(models)
+
+
+REQUEST_TIMEOUT_SECONDS = env.seconds("EMBEDDINGS_REQUEST_TIMEOUT", 30, maximum=600)
+EMBEDDINGS = EmbeddingsConf(
+    default_provider=env.text("EMBEDDINGS_DEFAULT_PROVIDER", "openai").lower(),
+    default_model=env.text("EMBEDDINGS_DEFAULT_MODEL", "text-embedding-3-small"),
+    fallback=env.choice("EMBEDDINGS_FALLBACK", "any", ["any", "same_space", "off"]),  # type: ignore[arg-type]
+    fallback_chain=read_chain(),
+    fallback_models=read_model_map(),
+    dimensions_policy=env.choice(
+        "EMBEDDINGS_DIMENSION_POLICY", "reduce", ["reduce", "pad", "ignore"]
+    ),  # type: ignore[arg-type]
+    request_timeout_seconds=REQUEST_TIMEOUT_SECONDS,
+    engine_timeout_seconds=env.seconds("EMBEDDINGS_ENGINE_TIMEOUT", 600, maximum=86400),
+    max_body_bytes=env.integer(
+        "EMBEDDINGS_MAX_BODY_BYTES", 32 * 2**20, minimum=1024, maximum=2**30
+    ),
+    cache_max_size=env.integer(
+        "EMBEDDINGS_CACHE_SIZE", 5000, minimum=0, maximum=10_000_000
+    ),
+    cache_ttl_seconds=env.integer(
+        "EMBEDDINGS_CACHE_TTL", 3600, minimum=1, maximum=31_536_000
+    ),
+    single_user_api_key=given_api_key
+    or read_or_create_secret(GENERATED_API_KEY_FILE, prefix="sk-"),
+    single_user_accept_bearer=env.boolean("SINGLE_USER_ACCEPT_BEARER", default=False),
+)
+DATA_UPLOAD_MAX_MEMORY_SIZE = EMBEDDINGS.max_body_bytes
+
+LOCAL_ENGINE: dict[str, Any] = {
+    "data_dir": DATA_DIR,
+    "hub_endpoint": env.url("HF_ENDPOINT"),
+    "hub_token": env.secret("HF_TOKEN"),
+    "threads": env.integer("EMBEDDINGS_ENGINE_THREADS", 0, minimum=0, maximum=512)
+    or None,
+    "queue_max_tokens": env.integer(
+        "EMBEDDINGS_ENGINE_QUEUE_TOKENS", 4_000_000, minimum=1024, maximum=10**9
+    ),
+    "model_paths": tuple(Path(path) for path in env.words("EMBEDDINGS_MODEL_PATHS")),
+}
+
+
+def remote(prefix: str, *, url: str = "_BASE_URL", **options: Any) -> dict[str, Any]:
+    return {
+        "api_key": env.secret(f"{prefix}_API_KEY"),
+        "base_url": env.url(f"{prefix}{url}"),
+        "timeout_seconds": REQUEST_TIMEOUT_SECONDS,
+        **options,
+    }
+
+
+PROVIDERS: dict[str, dict[str, Any]] = {
+    "openai": remote("OPENAI", data_dir=DATA_DIR),
+    "cohere": remote("COHERE"),
+    "voyage": remote("VOYAGE"),
+    "google": remote("GOOGLE"),
+    "mistral": remote("MISTRAL"),
+    "local_api": remote(
+        "LOCAL_API",
+        url="_URL",
+        kind=env.choice("LOCAL_API_KIND", "openai", ["openai", "tei", "ollama"]),
+    ),
+    "huggingface": LOCAL_ENGINE,
+    "onnx": LOCAL_ENGINE,
+}
+PROVIDERS["google"]["api_key"] = PROVIDERS["google"]["api_key"] or env.secret(
+    "GEMINI_API_KEY"
+)
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "embeddings.access.authentication.SingleUserAuthentication"
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_PARSER_CLASSES": ["embeddings.api.parsers.JSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["embeddings.api.renderers.JSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "embeddings.api.schema.DocumentedErrors",
+    "EXCEPTION_HANDLER": "embeddings.api.exception_handler.handle",
+    "UNAUTHENTICATED_USER": None,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Embeddings API",
+    "DESCRIPTION": "OpenAI-compatible embeddings, answered by local and remote models.",
+    "VERSION": VERSION,
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PUBLIC": True,
+    "SERVE_AUTHENTICATION": [],
+    "SERVE_PERMISSIONS": [],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    "SCHEMA_PATH_PREFIX": r"/api/v1",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+}
+UNFOLD = {
+    "SITE_TITLE": "Embeddings",
+    "SITE_HEADER": "Embeddings",
+    "SITE_SUBHEADER": "Operator console",
+    "SITE_SYMBOL": "scatter_plot",
+    "SITE_URL": "/docs",
+    "SITE_ICON": None,
+    "SHOW_HISTORY": True,
+    "ENVIRONMENT": None,
+    "LOGIN": {"redirect_after": reverse_lazy("admin:index")},
+}
+
+env.finish()

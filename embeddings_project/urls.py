@@ -1,0 +1,24 @@
+"""Every path of the server."""
+
+from django.contrib import admin
+from django.urls import include, path
+from django.views.generic import RedirectView
+from django_prometheus.exports import ExportToDjangoView
+from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerView
+
+from embeddings.api.views.operations import ShowLiveness, ShowReadiness
+
+urlpatterns = [
+    path("", RedirectView.as_view(url="/docs")),
+    path("api/v1/", include("embeddings.api.urls")),
+    path("healthz", ShowLiveness.as_view()),
+    path("readyz", ShowReadiness.as_view()),
+    path("metrics", ExportToDjangoView),
+    path("openapi.json", SpectacularJSONAPIView.as_view(), name="openapi"),
+    path("docs", SpectacularSwaggerView.as_view(url_name="openapi")),
+    path("admin/", admin.site.urls),
+]
+
+handler400 = "embeddings.api.exception_handler.bad_request"
+handler404 = "embeddings.api.exception_handler.not_found"
+handler500 = "embeddings.api.exception_handler.server_error"

@@ -1,0 +1,206 @@
+"""Circuit breakers: a provider that keeps failing is left alone for a while (CONTRACT section 8).
+
+State lives in the database, so all processes see one breaker. Every change is one conditional UPDATE; no lock is held
+while a provider is called. When the database does not answer, calls go through: a breaker must never turn a good
+provider's answer into an error.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+import structlog
+from django.db import DatabaseError, InterfaceError, connection, transaction
+from django.db.models import Case, F, Q, Value, When
+from django.utils import timezone
+
+from providers import metrics
+from providers.exceptions import BreakerOpen, ProviderError
+from providers.models import Breaker
+
+FAILURES_TO_OPEN = 5
+SUCCESSES_TO_CLOSE = 2
+OPEN_SECONDS = 60
+# A probe whose process died is forgotten after this; longer than any request may take.
+PROBE_LEASE_SECONDS = 660
+# How long a change may wait for a lock on the row or, with SQLite, on the database.
+LOCK_WAIT_MILLISECONDS = 500
+
+CLOSED, OPEN, HALF_OPEN = (
+    Breaker.State.CLOSED,
+    Breaker.State.OPEN,
+    Breaker.State.HALF_OPEN,
+)
+DATABASE_PROBLEMS = (DatabaseError, InterfaceError)
+
+log = structlog.get_logger(__name__)
+
+
+@contextlib.contextmanager
+def guarded(provider: str) -> Iterator[None]:
+    """Call a provider inside of this: raises BreakerOpen instead of calling, and learns from how the call ended."""
+    probing = _admit(provider)
+    try:
+        yield
+    except ProviderError as error:
+        if error.trips_breaker:
+            _record_failure(provider, error.message, probing=probing)
+        elif error.falls_back:
+            _release(
+                provider, probing=probing
+            )  # nothing was learnt: no key, or a full queue
+        else:
+            _record_success(
+                provider, probing=probing
+            )  # it refused the request, so it is alive
+        raise
+    except BaseException:
+        _release(provider, probing=probing)
+        raise
+    _record_success(provider, probing=probing)
+
+
+def reset(provider: str) -> None:
+    """Close the breaker and forget its failures, in all processes at once."""
+    Breaker.objects.filter(provider=provider).update(
+        state=CLOSED,
+        failure_count=0,
+        success_count=0,
+        opened_at=None,
+        retry_at=None,
+        probe_until=None,
+        last_error="",
+    )
+    metrics.breaker_state.labels(provider).set(0)
+    log.info("breaker_reset", provider=provider)
+
+
+def _admit(provider: str) -> bool:
+    """Return whether this call is the elected probe. Raises BreakerOpen."""
+    now = timezone.now()
+    try:
+        row = Breaker.objects.filter(provider=provider).first()
+        if row is None or row.state == CLOSED:
+            return False
+        free = Q(state=OPEN, retry_at__lte=now) | Q(state=HALF_OPEN) & (
+            Q(probe_until=None) | Q(probe_until__lte=now)
+        )
+        lease = now + timedelta(seconds=PROBE_LEASE_SECONDS)
+        elected = _update(provider, free, state=HALF_OPEN, probe_until=lease)
+    except DATABASE_PROBLEMS:
+        log.warning("breaker_unavailable", provider=provider, exc_info=True)
+        return False
+    if elected:
+        return True
+    raise BreakerOpen(
+        f"The circuit breaker of {provider} is open.",
+        retry_after_seconds=_seconds_until(row.retry_at, now),
+    )
+
+
+def _record_success(provider: str, *, probing: bool) -> None:
+    with _forgiving(provider):
+        if not probing:
+            if Breaker.objects.filter(
+                provider=provider, state=CLOSED, failure_count__gt=0
+            ).exists():
+                _update(provider, Q(state=CLOSED), failure_count=0)
+            return
+        closes = Q(success_count__gte=SUCCESSES_TO_CLOSE - 1)
+        changed = _update(
+            provider,
+            Q(state=HALF_OPEN),
+            state=Case(When(closes, then=Value(CLOSED)), default=Value(HALF_OPEN)),
+            failure_count=Case(When(closes, then=Value(0)), default=F("failure_count")),
+            success_count=F("success_count") + 1,
+            probe_until=None,
+        )
+        if changed:
+            _show(provider)
+
+
+def _record_failure(provider: str, message: str, *, probing: bool) -> None:
+    now = timezone.now()
+    retry_at = now + timedelta(seconds=OPEN_SECONDS)
+    opened = {
+        "state": OPEN,
+        "opened_at": now,
+        "retry_at": retry_at,
+        "success_count": 0,
+        "probe_until": None,
+    }
+    with _forgiving(provider):
+        if probing:
+            _update(provider, Q(state=HALF_OPEN), last_error=message[:300], **opened)
+        else:
+            Breaker.objects.bulk_create(
+                [Breaker(provider=provider)], ignore_conflicts=True
+            )
+            _update(
+                provider,
+                Q(state=CLOSED),
+                failure_count=F("failure_count") + 1,
+                last_error=message[:300],
+            )
+            _update(
+                provider, Q(state=CLOSED, failure_count__gte=FAILURES_TO_OPEN), **opened
+            )
+        _show(provider)
+
+
+def _release(provider: str, *, probing: bool) -> None:
+    """Let another call probe."""
+    if probing:
+        with _forgiving(provider):
+            _update(provider, Q(state=HALF_OPEN), probe_until=None)
+
+
+def _update(provider: str, condition: Q, **changes: object) -> bool:
+    """Change the row if `condition` still holds, waiting only briefly for a lock; return whether it did."""
+    with _short_lock_wait():
+        return bool(
+            Breaker.objects.filter(condition, provider=provider).update(**changes)
+        )
+
+
+@contextlib.contextmanager
+def _short_lock_wait() -> Iterator[None]:
+    if connection.vendor != "sqlite":
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_WAIT_MILLISECONDS}ms'")
+            yield
+        return
+    with connection.cursor() as cursor:
+        before = cursor.execute("PRAGMA busy_timeout").fetchone()[0]
+        cursor.execute(f"PRAGMA busy_timeout = {LOCK_WAIT_MILLISECONDS}")
+        try:
+            yield
+        finally:
+            cursor.execute(f"PRAGMA busy_timeout = {int(before)}")
+
+
+@contextlib.contextmanager
+def _forgiving(provider: str) -> Iterator[None]:
+    """Note that the database is away and go on: the provider's answer counts."""
+    try:
+        yield
+    except DATABASE_PROBLEMS:
+        log.warning("breaker_unavailable", provider=provider, exc_info=True)
+
+
+def _show(provider: str) -> None:
+    """Show the state in the metrics, and in the log when it is not closed."""
+    row = Breaker.objects.filter(provider=provider).first()
+    if row:
+        metrics.breaker_state.labels(provider).set(metrics.BREAKER_STATES[row.state])
+        if row.state != CLOSED:
+            log.warning(
+                "breaker_state",
+                provider=provider,
+                state=row.state,
+                last_error=row.last_error,
+            )
+
+
+def _seconds_until(moment: datetime | None, now: datetime) -> float:
+    return max(1.0, (moment - now).total_seconds()) if moment else 1.0

@@ -1,0 +1,180 @@
+"""Fetch a model's files from a Hugging Face hub. The only module that imports huggingface_hub, and only when asked."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from providers.engine.files import sha256_of
+from providers.engine.model_config import FAMILIES
+from providers.exceptions import (
+    ProviderDenied,
+    ProviderError,
+    ProviderMisconfigured,
+    ProviderUnavailable,
+    UnknownModel,
+)
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import ModelInfo
+
+HUB_ENDPOINT = "https://huggingface.co"
+_ETAG_TIMEOUT_SECONDS = 20.0
+_ROOT_FILES = frozenset(
+    {
+        "tokenizer.json",
+        "tokenizer.model",
+        "sentencepiece.bpe.model",
+        "spiece.model",
+        "vocab.txt",
+        "merges.txt",
+    }
+)
+# Whichever is there first; exporters write both layouts.
+_ONNX_FILES = ("onnx/model.onnx", "model.onnx")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hub:
+    """One hub and, for gated models, a token. Neither is ever taken from the environment."""
+
+    endpoint: str = HUB_ENDPOINT
+    token: str | None = None
+
+    def fetch(self, name: str, target: Path) -> str:
+        """Put the files that serving needs into `target`, going on with what a killed call left; return the commit.
+
+        Raises UnknownModel, ProviderDenied (gated or private), ProviderUnavailable (hub not reached, wrong content),
+        ProviderMisconfigured (the repo has nothing that can be run safely).
+        """
+        with _errors_mapped(name):
+            info = self._info(name)
+            commit = str(info.sha)
+            files = {sibling.rfilename: sibling for sibling in info.siblings or ()}
+            described = [file for file in files if _describes(file)]
+            for file in described:
+                self._file(name, commit, file, target, files[file])
+            for file in _weights(name, target, set(files)):
+                self._file(name, commit, file, target, files[file])
+        return commit
+
+    def _info(self, name: str) -> "ModelInfo":
+        from huggingface_hub import HfApi
+
+        api = HfApi(endpoint=self.endpoint, token=self.token or False)
+        return api.model_info(name, files_metadata=True, timeout=_ETAG_TIMEOUT_SECONDS)
+
+    def _file(
+        self, name: str, commit: str, file: str, target: Path, sibling: Any
+    ) -> None:
+        from huggingface_hub import hf_hub_download
+
+        sha256 = sibling.lfs.sha256 if sibling.lfs else None
+        hf_hub_download(
+            name,
+            file,
+            revision=commit,
+            local_dir=target,
+            endpoint=self.endpoint,
+            token=self.token or False,
+            etag_timeout=_ETAG_TIMEOUT_SECONDS,
+        )
+        if sha256 is not None and sha256_of(target / file) != sha256:
+            (target / file).unlink()
+            raise _damaged(name)
+
+
+def _describes(file: str) -> bool:
+    """Tell whether a file says how the model works: JSON at the root and in module folders, and vocabularies."""
+    path = PurePosixPath(file)
+    module = len(path.parts) == 2 and path.parts[0].split("_")[0].isdigit()
+    if module:
+        return path.suffix in (".json", ".safetensors")
+    return len(path.parts) == 1 and (file in _ROOT_FILES or path.suffix == ".json")
+
+
+def _weights(name: str, folder: Path, files: set[str]) -> Iterator[str]:
+    """Choose the weights: safetensors for families with a graph builder, else ONNX, else safetensors; never pickles."""
+    config = folder / "config.json"
+    if not config.is_file():
+        raise ProviderMisconfigured(
+            f"{name} on the hub has no config.json: it is not a model this server can run."
+        )
+    described: Mapping[str, Any] = json.loads(config.read_bytes())
+    tensors = sorted(
+        file for file in files if file.endswith(".safetensors") and "/" not in file
+    )
+    exported = next((file for file in _ONNX_FILES if file in files), None)
+    if tensors and (exported is None or described.get("model_type") in FAMILIES):
+        yield from tensors
+    elif exported is not None:
+        yield exported
+        yield from sorted(file for file in files if file.startswith(f"{exported}_data"))
+    else:
+        raise ProviderMisconfigured(
+            f"{name} on the hub has neither safetensors nor ONNX files; pickled weights are never loaded."
+        )
+
+
+@contextmanager
+def _errors_mapped(name: str) -> Iterator[None]:
+    try:
+        yield
+    except ProviderError:
+        raise
+    except Exception as error:
+        mapped = _mapped(name, error)
+        if mapped is None:
+            raise
+        raise mapped from error
+
+
+def _mapped(name: str, error: Exception) -> ProviderError | None:
+    from huggingface_hub import errors
+
+    match error:
+        case errors.GatedRepoError():
+            return ProviderDenied(
+                f"{name} is gated on the hub: accept its terms there and configure a token."
+            )
+        case errors.RepositoryNotFoundError():
+            # The hub answers 401 for what is private and for what does not exist, so that nobody can tell which.
+            return UnknownModel(
+                f"The hub knows no model {name}, or it is private and the token may not read it."
+            )
+        case errors.HFValidationError():
+            return UnknownModel(f"{name[:100]!r} is not a model name.")
+        case OSError() if "Consistency check failed" in str(error):
+            return _damaged(name)
+        case errors.HfHubHTTPError() if error.response.status_code in (401, 403):
+            return ProviderDenied(
+                f"The hub refused access to {name}: the token is missing or may not read it."
+            )
+        case (
+            errors.HfHubHTTPError()
+            | errors.LocalEntryNotFoundError()
+            | errors.FileMetadataError()
+        ):
+            return _unreachable(name)
+        case ConnectionError() | TimeoutError():
+            return _unreachable(name)
+    # huggingface_hub 1.x speaks through httpx, 2.x through httpx2; their errors share no base with each other.
+    return (
+        _unreachable(name)
+        if type(error).__module__.partition(".")[0] in ("httpx", "httpx2")
+        else None
+    )
+
+
+def _damaged(name: str) -> ProviderError:
+    return ProviderUnavailable(
+        f"The hub sent a damaged file of {name}; it was thrown away. Try again."
+    )
+
+
+def _unreachable(name: str) -> ProviderError:
+    return ProviderUnavailable(
+        f"{name} could not be fetched: the hub was not reached or failed. Try again."
+    )

@@ -1,0 +1,183 @@
+"""What the local plug-ins share: a catalogue, the models on disk, one pool of loaded models per process."""
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from providers.base import Download, Embedded, InputType, ModelSpec, Provider, Tokenizer
+from providers.engine.batcher import QUEUE_TOKENS
+from providers.engine.catalogue import CATALOGUE, aliases_of
+from providers.engine.hub import HUB_ENDPOINT, Hub
+from providers.engine.model_config import ModelConfig, read_model_config
+from providers.engine.pool import Pool
+from providers.engine.runtime import Row
+from providers.engine.weights import Weights
+from providers.exceptions import ProviderMisconfigured, ProviderRejected
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """How the local engine is set up; two plug-ins with equal options share one engine."""
+
+    data_dir: Path
+    hub_endpoint: str = HUB_ENDPOINT
+    hub_token: str | None = None
+    threads: int | None = None
+    queue_max_tokens: int = QUEUE_TOKENS
+    model_paths: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """The models on disk and those in memory."""
+
+    weights: Weights
+    pool: Pool
+
+
+_engines: dict[EngineOptions, Engine] = {}
+_engines_lock = threading.Lock()
+
+
+def engine_of(options: EngineOptions) -> Engine:
+    """Return the process's engine for these options, made on first use. Nothing is loaded or read from disk."""
+    with _engines_lock:
+        if options not in _engines:
+            hub = Hub(endpoint=options.hub_endpoint, token=options.hub_token)
+            weights = Weights(
+                options.data_dir, hub=hub, model_paths=options.model_paths
+            )
+            pool = Pool(
+                weights, threads=options.threads, queue_tokens=options.queue_max_tokens
+            )
+            _engines[options] = Engine(weights, pool)
+        return _engines[options]
+
+
+class LocalProvider(Provider):
+    """A provider that computes here. Derived classes add a name."""
+
+    local: ClassVar[bool] = True
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._listed: tuple[tuple[int, ...], list[ModelSpec]] | None = None
+
+    @classmethod
+    def from_settings(cls, options: Mapping[str, Any]) -> Self:
+        """Take the keys of EngineOptions; only `data_dir` is required, None means the default."""
+        given = {key: value for key, value in options.items() if value is not None}
+        return cls(engine_of(EngineOptions(**given)))
+
+    def models(self) -> Iterable[ModelSpec]:
+        """Return the catalogue, then whatever else is prepared or lies in the operator's folders."""
+        state = self.engine.weights.state()
+        if self._listed is None or self._listed[0] != state:
+            self._listed = (state, self._list())
+        return list(self._listed[1])
+
+    def embed(
+        self,
+        model: ModelSpec,
+        texts: Sequence[str],
+        *,
+        dimensions: int | None,
+        input_type: InputType,
+        timeout_seconds: float,
+    ) -> Embedded:
+        """Embed texts with the model's own prompt before each. Raises ProviderRejected for one over the limit."""
+        loaded = self.engine.pool.model(model.name)
+        config = loaded.prepared.config
+        prompt = config.prompt(input_type)
+        prompted = [prompt + text for text in texts] if prompt else list(texts)
+        rows = [
+            Row(ids, text)
+            for ids, text in zip(
+                loaded.tokenizer.encode(prompted), prompted, strict=True
+            )
+        ]
+        _refuse_too_long(rows, config, model.name)
+        vectors = loaded.embed(rows, timeout_seconds=timeout_seconds)
+        return Embedded(vectors=vectors)
+
+    def tokenizer(self, model: ModelSpec) -> Tokenizer | None:
+        """Return the model's tokenizer. Raises ProviderMisconfigured where the model is not prepared."""
+        return self.engine.pool.tokenizer(model.name)
+
+    def warm_up(self, model: ModelSpec, *, timeout_seconds: float) -> None:
+        """Load the model and run it once, so that the next request finds everything in place."""
+        self.embed(
+            model,
+            ["warm up"],
+            dimensions=None,
+            input_type="document",
+            timeout_seconds=timeout_seconds,
+        )
+
+    def loaded(self, model: ModelSpec) -> bool | None:
+        """Tell whether the weights are in memory."""
+        return self.engine.pool.loaded(model.name)
+
+    def downloaded(self, model: ModelSpec) -> bool | None:
+        """Tell whether the model is prepared; hashes are compared when it is loaded."""
+        return self.engine.weights.find(model.name) is not None
+
+    def download(self, name: str) -> Download:
+        """Fetch and prepare a model by name or alias. Raises ProviderError."""
+        listed = self.resolve(name)
+        full_name = listed.name if listed else name
+        before = self.engine.weights.find(full_name)
+        prepared = self.engine.weights.prepare(full_name)
+        if before is not None and before.manifest != prepared.manifest:
+            self.engine.pool.forget(full_name)
+        return Download(
+            model=_spec(full_name, prepared.config, prepared.manifest.revision),
+            path=prepared.path,
+            size_bytes=prepared.manifest.size_bytes,
+        )
+
+    def healthy(self) -> bool:
+        """Tell whether the engine of every loaded model runs."""
+        return self.engine.pool.healthy()
+
+    def close(self) -> None:
+        """Stop the engine."""
+        self.engine.pool.close()
+
+    def _list(self) -> list[ModelSpec]:
+        listed = {spec.name: spec for spec in CATALOGUE}
+        for name, folder in self.engine.weights.local_folders().items():
+            try:
+                listed[name] = _spec(name, read_model_config(folder), "")
+            except ProviderMisconfigured:
+                continue  # not a model: any folder may lie there
+        for name in self.engine.weights.prepared_names():
+            prepared = self.engine.weights.find(name)
+            if prepared is not None:
+                listed[name] = _spec(name, prepared.config, prepared.manifest.revision)
+        return list(listed.values())
+
+
+def _spec(name: str, config: ModelConfig, revision: str) -> ModelSpec:
+    return ModelSpec(
+        name=name,
+        dimensions=config.dimensions,
+        max_tokens=config.max_tokens,
+        vector_space=name,
+        aliases=aliases_of(name),
+        revision=revision,
+    )
+
+
+def _refuse_too_long(rows: Sequence[Row], config: ModelConfig, name: str) -> None:
+    limit = config.max_tokens
+    if limit is None:
+        return
+    for index, row in enumerate(rows):
+        if len(row) > limit:
+            raise ProviderRejected(
+                f"Input {index} has {len(row)} tokens with the model's prompt; {name} takes at most {limit}.",
+                param="input",
+            )

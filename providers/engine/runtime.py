@@ -1,0 +1,26 @@
+"""What the batcher needs of a runtime: it turns one batch of tokenised texts into vectors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from providers.base import Vectors
+from providers.engine.tokenizer import TokenIds
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One text, ready to run: its token ids, int64 (tokens,), special tokens included, and the text itself."""
+
+    token_ids: TokenIds
+    text: str
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+
+class Runtime(Protocol):
+    """One loaded model. `run` may be called by several engine threads at once."""
+
+    def run(self, rows: Sequence[Row]) -> Vectors:
+        """Return float32 (len(rows), dimensions), in the order of `rows`."""

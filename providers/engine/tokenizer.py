@@ -1,0 +1,141 @@
+"""A model's own tokenizer, by `tokenizers`. Thread-safe: it is configured once and then only read.
+
+Texts are taken in slices of bounded size: an encoding costs about 100 bytes a token, so 32 MB of text at once would
+take gigabytes.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Encoding, normalizers
+from tokenizers import Tokenizer as RawTokenizer
+
+from providers.exceptions import ProviderMisconfigured
+
+TokenIds = NDArray[np.int64]
+_SLICE_CHARACTERS = 1 << 18
+
+
+class ModelTokenizer:
+    """Counts, cuts, decodes and encodes with the vocabulary in tokenizer.json."""
+
+    def __init__(self, raw: RawTokenizer, *, lower_case: bool = False) -> None:
+        # Files often carry the limit and padding of a training run; here nothing may be cut or padded unseen.
+        raw.no_truncation()
+        raw.no_padding()
+        if lower_case:
+            steps = [
+                normalizers.Lowercase(),
+                *([raw.normalizer] if raw.normalizer else []),
+            ]
+            raw.normalizer = normalizers.Sequence(steps)
+        self._raw = raw
+        self._special = raw.num_special_tokens_to_add(is_pair=False)
+        self._size = raw.get_vocab_size(with_added_tokens=True)
+
+    @classmethod
+    def from_file(cls, path: Path, *, lower_case: bool = False) -> "ModelTokenizer":
+        """Read tokenizer.json. Raises ProviderMisconfigured."""
+        try:
+            return cls(RawTokenizer.from_file(str(path)), lower_case=lower_case)
+        except Exception as error:  # the library raises bare Exception
+            raise ProviderMisconfigured(
+                f"The tokenizer in {path} is absent or not understood."
+            ) from error
+
+    def encode(self, texts: Sequence[str]) -> list[TokenIds]:
+        """Return the token ids of each text, special tokens included, int64 (tokens,)."""
+        return [
+            np.array(encoding.ids, dtype=np.int64)
+            for encoding in self._encodings(texts)
+        ]
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Return the tokens of each text, special tokens included.
+
+        A text beyond 262,144 characters is counted in pieces cut at white space where there is some, which can be off
+        by a token or so per piece; a limit of a few thousand tokens is judged the same.
+        """
+        counts = iter(
+            [
+                len(encoding)
+                for encoding in self._encodings([t for t in texts if not _long(t)])
+            ]
+        )
+        return [
+            self._count_long(text) if _long(text) else next(counts) for text in texts
+        ]
+
+    def truncate(self, text: str, max_tokens: int) -> str:
+        """Return a longest prefix of `text` that counts at most `max_tokens`; empty where nothing fits."""
+        end = _SLICE_CHARACTERS
+        while end < len(text) and self._count_long(text[:end]) <= max_tokens:
+            end *= 2
+        head = text[:end]
+        offsets = self._raw.encode(head, add_special_tokens=False).offsets
+        room = max(max_tokens - self._special, 0)
+        if len(offsets) <= room and end >= len(text):
+            return text
+        room = min(room, len(offsets))
+        # Cut before the first token that does not fit. A cut can change how the rest is tokenised (a word's pieces,
+        # Unicode normalisation), so the result is counted again.
+        while room > 0:
+            cut = head[: offsets[room - 1][1]]
+            if self.count([cut])[0] <= max_tokens:
+                return cut
+            room -= 1
+        return ""
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of `token_ids`, special tokens left out. Raises ValueError for ids outside the vocabulary."""
+        bad = next((index for index in token_ids if not 0 <= index < self._size), None)
+        if bad is not None or any(
+            self._raw.id_to_token(index) is None for index in token_ids
+        ):
+            raise ValueError("A token id lies outside the model's vocabulary.")
+        return str(self._raw.decode(list(token_ids)))
+
+    def _encodings(self, texts: Sequence[str]) -> Iterator[Encoding]:
+        """Encode slice by slice. One text alone skips the thread pool: handing over costs more than it saves."""
+        for part in _slices(texts):
+            if len(part) == 1:
+                yield self._raw.encode(part[0])
+            else:
+                yield from self._raw.encode_batch_fast(part)
+
+    def _count_long(self, text: str) -> int:
+        total = self._special
+        for piece in _pieces(text):
+            total += len(
+                self._raw.encode_batch_fast([piece], add_special_tokens=False)[0]
+            )
+        return total
+
+
+def _long(text: str) -> bool:
+    return len(text) > _SLICE_CHARACTERS
+
+
+def _slices(texts: Sequence[str]) -> Iterator[list[str]]:
+    part: list[str] = []
+    characters = 0
+    for text in texts:
+        if part and characters + len(text) > _SLICE_CHARACTERS:
+            yield part
+            part, characters = [], 0
+        part.append(text)
+        characters += len(text)
+    if part:
+        yield part
+
+
+def _pieces(text: str) -> Iterator[str]:
+    start = 0
+    while start < len(text):
+        end = start + _SLICE_CHARACTERS
+        space = text.rfind(" ", start + 1, end) if end < len(text) else -1
+        end = space if space > start else end
+        yield text[start:end]
+        start = end

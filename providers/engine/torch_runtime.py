@@ -1,0 +1,64 @@
+"""sentence-transformers, for models that need it. The only module that imports torch, and only when one is loaded."""
+
+import importlib
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from providers.base import Vectors
+from providers.engine.model_config import ModelConfig
+from providers.engine.runtime import Row
+from providers.engine.tokenizer import ModelTokenizer
+from providers.exceptions import ProviderMisconfigured
+
+
+class TorchRuntime:
+    """One SentenceTransformer from local files. Remote code is never run, pickled weights never read."""
+
+    def __init__(self, path: Path, *, threads: int) -> None:
+        if importlib.util.find_spec("sentence_transformers") is None:
+            raise ProviderMisconfigured(
+                f"{path.name} can only run on torch: install it with `pip install 'embeddings-server[torch]'`."
+            )
+        # The extra is absent where types are checked.
+        torch: Any = importlib.import_module("torch")
+        library: Any = importlib.import_module("sentence_transformers")
+
+        torch.set_num_threads(threads)
+        try:
+            self._model: Any = library.SentenceTransformer(
+                str(path),
+                device="cpu",
+                trust_remote_code=False,
+                local_files_only=True,
+                model_kwargs={"use_safetensors": True},
+            )
+        except (ImportError, OSError, ValueError, KeyError, RuntimeError) as error:
+            raise ProviderMisconfigured(
+                f"sentence-transformers could not load {path.name}."
+            ) from error
+
+    def tokenizer(self, config: ModelConfig) -> ModelTokenizer:
+        """Return a tokenizer that shares nothing with the one the model uses."""
+        from tokenizers import Tokenizer
+
+        backend = getattr(self._model.tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            raise ProviderMisconfigured(
+                "The model's tokenizer has no fast version; it cannot be served."
+            )
+        return ModelTokenizer(
+            Tokenizer.from_str(backend.to_str()), lower_case=config.lower_case
+        )
+
+    def run(self, rows: Sequence[Row]) -> Vectors:
+        """Return float32 (len(rows), dimensions)."""
+        texts = [row.text for row in rows]
+        # An empty prompt keeps a `default_prompt_name` out: prompts are put before the texts earlier.
+        vectors = self._model.encode(
+            texts, batch_size=len(texts), prompt="", show_progress_bar=False
+        )
+        return np.asarray(vectors, dtype=np.float32)

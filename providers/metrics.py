@@ -1,0 +1,34 @@
+"""What is counted of providers. Labels come from registries, never from users."""
+
+from prometheus_client import Gauge, Histogram
+
+BREAKER_STATES = {"closed": 0, "half_open": 1, "open": 2}
+
+breaker_state = Gauge(
+    "embedding_breaker_state",
+    "Circuit breaker: 0 closed, 1 half open, 2 open.",
+    ["provider"],
+    multiprocess_mode="mostrecent",
+)
+stage_seconds = Histogram(
+    "embedding_stage_seconds",
+    "Time by stage: tokenise, queue, infer, upstream.",
+    ["provider", "stage"],
+    buckets=(
+        0.0005,
+        0.001,
+        0.0025,
+        0.005,
+        0.01,
+        0.025,
+        0.05,
+        0.1,
+        0.25,
+        0.5,
+        1,
+        2.5,
+        5,
+        10,
+        30,
+    ),
+)

@@ -1,0 +1,222 @@
+"""What operators set (providers, models, allowlists) and what processes share (circuit breakers)."""
+
+from typing import Any, ClassVar
+
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models import Q
+
+MAX_DIMENSIONS = 8192
+
+
+class Revision(models.Model):
+    """One row: counts the changes, so that a process can tell at little cost whether to read anew."""
+
+    number = models.PositiveBigIntegerField(default=0)
+    allowlists_seeded = models.BooleanField(default=False)
+
+    def __str__(self) -> str:
+        return f"revision {self.number}"
+
+    @classmethod
+    def bump(cls) -> None:
+        """Tell all processes that something changed."""
+        cls.objects.get_or_create(pk=1)
+        cls.objects.filter(pk=1).update(number=models.F("number") + 1)
+
+
+class Watched(models.Model):
+    """A row whose change every process must learn of."""
+
+    class Meta:
+        abstract = True
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        super().save(*args, **kwargs)
+        Revision.bump()
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        deleted = super().delete(*args, **kwargs)
+        Revision.bump()
+        return deleted
+
+
+class ProviderSetting(Watched):
+    """How one provider is reached. Its key comes from the environment and is never stored."""
+
+    name = models.SlugField(max_length=64, unique=True)
+    enabled = models.BooleanField(default=True)
+    base_url = models.URLField(
+        blank=True,
+        max_length=500,
+        help_text="Empty: from the environment, else the provider's own.",
+    )
+    timeout_seconds = models.FloatField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0.1), MaxValueValidator(600)],
+        help_text="Empty: EMBEDDINGS_REQUEST_TIMEOUT.",
+    )
+
+    class Meta:
+        ordering: ClassVar = ["name"]
+        verbose_name = "provider"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ModelEntry(Watched):
+    """One model of one provider. `max_tokens` empty: the upstream judges."""
+
+    provider = models.SlugField(max_length=64)
+    name = models.CharField(max_length=200)
+    enabled = models.BooleanField(default=True)
+    is_default = models.BooleanField(
+        "default",
+        default=False,
+        help_text="Serves requests that name no model; overrides EMBEDDINGS_DEFAULT_MODEL.",
+    )
+    retired = models.BooleanField(
+        default=False, help_text="Withdrawn by its maker; still passed on."
+    )
+    dimensions = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(MAX_DIMENSIONS)],
+    )
+    native_dimensions = models.JSONField(
+        null=True,
+        blank=True,
+        help_text='Sizes the model answers in by itself: [256, 512] or {"minimum": 1, "maximum": 1536}.',
+    )
+    max_tokens = models.PositiveIntegerField(
+        null=True, blank=True, validators=[MinValueValidator(1)]
+    )
+    vector_space = models.CharField(
+        max_length=200,
+        help_text="Vectors of models with the same word here may be compared.",
+    )
+    price_per_million_tokens = models.DecimalField(
+        null=True,
+        blank=True,
+        max_digits=10,
+        decimal_places=4,
+        validators=[MinValueValidator(0)],
+        help_text="US dollars.",
+    )
+
+    class Meta:
+        ordering: ClassVar = ["provider", "name"]
+        verbose_name = "model"
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["provider", "name"], name="one_entry_a_model"
+            ),
+            models.UniqueConstraint(
+                fields=["is_default"], condition=Q(is_default=True), name="one_default"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.provider}:{self.name}"
+
+    def clean(self) -> None:
+        """Refuse native dimensions that are neither a list of sizes nor a range."""
+        if self.native_dimensions is None:
+            return
+        try:
+            read_sizes(self.native_dimensions)
+        except (TypeError, KeyError, ValueError) as error:
+            raise ValidationError(
+                {
+                    "native_dimensions": "Give a list of sizes, or minimum and maximum, from 1 to 8192."
+                }
+            ) from error
+
+
+class AllowlistEntry(Watched):
+    """What may be used. No entry of a kind: everything of that kind."""
+
+    class Kind(models.TextChoices):
+        PROVIDER = "provider", "provider"
+        MODEL = "model", "model"
+
+    kind = models.CharField(max_length=8, choices=Kind.choices)
+    pattern = models.CharField(
+        max_length=264,
+        help_text="Exact, or ending in *. Models match with or without their provider's prefix.",
+    )
+
+    class Meta:
+        ordering: ClassVar = ["kind", "pattern"]
+        verbose_name = "allowlist entry"
+        verbose_name_plural = "allowlist"
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["kind", "pattern"], name="one_entry_a_pattern"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.pattern}"
+
+    def clean(self) -> None:
+        """Refuse a star anywhere but at the end."""
+        self.pattern = self.pattern.strip()
+        if not self.pattern or "*" in self.pattern[:-1]:
+            raise ValidationError(
+                {"pattern": "Give an exact name, or a beginning followed by one *."}
+            )
+
+
+class Breaker(models.Model):
+    """The circuit breaker of one provider, shared by all processes. Changed by conditional UPDATEs only."""
+
+    class State(models.TextChoices):
+        CLOSED = "closed", "closed"
+        OPEN = "open", "open"
+        HALF_OPEN = "half_open", "half open"
+
+    provider = models.SlugField(max_length=64, unique=True)
+    state = models.CharField(max_length=9, choices=State.choices, default=State.CLOSED)
+    failure_count = models.PositiveIntegerField(default=0)
+    success_count = models.PositiveIntegerField(default=0)
+    opened_at = models.DateTimeField(null=True, blank=True)
+    retry_at = models.DateTimeField(null=True, blank=True)
+    probe_until = models.DateTimeField(
+        null=True, blank=True, help_text="An elected probe is under way until then."
+    )
+    last_error = models.CharField(max_length=300, blank=True)
+
+    class Meta:
+        ordering: ClassVar = ["provider"]
+        verbose_name = "circuit breaker"
+
+    def __str__(self) -> str:
+        return f"{self.provider}: {self.state}"
+
+
+def read_sizes(value: Any) -> range | tuple[int, ...]:
+    """Read stored native dimensions. Raises TypeError, KeyError or ValueError."""
+    if isinstance(value, dict):
+        sizes: range | tuple[int, ...] = range(value["minimum"], value["maximum"] + 1)
+    else:
+        sizes = tuple(value)
+    if not sizes or not all(
+        type(size) is int for size in (sizes[0], sizes[-1], *sizes[:64])
+    ):
+        raise TypeError("sizes must be whole numbers")
+    if min(sizes) < 1 or max(sizes) > MAX_DIMENSIONS:
+        raise ValueError(f"sizes must lie between 1 and {MAX_DIMENSIONS}")
+    return sizes
+
+
+def written_sizes(sizes: range | tuple[int, ...]) -> list[int] | dict[str, int] | None:
+    """Write native dimensions as `read_sizes` reads them; None if there are none."""
+    if not sizes:
+        return None
+    if isinstance(sizes, range):
+        return {"minimum": sizes[0], "maximum": sizes[-1]}
+    return list(sizes)

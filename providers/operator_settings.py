@@ -1,0 +1,161 @@
+"""What operators set, as each process sees it: read from the database when it changed, at most every two seconds.
+
+Without a database, or before the first migration, what was read last holds; at first that is: nothing is restricted.
+"""
+
+import functools
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import structlog
+from django.db import DatabaseError, InterfaceError
+
+from providers.base import ModelSpec
+from providers.models import (
+    AllowlistEntry,
+    ModelEntry,
+    ProviderSetting,
+    Revision,
+    read_sizes,
+)
+
+REFRESH_SECONDS = 2.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderRow:
+    """An operator's settings of one provider; None means: as the environment says."""
+
+    enabled: bool
+    base_url: str | None
+    timeout_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRow:
+    """An operator's entry of one model."""
+
+    spec: ModelSpec
+    enabled: bool
+    default: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorSettings:
+    """All of it at one revision. Empty allowlists allow everything."""
+
+    revision: int = -1
+    providers: Mapping[str, ProviderRow] = field(default_factory=dict)
+    models: Mapping[tuple[str, str], ModelRow] = field(default_factory=dict)
+    allowed_providers: tuple[str, ...] = ()
+    allowed_models: tuple[str, ...] = ()
+
+    def allows_provider(self, provider: str) -> bool:
+        row = self.providers.get(provider)
+        if row and not row.enabled:
+            return False
+        return not self.allowed_providers or any(
+            _fits(p, provider) for p in self.allowed_providers
+        )
+
+    def allows_model(self, provider: str, model: str) -> bool:
+        row = self.models.get((provider, model))
+        if row and not row.enabled:
+            return False
+        names = (model, f"{provider}:{model}")
+        return not self.allowed_models or any(
+            _fits(p, name) for p in self.allowed_models for name in names
+        )
+
+
+class OperatorSettingsReader:
+    """Keep the newest settings at hand; one thread at a time looks whether they changed."""
+
+    timer = staticmethod(time.monotonic)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._settings = OperatorSettings()
+        self._looked_at: float | None = None
+
+    def current(self) -> OperatorSettings:
+        now = self.timer()
+        if self._looked_at is not None and now - self._looked_at < REFRESH_SECONDS:
+            return self._settings
+        # At the first look all wait; later, who comes while another looks goes on with what is known.
+        if self._lock.acquire(blocking=self._looked_at is None):
+            try:
+                self._refresh()
+                self._looked_at = now
+            finally:
+                self._lock.release()
+        return self._settings
+
+    def _refresh(self) -> None:
+        try:
+            row = Revision.objects.filter(pk=1).first()
+            revision = row.number if row else 0
+            if revision != self._settings.revision:
+                self._settings = _read(revision)
+        except (DatabaseError, InterfaceError):
+            log.warning("operator_settings_unavailable", exc_info=True)
+
+
+@functools.cache
+def reader() -> OperatorSettingsReader:
+    """Return the process-wide reader."""
+    return OperatorSettingsReader()
+
+
+def operator_settings() -> OperatorSettings:
+    """Return what operators set, at most two seconds old."""
+    return reader().current()
+
+
+def _read(revision: int) -> OperatorSettings:
+    patterns = AllowlistEntry.objects.values_list("kind", "pattern")
+    return OperatorSettings(
+        revision=revision,
+        providers={
+            row.name: ProviderRow(
+                enabled=row.enabled,
+                base_url=row.base_url or None,
+                timeout_seconds=row.timeout_seconds,
+            )
+            for row in ProviderSetting.objects.all()
+        },
+        models={
+            (row.provider, row.name): _model_row(row)
+            for row in ModelEntry.objects.all()
+        },
+        allowed_providers=tuple(
+            p.lower() for kind, p in patterns if kind == AllowlistEntry.Kind.PROVIDER
+        ),
+        allowed_models=tuple(
+            p for kind, p in patterns if kind == AllowlistEntry.Kind.MODEL
+        ),
+    )
+
+
+def _model_row(row: ModelEntry) -> ModelRow:
+    price = row.price_per_million_tokens
+    spec = ModelSpec(
+        name=row.name,
+        dimensions=row.dimensions,
+        max_tokens=row.max_tokens,
+        vector_space=row.vector_space,
+        native_dimensions=read_sizes(row.native_dimensions)
+        if row.native_dimensions
+        else (),
+        retired=row.retired,
+        price_per_million_tokens=None if price is None else float(price),
+    )
+    return ModelRow(spec=spec, enabled=row.enabled, default=row.is_default)
+
+
+def _fits(pattern: str, name: str) -> bool:
+    return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern

@@ -1,0 +1,69 @@
+"""Fixtures for all tests."""
+
+from dataclasses import replace
+
+import pytest
+from rest_framework.test import APIClient
+
+from embeddings.services.embed import embedding_cache
+from embeddings.services.health import health_probe
+from providers import registry as registry_module
+
+KEY = "test-key-0123456789abcdef"
+
+
+@pytest.fixture(autouse=True)
+def fresh_process(settings):
+    """Start each test like a new process: a known key, an empty cache, newly built providers."""
+    settings.EMBEDDINGS = replace_conf(settings, single_user_api_key=KEY)
+    forget_all()
+    yield
+    forget_all()
+
+
+def forget_all():
+    for singleton in (registry_module.registry, embedding_cache, health_probe):
+        singleton.cache_clear()
+
+
+def replace_conf(settings, **changes):
+    return replace(settings.EMBEDDINGS, **changes)
+
+
+@pytest.fixture
+def configure(settings):
+    """Return a function that changes fields of the app's settings for this test."""
+
+    def change(**changes):
+        settings.EMBEDDINGS = replace_conf(settings, **changes)
+
+    return change
+
+
+@pytest.fixture
+def fakes(monkeypatch):
+    """Put fake providers in place of the built-in ones and return them by name."""
+    for name, fake in (
+        ("openai", "FakeOpenAI"),
+        ("huggingface", "FakeHuggingFace"),
+        ("onnx", "FakeOnnx"),
+    ):
+        monkeypatch.setitem(registry_module.BUILT_IN, name, f"tests.fakes:{fake}")
+    registry = registry_module.registry()
+    return {name: registry.get(name) for name in ("openai", "huggingface", "onnx")}
+
+
+@pytest.fixture
+def client():
+    """A client that sends the right key."""
+    return APIClient(headers={"X-API-KEY": KEY})
+
+
+@pytest.fixture
+def post(client, fakes):
+    """Return a function that posts a JSON body to the embeddings endpoint."""
+
+    def send(body, path="/api/v1/embeddings", **headers):
+        return client.post(path, body, format="json", headers=headers)
+
+    return send

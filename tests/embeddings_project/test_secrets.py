@@ -1,0 +1,21 @@
+import stat
+from concurrent.futures import ThreadPoolExecutor
+
+from embeddings_project.secrets import read_or_create_secret
+
+
+def test_secret_is_made_once_and_kept_private(tmp_path):
+    path = tmp_path / "data" / "api_key"
+    first = read_or_create_secret(path, prefix="sk-")
+    assert first.startswith("sk-")
+    assert len(first) > 40
+    assert read_or_create_secret(path) == first
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_processes_that_start_at_once_agree(tmp_path):
+    path = tmp_path / "key"
+    with ThreadPoolExecutor(16) as pool:
+        secrets = set(pool.map(lambda _: read_or_create_secret(path), range(64)))
+    assert len(secrets) == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["key"]

@@ -1,0 +1,134 @@
+"""Providers for tests of everything above them: deterministic vectors, no weights, and faults on demand."""
+
+import hashlib
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from providers.base import Download, Embedded, ModelSpec, Provider
+from providers.exceptions import UnknownModel
+
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def vector_of(text, size):
+    """Return the vector that every fake gives `text`: float32 (size,), not of unit length."""
+    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
+    return (np.random.default_rng(seed).standard_normal(size) * 3).astype(np.float32)
+
+
+class WordTokenizer:
+    """One token a word."""
+
+    def count(self, texts):
+        return [len(text.split()) for text in texts]
+
+    def truncate(self, text, max_tokens):
+        return " ".join(text.split()[:max_tokens])
+
+    def decode(self, token_ids):
+        if max(token_ids) >= 1000:
+            raise ValueError(f"{max(token_ids)} is not a token id of this vocabulary")
+        return " ".join(f"w{token_id}" for token_id in token_ids)
+
+
+class FakeProvider(Provider):
+    """Record every call; raise `fault` if one is set; wait for `gate` if one is set."""
+
+    specs: tuple[ModelSpec, ...] = ()
+
+    def __init__(self):
+        self.calls = []
+        self.fault = None
+        self.gate = None
+        self.entered = threading.Semaphore(0)
+
+    @classmethod
+    def from_settings(cls, options):
+        return cls()
+
+    def models(self):
+        return self.specs
+
+    def tokenizer(self, model):
+        return WordTokenizer()
+
+    def embed(self, model, texts, *, dimensions, input_type, timeout_seconds):
+        self.calls.append(list(texts))
+        self.entered.release()
+        if self.gate:
+            assert self.gate.wait(20)
+        if self.fault:
+            raise self.fault
+        size = dimensions or model.dimensions
+        return Embedded(vectors=np.stack([vector_of(text, size) for text in texts]))
+
+
+class FakeOpenAI(FakeProvider):
+    """Lists OpenAI's models, sizes them natively; not configured until a test says so."""
+
+    name = "openai"
+    specs = (
+        ModelSpec(
+            name="text-embedding-3-small",
+            dimensions=16,
+            max_tokens=50,
+            vector_space="openai/text-embedding-3-small",
+            native_dimensions=range(1, 17),
+        ),
+        ModelSpec(
+            name="text-embedding-ada-002",
+            dimensions=12,
+            max_tokens=50,
+            vector_space="openai/text-embedding-ada-002",
+        ),
+    )
+
+    def __init__(self):
+        super().__init__()
+        self.problem = "OPENAI_API_KEY is not set."
+
+    def configuration_problem(self):
+        return self.problem
+
+
+class FakeLocal(FakeProvider):
+    """Holds the default local model."""
+
+    local = True
+    specs: tuple[ModelSpec, ...] = (
+        ModelSpec(
+            name=MINILM,
+            dimensions=8,
+            max_tokens=10,
+            vector_space=MINILM,
+            aliases=("all-MiniLM-L6-v2",),
+        ),
+    )
+
+    def loaded(self, model):
+        return bool(self.calls)
+
+    def downloaded(self, model):
+        return True
+
+    def download(self, name):
+        spec = self.resolve(name)
+        if spec is None:
+            raise UnknownModel(f"There is no model {name}.")
+        return Download(model=spec, path=Path("/models/minilm"), size_bytes=123)
+
+
+class FakeHuggingFace(FakeLocal):
+    name = "huggingface"
+
+
+class FakeOnnx(FakeLocal):
+    name = "onnx"
+    specs = (
+        *FakeLocal.specs,
+        ModelSpec(
+            name="only-onnx", dimensions=8, max_tokens=10, vector_space="only-onnx"
+        ),
+    )
