@@ -46,7 +46,7 @@ def test_key_is_optional(open_provider, compatible_upstream, embed):
 
     embed(provider, MODEL, ["text"])
 
-    assert provider.configured()
+    assert provider.configuration_problem() is None
     assert "authorization" not in compatible_upstream.calls[0].headers
 
 

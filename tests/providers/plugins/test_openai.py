@@ -21,7 +21,7 @@ def tokenizer_module(monkeypatch):
             return [len(text.split()) for text in texts]
 
     module = Mock(openai_tokenizer=Mock(return_value=Words()))
-    monkeypatch.setitem(sys.modules, "providers.engine.tokenizer", module)
+    monkeypatch.setitem(sys.modules, "providers.engine.openai_tokenizer", module)
     openai._tokenizer.cache_clear()
     yield module
     openai._tokenizer.cache_clear()

@@ -47,7 +47,7 @@ def test_unlisted_name_is_unknown(kind):
 
 @pytest.mark.parametrize("kind", HOSTED)
 def test_default_address_needs_only_the_key(kind):
-    assert kind({"api_key": "k"}).configured()
+    assert kind({"api_key": "k"}).configuration_problem() is None
     assert kind.default_base_url.startswith("https://")
 
 

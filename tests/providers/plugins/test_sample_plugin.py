@@ -33,7 +33,7 @@ print(json.dumps({
     "same": bool((embedded.vectors[0] == embedded.vectors[1]).all()),
     "other": bool((embedded.vectors[0] != embedded.vectors[2]).any()),
     "tokens": embedded.prompt_tokens,
-    "configured": provider.configured(),
+    "problem": provider.configuration_problem(),
 }))
 """
 
@@ -68,7 +68,7 @@ def test_installed_plug_in_is_found_and_embeds(installed):
         "same": True,
         "other": True,
         "tokens": 8,
-        "configured": True,
+        "problem": None,
     }
 
 

@@ -24,7 +24,7 @@ def test_key_that_no_header_carries_is_misconfigured(open_echo, upstream, key):
         embed(provider, ["text"])
 
     assert key not in str(caught.value)
-    assert not provider.configured()
+    assert provider.configuration_problem()
     assert upstream.calls == []
 
 
@@ -176,5 +176,5 @@ def test_repr_tells_no_key(open_echo, upstream):
 def test_all_options_may_be_absent():
     provider = EchoProvider.from_settings({})
 
-    assert not provider.configured()
+    assert provider.configuration_problem()
     assert provider.models() == (MODEL,)
