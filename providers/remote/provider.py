@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from typing import Any, ClassVar, Self
-from urllib.parse import urlsplit
 
+import httpx2
 import numpy as np
 import orjson
 import structlog
@@ -87,7 +87,8 @@ class RemoteProvider(Provider):
         )
         self.timeout_seconds = float(options.get("timeout_seconds") or math.inf)
         self.retries = int(options.get("retries", RETRIES))
-        self._http = HttpClient(self.name, proxy_url=options.get("proxy_url") or None)
+        self._proxy_url: str | None = options.get("proxy_url") or None
+        self._http = HttpClient(self.name, proxy_url=self._proxy_url)
 
     @abstractmethod
     def build(self, batch: Batch) -> Call:
@@ -170,11 +171,11 @@ class RemoteProvider(Provider):
             return f"{self.key_variable} holds characters that no HTTP header can carry"
         if not self.base_url:
             return f"{self.url_variable} is not set"
-        return (
-            None
-            if _is_http_url(self.base_url)
-            else f"{self.url_variable} is not a valid http or https URL"
-        )
+        if not _is_http_url(self.base_url):
+            return f"{self.url_variable} is not a valid http or https URL"
+        if self._proxy_url is not None and not _is_http_url(self._proxy_url):
+            return f"The proxy for {self.name} is not a valid http or https URL"
+        return None
 
     def _count_tokens(self, model: ModelSpec, texts: Sequence[str]) -> Sequence[int]:
         try:
@@ -258,12 +259,9 @@ class RemoteProvider(Provider):
         )
 
     def _secrets(self) -> list[str]:
-        address = urlsplit(self.base_url).netloc
-        return [
-            secret
-            for secret in (self.api_key, self.base_url, address)
-            if len(secret) > 3
-        ]
+        address = httpx2.URL(self.base_url).netloc.decode()
+        candidates = (self.api_key, self.base_url, address)
+        return [secret for secret in candidates if len(secret) > 3]
 
     def _joined(self, parts: Sequence[Embedded]) -> Embedded:
         sizes = {part.vectors.shape[1] for part in parts}
@@ -284,13 +282,10 @@ class RemoteProvider(Provider):
         )
 
 
-def _is_http_url(url: str) -> bool:
+def _is_http_url(address: str) -> bool:
     try:
-        parts = urlsplit(url)
-        return (
-            parts.scheme in ("http", "https")
-            and bool(parts.hostname)
-            and parts.port != 0
-        )
-    except ValueError:
+        url = httpx2.URL(address)
+    except httpx2.InvalidURL:
         return False
+    port_is_sane = url.port is None or 0 < url.port < 65536
+    return url.scheme in ("http", "https") and bool(url.host) and port_is_sane
