@@ -15,7 +15,14 @@ import numpy as np
 import orjson
 import structlog
 
-from providers.base import Embedded, InputType, ModelSpec, Provider, Vectors
+from providers.base import (
+    Embedded,
+    InputType,
+    ModelSpec,
+    Provider,
+    Vectors,
+    probing,
+)
 from providers.exceptions import (
     ProviderError,
     ProviderMalformed,
@@ -159,9 +166,14 @@ class RemoteProvider(Provider):
             Batch(model=model, texts=part, dimensions=dimensions, input_type=input_type)
             for part in parts
         ]
-        tasks = [partial(self._embed_batch, batch, deadline) for batch in batches]
+        retries, parallel = self.retries, self.parallel_requests
+        if probing.get():
+            retries, parallel = 0, 1
+        tasks = [
+            partial(self._embed_batch, batch, deadline, retries) for batch in batches
+        ]
         return self._joined(
-            run_all(tasks, parallel=self.parallel_requests, on_failure=deadline.cancel)
+            run_all(tasks, parallel=parallel, on_failure=deadline.cancel)
         )
 
     def configuration_problem(self) -> str | None:
@@ -186,12 +198,14 @@ class RemoteProvider(Provider):
             return tokenizer.count(texts)
         return [estimated_tokens(text, model.max_tokens) for text in texts]
 
-    def _embed_batch(self, batch: Batch, deadline: Deadline) -> Embedded:
+    def _embed_batch(self, batch: Batch, deadline: Deadline, retries: int) -> Embedded:
         for attempt in count():
             try:
                 return self._attempt(batch, deadline)
             except ProviderError as error:
-                pause = self._pause_seconds(error, attempt)
+                pause = (
+                    self._pause_seconds(error, attempt) if attempt < retries else None
+                )
                 if pause is None or pause >= deadline.remaining_seconds():
                     raise
                 logger.info(
@@ -208,7 +222,7 @@ class RemoteProvider(Provider):
 
         Jittered and doubling, or as long as the upstream asks and a jitter more.
         """
-        if not error.retryable or attempt >= self.retries:
+        if not error.retryable:
             return None
         jitter = 0.5 + self.runtime.random() / 2
         own: float = FIRST_PAUSE_SECONDS * 2.0**attempt * jitter

@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 from structlog.testing import capture_logs
 
+from providers.base import probing
 from providers.exceptions import (
     ProviderMalformed,
     ProviderMisconfigured,
@@ -178,3 +179,15 @@ def test_all_options_may_be_absent():
 
     assert provider.configuration_problem()
     assert provider.models() == (MODEL,)
+
+
+def test_a_breaker_s_probe_is_one_call(open_echo, upstream):
+    upstream.fault = Fault.SERVER_ERROR
+    token = probing.set(True)
+    try:
+        with pytest.raises(ProviderUnavailable):
+            embed(open_echo(), ["text"])
+    finally:
+        probing.reset(token)
+
+    assert len(upstream.calls) == 1
