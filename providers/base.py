@@ -5,6 +5,7 @@ A provider is one class derived from `Provider`. Three methods are abstract; eve
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, Self
@@ -14,6 +15,9 @@ from numpy.typing import NDArray
 
 Vectors = NDArray[np.float32]
 InputType = Literal["query", "document"]
+
+# True while a circuit breaker lets one call through to learn whether the provider is back: try once, do not retry.
+probing: ContextVar[bool] = ContextVar("probing", default=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

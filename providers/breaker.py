@@ -11,10 +11,12 @@ from datetime import datetime, timedelta
 
 import structlog
 from django.db import DatabaseError, InterfaceError, connection, transaction
-from django.db.models import Case, F, Q, Value, When
+from django.db.models import Case, CharField, F, IntegerField, Q, Value, When
+from django.db.models.expressions import Combinable
 from django.utils import timezone
 
 from providers import metrics
+from providers.base import probing
 from providers.exceptions import BreakerOpen, ProviderError
 from providers.models import Breaker
 
@@ -39,25 +41,19 @@ log = structlog.get_logger(__name__)
 @contextlib.contextmanager
 def guarded(provider: str) -> Iterator[None]:
     """Call a provider inside of this: raises BreakerOpen instead of calling, and learns from how the call ended."""
-    probing = _admit(provider)
+    elected = _admit(provider)
+    token = probing.set(elected)
     try:
         yield
     except ProviderError as error:
-        if error.trips_breaker:
-            _record_failure(provider, error.message, probing=probing)
-        elif error.falls_back:
-            _release(
-                provider, probing=probing
-            )  # nothing was learnt: no key, or a full queue
-        else:
-            _record_success(
-                provider, probing=probing
-            )  # it refused the request, so it is alive
+        _learn(provider, error, elected=elected)
         raise
     except BaseException:
-        _release(provider, probing=probing)
+        _release(provider, elected=elected)
         raise
-    _record_success(provider, probing=probing)
+    finally:
+        probing.reset(token)
+    _record_success(provider, elected=elected)
 
 
 def reset(provider: str) -> None:
@@ -98,9 +94,18 @@ def _admit(provider: str) -> bool:
     )
 
 
-def _record_success(provider: str, *, probing: bool) -> None:
+def _learn(provider: str, error: ProviderError, *, elected: bool) -> None:
+    if error.trips_breaker:
+        _record_failure(provider, error.message, elected=elected)
+    elif error.falls_back:  # nothing was learnt: no key, or a full queue
+        _release(provider, elected=elected)
+    else:  # it refused the request, so it is alive
+        _record_success(provider, elected=elected)
+
+
+def _record_success(provider: str, *, elected: bool) -> None:
     with _forgiving(provider):
-        if not probing:
+        if not elected:
             if Breaker.objects.filter(
                 provider=provider, state=CLOSED, failure_count__gt=0
             ).exists():
@@ -110,16 +115,16 @@ def _record_success(provider: str, *, probing: bool) -> None:
         changed = _update(
             provider,
             Q(state=HALF_OPEN),
-            state=Case(When(closes, then=Value(CLOSED)), default=Value(HALF_OPEN)),
-            failure_count=Case(When(closes, then=Value(0)), default=F("failure_count")),
-            success_count=F("success_count") + 1,
+            state=_if(closes, CLOSED, HALF_OPEN),
+            failure_count=_if(closes, 0, F("failure_count")),
+            success_count=_if(closes, 0, F("success_count") + 1),
             probe_until=None,
         )
         if changed:
             _show(provider)
 
 
-def _record_failure(provider: str, message: str, *, probing: bool) -> None:
+def _record_failure(provider: str, message: str, *, elected: bool) -> None:
     now = timezone.now()
     retry_at = now + timedelta(seconds=OPEN_SECONDS)
     opened = {
@@ -130,7 +135,7 @@ def _record_failure(provider: str, message: str, *, probing: bool) -> None:
         "probe_until": None,
     }
     with _forgiving(provider):
-        if probing:
+        if elected:
             _update(provider, Q(state=HALF_OPEN), last_error=message[:300], **opened)
         else:
             Breaker.objects.bulk_create(
@@ -148,9 +153,9 @@ def _record_failure(provider: str, message: str, *, probing: bool) -> None:
         _show(provider)
 
 
-def _release(provider: str, *, probing: bool) -> None:
+def _release(provider: str, *, elected: bool) -> None:
     """Let another call probe."""
-    if probing:
+    if elected:
         with _forgiving(provider):
             _update(provider, Q(state=HALF_OPEN), probe_until=None)
 
@@ -200,6 +205,14 @@ def _show(provider: str) -> None:
                 state=row.state,
                 last_error=row.last_error,
             )
+
+
+def _if(condition: Q, then: str | int, otherwise: str | int | Combinable) -> Case:
+    return Case(
+        When(condition, then=Value(then)),
+        default=otherwise if isinstance(otherwise, Combinable) else Value(otherwise),
+        output_field=CharField() if isinstance(then, str) else IntegerField(),
+    )
 
 
 def _seconds_until(moment: datetime | None, now: datetime) -> float:

@@ -8,6 +8,7 @@ from django.db import transaction
 from providers.base import ModelSpec
 from providers.models import (
     AllowlistEntry,
+    Breaker,
     ModelEntry,
     ProviderSetting,
     Revision,
@@ -25,6 +26,10 @@ def seed_registry(
         before = _rows()
         ProviderSetting.objects.bulk_create(
             [ProviderSetting(name=name) for name in registry().names()],
+            ignore_conflicts=True,
+        )
+        Breaker.objects.bulk_create(
+            [Breaker(provider=name) for name in registry().names()],
             ignore_conflicts=True,
         )
         entries = [

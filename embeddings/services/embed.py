@@ -149,7 +149,11 @@ def _raw_vectors(
     keys = cache_keys(
         target, dimensions=native, input_type=request.input_type, texts=prepared.texts
     )
-    return embedding_cache().get_or_compute(keys, compute), computed
+    vectors = embedding_cache().get_or_compute(keys, compute)
+    misses = sum(computed)
+    metrics.cache_lookups.labels("miss").inc(misses)
+    metrics.cache_lookups.labels("hit").inc(len(keys) - misses)
+    return vectors, computed
 
 
 def _prompt_tokens(prepared: Prepared, computed: dict[int, Embedded]) -> int:

@@ -2,7 +2,7 @@
 
 Wire: https://docs.mistral.ai/api/endpoint/embeddings
 Models: https://docs.mistral.ai/capabilities/embeddings. The limits per request are
-not documented; these are the sizes that Mistral's own clients keep to.
+not documented; these stay below what the service is known to refuse.
 """
 
 from providers.base import ModelSpec

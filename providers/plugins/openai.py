@@ -4,7 +4,6 @@ Wire: https://platform.openai.com/docs/api-reference/embeddings/create
 Models: https://platform.openai.com/docs/guides/embeddings
 """
 
-import importlib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -82,6 +81,6 @@ class OpenAIProvider(RemoteProvider):
 @cache
 def _tokenizer(model_name: str, cache_dir: Path) -> Tokenizer:
     # Imported late: a vocabulary takes tens of megabytes, and not all processes count.
-    engine = importlib.import_module("providers.engine.tokenizer")
-    tokenizer: Tokenizer = engine.openai_tokenizer(model_name, cache_dir=cache_dir)
-    return tokenizer
+    from providers.engine.openai_tokenizer import openai_tokenizer
+
+    return openai_tokenizer(model_name, cache_dir=cache_dir)

@@ -20,11 +20,14 @@ from providers.remote.answers import Json
 
 MAX_MESSAGE_CHARACTERS = 300
 REMOVED = "[removed]"
+# Shorter texts are likelier a part of the upstream's own words than an echo.
+MIN_ECHO_CHARACTERS = 12
 
 # 402: the operator's account has no credit; 407: the operator's proxy. As with 401 and
 # 403, the caller did no wrong.
 _DENIED = frozenset({401, 402, 403, 407})
-_PASSING = frozenset({408, 425})
+# 424: text-embeddings-inference says so, on all its paths, when its model failed.
+_PASSING = frozenset({408, 424, 425})
 
 _URL = re.compile(r"\b[a-z][a-z0-9+.\-]{1,15}://\S+|\bwww\.\S+", re.IGNORECASE)
 # Bearer tokens, vendors' key prefixes (also masked with asterisks), and anything long,
@@ -98,7 +101,7 @@ def public_message(
     for secret in secrets:
         message = message.replace(secret, REMOVED)
     for text in texts:
-        if len(text) >= 4:  # shorter ones are likelier part of a word than an echo
+        if len(text) >= MIN_ECHO_CHARACTERS:
             message = message.replace(text, "[input]")
     message = "".join(
         character if character.isprintable() else " " for character in message

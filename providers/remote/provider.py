@@ -9,13 +9,20 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from typing import Any, ClassVar, Self
-from urllib.parse import urlsplit
 
+import httpx2
 import numpy as np
 import orjson
 import structlog
 
-from providers.base import Embedded, InputType, ModelSpec, Provider, Vectors
+from providers.base import (
+    Embedded,
+    InputType,
+    ModelSpec,
+    Provider,
+    Vectors,
+    probing,
+)
 from providers.exceptions import (
     ProviderError,
     ProviderMalformed,
@@ -87,7 +94,8 @@ class RemoteProvider(Provider):
         )
         self.timeout_seconds = float(options.get("timeout_seconds") or math.inf)
         self.retries = int(options.get("retries", RETRIES))
-        self._http = HttpClient(self.name, proxy_url=options.get("proxy_url") or None)
+        self._proxy_url: str | None = options.get("proxy_url") or None
+        self._http = HttpClient(self.name, proxy_url=self._proxy_url)
 
     @abstractmethod
     def build(self, batch: Batch) -> Call:
@@ -158,9 +166,14 @@ class RemoteProvider(Provider):
             Batch(model=model, texts=part, dimensions=dimensions, input_type=input_type)
             for part in parts
         ]
-        tasks = [partial(self._embed_batch, batch, deadline) for batch in batches]
+        retries, parallel = self.retries, self.parallel_requests
+        if probing.get():
+            retries, parallel = 0, 1
+        tasks = [
+            partial(self._embed_batch, batch, deadline, retries) for batch in batches
+        ]
         return self._joined(
-            run_all(tasks, parallel=self.parallel_requests, on_failure=deadline.cancel)
+            run_all(tasks, parallel=parallel, on_failure=deadline.cancel)
         )
 
     def configuration_problem(self) -> str | None:
@@ -170,11 +183,11 @@ class RemoteProvider(Provider):
             return f"{self.key_variable} holds characters that no HTTP header can carry"
         if not self.base_url:
             return f"{self.url_variable} is not set"
-        return (
-            None
-            if _is_http_url(self.base_url)
-            else f"{self.url_variable} is not a valid http or https URL"
-        )
+        if not _is_http_url(self.base_url):
+            return f"{self.url_variable} is not a valid http or https URL"
+        if self._proxy_url is not None and not _is_http_url(self._proxy_url):
+            return f"The proxy for {self.name} is not a valid http or https URL"
+        return None
 
     def _count_tokens(self, model: ModelSpec, texts: Sequence[str]) -> Sequence[int]:
         try:
@@ -185,12 +198,14 @@ class RemoteProvider(Provider):
             return tokenizer.count(texts)
         return [estimated_tokens(text, model.max_tokens) for text in texts]
 
-    def _embed_batch(self, batch: Batch, deadline: Deadline) -> Embedded:
+    def _embed_batch(self, batch: Batch, deadline: Deadline, retries: int) -> Embedded:
         for attempt in count():
             try:
                 return self._attempt(batch, deadline)
             except ProviderError as error:
-                pause = self._pause_seconds(error, attempt)
+                pause = (
+                    self._pause_seconds(error, attempt) if attempt < retries else None
+                )
                 if pause is None or pause >= deadline.remaining_seconds():
                     raise
                 logger.info(
@@ -207,7 +222,7 @@ class RemoteProvider(Provider):
 
         Jittered and doubling, or as long as the upstream asks and a jitter more.
         """
-        if not error.retryable or attempt >= self.retries:
+        if not error.retryable:
             return None
         jitter = 0.5 + self.runtime.random() / 2
         own: float = FIRST_PAUSE_SECONDS * 2.0**attempt * jitter
@@ -258,12 +273,9 @@ class RemoteProvider(Provider):
         )
 
     def _secrets(self) -> list[str]:
-        address = urlsplit(self.base_url).netloc
-        return [
-            secret
-            for secret in (self.api_key, self.base_url, address)
-            if len(secret) > 3
-        ]
+        address = httpx2.URL(self.base_url).netloc.decode()
+        candidates = (self.api_key, self.base_url, address)
+        return [secret for secret in candidates if len(secret) > 3]
 
     def _joined(self, parts: Sequence[Embedded]) -> Embedded:
         sizes = {part.vectors.shape[1] for part in parts}
@@ -284,13 +296,10 @@ class RemoteProvider(Provider):
         )
 
 
-def _is_http_url(url: str) -> bool:
+def _is_http_url(address: str) -> bool:
     try:
-        parts = urlsplit(url)
-        return (
-            parts.scheme in ("http", "https")
-            and bool(parts.hostname)
-            and parts.port != 0
-        )
-    except ValueError:
+        url = httpx2.URL(address)
+    except httpx2.InvalidURL:
         return False
+    port_is_sane = url.port is None or 0 < url.port < 65536
+    return url.scheme in ("http", "https") and bool(url.host) and port_is_sane

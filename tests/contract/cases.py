@@ -40,21 +40,20 @@ class ProviderCase:
     smaller: tuple[str, int] | None = None
     input_types: bool = False
     max_items: int = 1
-    options: dict = field(default_factory=dict)
+    options: dict[str, str] = field(default_factory=dict)
 
     @property
     def knows_dimensions(self):
         return self.provider is not LocalApiProvider
 
     @contextmanager
-    def open(self, upstream, **options):
-        """Yield a provider that calls `upstream` and does not really sleep."""
+    def open(self, upstream, *, pauses=None, **options):
+        """Yield a provider on `upstream` that lists its pauses instead of sleeping."""
         given = {"api_key": upstream.api_key, "base_url": upstream.base_url}
-        pauses = []
+        sleep = ([] if pauses is None else pauses).append
         provider = self.provider(
-            {**given, **self.options, **options}, runtime=Runtime(sleep=pauses.append)
+            {**given, **self.options, **options}, runtime=Runtime(sleep=sleep)
         )
-        provider.pauses = pauses
         try:
             yield provider
         finally:

@@ -15,8 +15,14 @@ def upstream(case):
 
 
 @pytest.fixture
-def provider(case, upstream):
-    with case.open(upstream) as provider:
+def pauses():
+    """What the provider would have slept, in seconds."""
+    return []
+
+
+@pytest.fixture
+def provider(case, upstream, pauses):
+    with case.open(upstream, pauses=pauses) as provider:
         yield provider
 
 

@@ -178,13 +178,13 @@ def test_slow_answer_within_the_deadline_counts(case, upstream, embed):
 @pytest.mark.parametrize(
     "fault", [Fault.SERVER_ERROR, Fault.OVERLOADED, Fault.THROTTLED, Fault.RESET]
 )
-def test_passing_fault_is_retried(case, upstream, provider, embed, fault):
+def test_passing_fault_is_retried(case, upstream, pauses, embed, fault):
     upstream.fault = fault
     upstream.fault_count = 2
 
     assert embed(["a text"]).vectors.shape == (1, case.dimensions)
     assert len(upstream.calls) == 3
-    assert len(provider.pauses) == 2
+    assert len(pauses) == 2
 
 
 def test_lasting_fault_is_tried_three_times(upstream, embed):
@@ -205,17 +205,17 @@ def test_refused_key_is_not_retried(upstream, embed):
     assert len(upstream.calls) == 1
 
 
-def test_asked_pause_is_kept(upstream, provider, embed):
+def test_asked_pause_is_kept(upstream, pauses, embed):
     upstream.fault = Fault.THROTTLED_SECONDS
     upstream.fault_count = 1
     upstream.retry_after_seconds = 3
 
     embed(["a text"])
 
-    assert 3 <= provider.pauses[0] < 4
+    assert 3 <= pauses[0] < 4
 
 
-def test_pause_beyond_the_deadline_is_not_begun(upstream, provider, embed):
+def test_pause_beyond_the_deadline_is_not_begun(upstream, pauses, embed):
     upstream.fault = Fault.THROTTLED_SECONDS
     upstream.retry_after_seconds = 60
 
@@ -223,7 +223,7 @@ def test_pause_beyond_the_deadline_is_not_begun(upstream, provider, embed):
         embed(["a text"], timeout_seconds=5)
 
     assert caught.value.retry_after_seconds == 60
-    assert provider.pauses == []
+    assert pauses == []
 
 
 def test_fault_in_one_part_fails_the_whole(case, upstream, embed):

@@ -24,7 +24,7 @@ class RecordedCall:
     """One request that came in; header names are lower-case."""
 
     path: str
-    headers: dict
+    headers: dict[str, str]
     body: object
     at: float
 
@@ -59,8 +59,7 @@ class StubUpstream:
         self.redirect_to = ""
         self._stopping = threading.Event()
         self._lock = threading.Lock()
-        self._server = _Server(("127.0.0.1", 0), _Handler)
-        self._server.upstream = self
+        self._server = _Server(("127.0.0.1", 0), _handler_for(self))
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.01}
         )
@@ -199,13 +198,15 @@ class _Server(ThreadingHTTPServer):
         """Say nothing: clients that give up are what the faults are for."""
 
 
+def _handler_for(upstream):
+    return type("_BoundHandler", (_Handler,), {"upstream": upstream})
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
-    @property
-    def upstream(self):
-        return self.server.upstream
+    upstream: StubUpstream
 
     def do_POST(self):
         raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))

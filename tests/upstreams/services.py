@@ -182,6 +182,7 @@ class GoogleUpstream(StubUpstream):
     def answer(self, path, headers, body):
         match = re.fullmatch(r"/v1beta/models/([\w.\-]+):batchEmbedContents", path)
         self.require(match, 404, "Not found")
+        assert match
         self._check_key(headers.get("x-goog-api-key"))
         name = match[1]
         self.require(name in self.models, 404, f"models/{name} is not found.")

@@ -14,6 +14,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from embeddings.services.errors import ServiceError
 from embeddings.services.preparation import prepare_local_model
+from providers.seeding import seed_registry
 
 GUNICORN = "python:embeddings_project.gunicorn"
 WILDCARDS = ("0.0.0.0", "::", "127.0.0.1", "::1")  # noqa: S104  (compared with, not bound)
@@ -32,6 +33,10 @@ class Command(BaseCommand):
     def handle(self, *, skip_prepare: bool, **options: Any) -> None:
         self._claim_port()
         call_command("migrate", interactive=False, verbosity=0)
+        seed_registry(
+            allowed_providers=settings.ALLOWED_EMBEDDING_PROVIDERS,
+            allowed_models=settings.ALLOWED_EMBEDDING_MODELS,
+        )
         login = self._first_login()
         if not skip_prepare:
             self._prepare()

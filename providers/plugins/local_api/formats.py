@@ -6,14 +6,12 @@ A format takes the server's address without `/v1`; `base_url` may be given eithe
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-from providers.exceptions import ProviderError, ProviderUnavailable
 from providers.remote import (
     Answer,
     BadAnswerError,
     Batch,
     Call,
     Reply,
-    classify_status,
     field,
     indexed_answer,
     whole_number,
@@ -32,10 +30,6 @@ class WireFormat(ABC):
     @abstractmethod
     def read(self, reply: Reply) -> Answer:
         """Return what a 200 answer holds. Raises BadAnswerError."""
-
-    def classify(self, status: int) -> type[ProviderError]:
-        """Return the exception for a status that is not 200."""
-        return classify_status(status)
 
 
 class OpenAICompatible(WireFormat):
@@ -58,8 +52,7 @@ class OpenAICompatible(WireFormat):
 class TextEmbeddingsInference(WireFormat):
     """`POST /embed`: https://huggingface.github.io/text-embeddings-inference/
 
-    It serves one model and is told none. Tokens come in a header. 424 means that the
-    model failed, so another server may still answer.
+    It serves one model and is told none. Tokens come in a header.
     """
 
     path = "/embed"
@@ -75,9 +68,6 @@ class TextEmbeddingsInference(WireFormat):
         tokens = reply.headers.get("x-compute-tokens", "")
         known = int(tokens) if tokens.isdecimal() and len(tokens) < 16 else None
         return Answer(rows=reply.payload, prompt_tokens=known)
-
-    def classify(self, status: int) -> type[ProviderError]:
-        return ProviderUnavailable if status == 424 else super().classify(status)
 
 
 class Ollama(WireFormat):

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from providers.base import ModelSpec
-from providers.exceptions import ProviderError
 from providers.plugins.local_api.formats import FORMATS
 from providers.remote import Answer, Batch, Call, Limits, RemoteProvider, Reply, Runtime
 
@@ -41,9 +40,6 @@ class LocalApiProvider(RemoteProvider):
 
     def read(self, reply: Reply) -> Answer:
         return self._format.read(reply)
-
-    def classify(self, reply: Reply) -> type[ProviderError]:
-        return self._format.classify(reply.status)
 
     def resolve(self, name: str) -> ModelSpec | None:
         """Return a model of any sane name; its size shows with the first answer."""

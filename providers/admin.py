@@ -1,0 +1,127 @@
+"""The operator's pages for providers: how they are reached, their models, the allowlists, the breakers."""
+
+from typing import Any, ClassVar
+
+import structlog
+from django.conf import settings
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from unfold.admin import ModelAdmin
+
+from providers import breaker
+from providers.models import (
+    AllowlistEntry,
+    Breaker,
+    ModelEntry,
+    ProviderSetting,
+    Revision,
+)
+from providers.registry import registry
+
+log = structlog.get_logger(__name__)
+
+
+class WatchedAdmin(ModelAdmin):  # type: ignore[misc]
+    """Rows that every process reads anew within two seconds of a change."""
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        super().delete_queryset(request, queryset)
+        Revision.bump()  # a bulk delete does not pass through the rows
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        log.info(
+            "operator_change",
+            user=request.user.get_username(),
+            what=str(obj),
+            change=str(message),
+        )
+        return super().log_change(request, obj, message)
+
+
+@admin.register(ProviderSetting)
+class ProviderSettingAdmin(WatchedAdmin):
+    list_display = ("name", "enabled", "setup", "key", "base_url", "timeout_seconds")
+    list_filter = ("enabled",)
+    readonly_fields = ("name", "setup", "key")
+
+    @admin.display(description="set-up")
+    def setup(self, row: ProviderSetting) -> str:
+        """Say what is missing."""
+        provider = registry().get(row.name)
+        if provider is None:
+            return "The plug-in is not installed."
+        return provider.configuration_problem() or "ready"
+
+    @admin.display(description="key")
+    def key(self, row: ProviderSetting) -> str:
+        """Show the last four characters at most; keys live in the environment."""
+        key = settings.PROVIDERS.get(row.name, {}).get("api_key") or ""
+        return f"…{key[-4:]}" if len(key) >= 16 else "set" if key else "—"
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(ModelEntry)
+class ModelEntryAdmin(WatchedAdmin):
+    list_display = (
+        "name",
+        "provider",
+        "enabled",
+        "is_default",
+        "retired",
+        "dimensions",
+        "max_tokens",
+        "vector_space",
+        "price_per_million_tokens",
+    )
+    list_filter = ("provider", "enabled", "retired")
+    search_fields = ("name", "vector_space")
+
+
+@admin.register(AllowlistEntry)
+class AllowlistEntryAdmin(WatchedAdmin):
+    list_display = ("pattern", "kind")
+    list_filter = ("kind",)
+
+
+@admin.register(Breaker)
+class BreakerAdmin(ModelAdmin):  # type: ignore[misc]
+    list_display = (
+        "provider",
+        "state",
+        "failure_count",
+        "success_count",
+        "opened_at",
+        "retry_at",
+        "last_error",
+    )
+    list_filter = ("state",)
+    actions: ClassVar = ["reset_breakers"]
+
+    @admin.action(
+        description="Close (reset) the selected breakers", permissions=["change"]
+    )
+    def reset_breakers(self, request: HttpRequest, queryset: QuerySet[Breaker]) -> None:
+        for row in queryset:
+            breaker.reset(row.provider)
+            log.info(
+                "operator_change",
+                user=request.user.get_username(),
+                what=row.provider,
+                change="breaker reset",
+            )
+        messages.success(request, f"Closed {len(queryset)} circuit breaker(s).")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        return [field.name for field in Breaker._meta.fields]

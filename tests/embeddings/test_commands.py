@@ -1,0 +1,52 @@
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from providers.exceptions import ProviderUnavailable
+from tests.fakes import MINILM
+
+
+@pytest.fixture(autouse=True)
+def _fakes(fakes):
+    pass
+
+
+def run(*command):
+    out = StringIO()
+    call_command(*command, stdout=out)
+    return out.getvalue()
+
+
+def test_warmup_proves_each_model(fakes):
+    out = run("warmup", f"onnx:{MINILM}", "huggingface:all-MiniLM-L6-v2")
+    assert f"onnx:{MINILM}  ready in" in out
+    assert len(fakes["huggingface"].calls) == 1
+
+
+def test_warmup_of_an_unknown_model_fails_by_name():
+    with pytest.raises(CommandError, match="nope"):
+        run("warmup", "onnx:nope")
+
+
+def test_download_model_tells_where_it_is():
+    assert "/models/minilm" in run("download_model", MINILM)
+
+
+def test_check_providers_tells_what_works_and_what_is_missing():
+    out = run("check_providers", "openai", "onnx")
+    assert "openai: OPENAI_API_KEY is not set." in out
+    onnx = next(line for line in out.splitlines() if line.startswith("onnx"))
+    assert onnx.split()[:4] == ["onnx", "yes", "yes", MINILM]
+    assert onnx.endswith("ms")
+
+
+def test_check_providers_fails_when_a_configured_one_is_down(fakes):
+    fakes["onnx"].fault = ProviderUnavailable("onnx is down.")
+    with pytest.raises(CommandError):
+        run("check_providers", "onnx")
+
+
+def test_check_providers_refuses_unknown_names():
+    with pytest.raises(CommandError, match="acme"):
+        run("check_providers", "acme")

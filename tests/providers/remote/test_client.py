@@ -1,0 +1,193 @@
+import gzip
+import logging
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from unittest.mock import Mock
+
+import pytest
+
+from providers.exceptions import (
+    ProviderMalformed,
+    ProviderTimeout,
+    ProviderUnavailable,
+)
+from tests.providers.remote.echo import EchoProvider, embed
+from tests.upstreams import Fault, OpenAIUpstream
+
+
+def test_connections_are_kept_and_reused(open_echo, upstream, monkeypatch):
+    connect = Mock(wraps=socket.create_connection)
+    monkeypatch.setattr(socket, "create_connection", connect)
+    provider = open_echo()
+
+    for _ in range(5):
+        embed(provider, ["text"])
+
+    assert len(upstream.calls) == 5
+    assert connect.call_count == 1
+
+
+def test_name_resolution_that_hangs_meets_the_deadline(open_echo, monkeypatch):
+    released = threading.Event()
+
+    def hang(*args, **kwargs):
+        released.wait(30)
+        raise socket.gaierror("released")
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    provider = open_echo(base_url="http://upstream.invalid/v1")
+    started = time.monotonic()
+    try:
+        with pytest.raises(ProviderTimeout):
+            embed(provider, ["text"], timeout_seconds=0.2)
+        assert time.monotonic() - started < 2
+    finally:
+        released.set()
+
+
+def test_listener_that_never_accepts_meets_the_deadline(open_echo):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        provider = open_echo(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}")
+
+        with pytest.raises(ProviderTimeout):
+            embed(provider, ["x" * 5_000_000], timeout_seconds=0.3)
+
+
+def test_unknown_host_is_unavailable(open_echo, monkeypatch):
+    def fail(*args, **kwargs):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    provider = open_echo(base_url="http://upstream.invalid/v1", retries=0)
+
+    with pytest.raises(ProviderUnavailable) as caught:
+        embed(provider, ["text"])
+
+    assert "upstream.invalid" not in str(caught.value)
+
+
+def test_environments_proxies_are_not_taken(open_echo, upstream, monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+
+    embed(open_echo(), ["text"])
+
+    assert len(upstream.calls) == 1
+
+
+def test_given_proxy_is_taken(open_echo, upstream):
+    """An HTTP proxy is asked for the whole address; the stub stands in for one."""
+    with OpenAIUpstream() as proxy:
+        address = proxy.address.replace("http://", "http://user:secret@")
+        provider = open_echo(proxy_url=address, retries=0)
+
+        # The stub refuses the absolute address as a path, with a 404.
+        with pytest.raises(Exception, match="echo: Invalid URL"):
+            embed(provider, ["text"])
+
+    assert upstream.calls == []
+    (call,) = proxy.calls
+    assert call.path == f"{upstream.base_url}/embeddings"
+    assert call.headers["proxy-authorization"].startswith("Basic ")
+
+
+def test_packed_answers_are_unpacked(open_echo, upstream, monkeypatch):
+    respond_with(upstream, monkeypatch, lambda body: gzip.compress(body))
+
+    assert embed(open_echo(), ["text"]).vectors.shape == (1, 1536)
+
+
+def test_packed_bomb_is_refused(open_echo, upstream, monkeypatch):
+    bomb = gzip.compress(b" " * 50_000_000)
+    respond_with(upstream, monkeypatch, lambda body: bomb)
+
+    with pytest.raises(ProviderMalformed, match="more than"):
+        embed(open_echo(), ["text"])
+
+
+@pytest.mark.parametrize("fault", [Fault.HUGE, Fault.HUGE_DECLARED])
+def test_answer_that_is_too_long_is_not_read_to_its_end(open_echo, upstream, fault):
+    upstream.fault = fault
+
+    with pytest.raises(ProviderMalformed, match="answered with more than 140288 bytes"):
+        embed(open_echo(), ["text"])
+
+
+def test_badly_packed_answer_is_malformed(open_echo, upstream, monkeypatch):
+    respond_with(upstream, monkeypatch, lambda body: b"no gzip at all")
+
+    with pytest.raises(ProviderMalformed):
+        embed(open_echo(), ["text"])
+
+
+def test_http_libraries_log_no_address(open_echo, upstream, caplog):
+    caplog.set_level(logging.DEBUG)
+
+    embed(open_echo(), ["text"])
+
+    assert upstream.address not in caplog.text
+    assert upstream.api_key not in caplog.text
+
+
+def test_certificate_of_nobody_known_is_refused(tmp_path, upstream):
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    make_certificate(certificate, key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server = upstream._server
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    address = upstream.base_url.replace("http://127.0.0.1", "https://localhost")
+    provider = EchoProvider({"api_key": "k", "base_url": address, "retries": 0})
+
+    with pytest.raises(ProviderUnavailable, match="ConnectError"):
+        embed(provider, ["text"])
+
+    assert upstream.calls == []
+    provider.close()
+
+
+def test_threads_share_one_client(open_echo, upstream):
+    provider = open_echo()
+    failures = []
+
+    def work(number):
+        vectors = embed(provider, [f"text {number}", f"other {number}"]).vectors
+        if vectors.shape != (2, 1536):
+            failures.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert failures == []
+    assert len(upstream.calls) == 20
+    assert len(provider._http._clients) == 1
+
+
+def respond_with(upstream, monkeypatch, pack):
+    good_answer = upstream._good_answer
+
+    def packed(call, fault):
+        body, headers = good_answer(call, fault)
+        return pack(body), {**headers, "Content-Encoding": "gzip"}
+
+    monkeypatch.setattr(upstream, "_good_answer", packed)
+
+
+def make_certificate(certificate, key):
+    command = [
+        *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+        *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
+        *("-out", str(certificate), "-keyout", str(key)),
+    ]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("needs openssl on the path")

@@ -1,0 +1,210 @@
+from datetime import timedelta
+
+import pytest
+from django.db import OperationalError, connection
+from django.utils import timezone
+
+from providers import breaker
+from providers.base import probing
+from providers.exceptions import (
+    BreakerOpen,
+    Overloaded,
+    ProviderMisconfigured,
+    ProviderRejected,
+    ProviderUnavailable,
+)
+from providers.models import Breaker
+
+pytestmark = pytest.mark.django_db
+
+
+class Clock:
+    def __init__(self):
+        self.now = timezone.now()
+
+    def __call__(self):
+        return self.now
+
+    def forward(self, seconds):
+        self.now += timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("providers.breaker.timezone.now", clock)
+    return clock
+
+
+class Calls:
+    """Count the calls that reach the provider."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self, error=None):
+        with breaker.guarded("openai"):
+            self.count += 1
+            if error:
+                raise error
+
+    def fail(self, times=1, error=None):
+        for _ in range(times):
+            with pytest.raises(ProviderUnavailable):
+                self(error or ProviderUnavailable("down."))
+
+
+@pytest.fixture
+def call(clock):
+    return Calls()
+
+
+def row():
+    return Breaker.objects.get(provider="openai")
+
+
+def test_five_failures_in_a_row_open_it_and_nothing_is_called_any_more(call):
+    call.fail(5)
+    for _ in range(20):
+        with pytest.raises(BreakerOpen) as caught:
+            call()
+    assert call.count == 5
+    assert caught.value.retry_after_seconds == pytest.approx(60)
+    assert row().last_error == "down."
+
+
+def test_a_success_between_failures_starts_the_count_anew(call):
+    call.fail(4)
+    call()
+    call.fail(4)
+    call()
+    assert row().state == "closed"
+
+
+@pytest.mark.parametrize(
+    "error", [ProviderMisconfigured("no key."), Overloaded("full.")]
+)
+def test_what_is_no_failure_of_the_provider_does_not_count(call, error):
+    for _ in range(6):
+        with pytest.raises(type(error)):
+            call(error)
+    call()
+    assert not Breaker.objects.exclude(state="closed").exists()
+
+
+def test_a_refused_request_proves_that_the_provider_lives(call):
+    call.fail(4)
+    with pytest.raises(ProviderRejected):
+        call(ProviderRejected("bad input."))
+    call.fail(1)
+    assert row().state == "closed"
+
+
+def test_after_sixty_seconds_one_probe_at_a_time_is_let_through(call, clock):
+    call.fail(5)
+    clock.forward(59.9)
+    with pytest.raises(BreakerOpen):
+        call()
+    clock.forward(0.1)
+    with breaker.guarded("openai"), pytest.raises(BreakerOpen):
+        call()
+    assert row().state == "half_open"
+    assert row().success_count == 1
+
+
+def test_two_successful_probes_close_it(call, clock):
+    call.fail(5)
+    clock.forward(60)
+    call()
+    call()
+    assert row().state == "closed"
+    assert row().failure_count == 0
+
+
+def test_one_failed_probe_opens_it_again(call, clock):
+    call.fail(5)
+    clock.forward(60)
+    call()
+    call.fail(1)
+    with pytest.raises(BreakerOpen):
+        call()
+    clock.forward(60)
+    call()
+
+
+@pytest.mark.parametrize("error", [Overloaded("full."), KeyError("bug")])
+def test_a_probe_that_teaches_nothing_lets_the_next_one_through(call, clock, error):
+    call.fail(5)
+    clock.forward(60)
+    with pytest.raises(type(error)):
+        call(error)
+    call()
+
+
+def test_a_probe_whose_process_died_is_forgotten(call, clock):
+    call.fail(5)
+    clock.forward(60)
+    assert breaker._admit("openai")  # and never heard of again
+    with pytest.raises(BreakerOpen):
+        call()
+    clock.forward(breaker.PROBE_LEASE_SECONDS)
+    call()
+
+
+def test_a_late_failure_does_not_prolong_an_open_breaker(call, clock):
+    with pytest.raises(ProviderUnavailable), breaker.guarded("openai"):
+        call.fail(5)
+        before = row().retry_at
+        clock.forward(30)
+        raise ProviderUnavailable("late.")
+    assert row().retry_at == before
+
+
+def test_reset_closes_it_at_once(call):
+    call.fail(5)
+    breaker.reset("openai")
+    call()
+    assert row().last_error == ""
+
+
+def test_providers_have_breakers_of_their_own(call):
+    call.fail(5)
+    with breaker.guarded("cohere"):
+        pass
+
+
+def test_last_error_is_bounded(call):
+    call.fail(1, ProviderUnavailable("x" * 1000))
+    assert len(row().last_error) == 300
+
+
+def unavailable(execute, sql, params, many, context):
+    raise OperationalError("the database is away")
+
+
+def test_good_answers_and_failures_pass_while_the_database_is_away(call):
+    with connection.execute_wrapper(unavailable):
+        call()
+        call.fail(7)
+    assert call.count == 8
+
+
+def lock_wait():
+    with connection.cursor() as cursor:
+        return cursor.execute("PRAGMA busy_timeout").fetchone()[0]
+
+
+def test_the_database_s_own_lock_wait_is_restored(call):
+    before = lock_wait()
+    call.fail(1)
+    assert lock_wait() == before
+
+
+def test_a_probe_is_marked_so_that_the_provider_does_not_retry(call, clock):
+    with breaker.guarded("openai"):
+        assert not probing.get()
+    call.fail(5)
+    clock.forward(60)
+    with breaker.guarded("openai"):
+        assert probing.get()
+    assert not probing.get()
