@@ -188,7 +188,7 @@ class _Writer:
         axis = self._parameter("axis.scalar", np.array(1, np.int64))
         numbers = self._node("CumSum", ["mask.float", axis], "mask.numbers")
         weights = self._node("Mul", [numbers, "mask.float"], "mask.weights")
-        total = self._node("ReduceSum", [weights, self._axis(1)], "mask.weights.sum", keepdims=1)
+        total = self._node("ReduceSum", [weights, self._axis(1)], "mask.weights.total", keepdims=1)
         return self._node("Div", [self._weighted_sum(x, weights), total], "pooled.weightedmean")
 
     def _last_token(self, x: str) -> str:
@@ -213,7 +213,7 @@ class _Writer:
 
     def _parameter(self, name: str, value: NDArray[np.generic]) -> str:
         if all(parameter.name != name for parameter in self._parameters):
-            self._parameters.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+            self._parameters.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
         return name
 
     def _node(self, operator: str, inputs: list[str], output: str, domain: str = "", **attributes: Any) -> str:

@@ -72,33 +72,35 @@ class Weights:
         self._pins = pins
 
     def find(self, name: str) -> Prepared | None:
-        """Return a prepared model without reading its large files, or None. `verify` comes before loading."""
-        if not valid_name(name):
+        """Return a prepared model without reading its large files, or None. `verified` comes before loading."""
+        manifest = self._manifest(name)
+        if manifest is None:
             return None
-        folder = self._folder(name)
-        manifest = files.read_manifest(folder)
-        if manifest is None or not _current(manifest):
+        try:
+            config = read_model_config(self._folder(name))
+        except ProviderMisconfigured:
             return None
-        return Prepared(name=name, path=folder, manifest=manifest, config=read_model_config(folder))
+        return Prepared(name=name, path=self._folder(name), manifest=manifest, config=config)
 
     def verified(self, name: str, *, only: str | None = None) -> Prepared:
         """Return a prepared model whose every loaded file (or `only` that one) was just compared with its hash.
 
         Raises ProviderMisconfigured, naming what is wrong and the command that mends it.
         """
-        prepared = self.find(name)
-        if prepared is None:
+        manifest = self._manifest(name)
+        if manifest is None:
             raise ProviderMisconfigured(
                 f"The weights of {name} are not on this machine: run `manage.py download_model {name}`."
             )
+        folder = self._folder(name)
         try:
-            files.verify(prepared.path, _loaded_files(prepared, only))
+            files.verify(folder, _loaded_files(manifest, only))
         except files.CorruptError as error:
             raise ProviderMisconfigured(
                 f"The file {error} of {name} is damaged or altered and was not loaded: "
                 f"run `manage.py download_model {name}` to replace it."
             ) from error
-        return prepared
+        return Prepared(name=name, path=folder, manifest=manifest, config=read_model_config(folder))
 
     def prepare(self, name: str) -> Prepared:
         """Fetch, build and verify a model unless that is done; safe against kills and other processes.
@@ -109,10 +111,10 @@ class Weights:
             raise UnknownModel(f"{name[:100]!r} is not a model name.")
         slug = _slug(name)
         with files.disk_errors_explained(self._data_dir), files.locked(self._data_dir / "locks" / f"{slug}.lock"):
+            staging = self._data_dir / "staging" / slug
             if not self._complete(name):
-                staging = self._data_dir / "staging" / slug
                 self._prepare(name, staging)
-                shutil.rmtree(staging)
+            shutil.rmtree(staging, ignore_errors=True)
         return self.verified(name)
 
     def local_folders(self) -> Mapping[str, Path]:
@@ -131,6 +133,12 @@ class Weights:
         """Return what changes when a model is prepared, replaced or removed, at the price of a few stats."""
         folders = (self._data_dir / "prepared", self._data_dir / "models", *self._model_paths)
         return tuple(folder.stat().st_mtime_ns if folder.exists() else 0 for folder in folders)
+
+    def _manifest(self, name: str) -> Manifest | None:
+        manifest = files.read_manifest(self._folder(name)) if valid_name(name) else None
+        # A graph of an older builder counts as none: preparing again makes this version's.
+        stale = manifest is not None and manifest.runtime == "graph" and GRAPH_FILE not in manifest.files
+        return None if stale else manifest
 
     def _folder(self, name: str) -> Path:
         return self._data_dir / "prepared" / _slug(name)
@@ -196,11 +204,11 @@ class Weights:
         return True
 
 
-def _loaded_files(prepared: Prepared, only: str | None) -> Mapping[str, FileRecord]:
-    records = prepared.manifest.files
+def _loaded_files(manifest: Manifest, only: str | None) -> Mapping[str, FileRecord]:
+    records = manifest.files
     if only is not None:
         return {only: records[only]}
-    if prepared.runtime != "graph":
+    if manifest.runtime != "graph":
         return records
     # The checkpoint stays on disk for later builds, but is not loaded.
     return {file: record for file, record in records.items() if not file.endswith(".safetensors")}
@@ -219,11 +227,6 @@ def _choose_runtime(tree: Path, config: ModelConfig) -> str:
     if any(tree.glob("*.safetensors")):
         return "torch"
     raise ProviderMisconfigured("The model has neither safetensors nor ONNX files; pickled weights are never loaded.")
-
-
-def _current(manifest: Manifest) -> bool:
-    """Tell whether the graph, if the model has one, is this version's."""
-    return manifest.runtime != "graph" or GRAPH_FILE in manifest.files
 
 
 def _loadable_files(folder: Path) -> list[str]:

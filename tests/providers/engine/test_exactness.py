@@ -1,5 +1,8 @@
 """The default model against sentence-transformers in float32, text by text."""
 
+import datetime
+import decimal
+import importlib
 import json
 import pydoc
 import random
@@ -38,8 +41,8 @@ ODD_TEXTS = [
     "no\u00a0break\u2003em\u200bzero\ufeffbom",
     "\x01\x02control\x7f",
     "ﬁne ligature Ⅻ ½ ™",
-    "ＦＵＬＬ width",
-    "ß ſ İ ı",
+    "\uff26\uff35\uff2c\uff2c width",
+    "ß \u017f İ \u0131",
     "[CLS] [SEP] [PAD] [MASK] [UNK]",
     "<|endoftext|>",
     "#" * 300,
@@ -61,10 +64,9 @@ def paragraphs():
 
 
 def _documented():
-    import argparse, asyncio, collections, datetime, decimal, email, http.client, logging, os, statistics, string, textwrap  # noqa: E401, I001
-
-    modules = (argparse, asyncio, collections, datetime, decimal, email, http.client, logging, os, statistics, string)
-    for module in (*modules, textwrap, str, bytes, dict, list, int, float, set, decimal.Decimal, datetime.datetime, Path):
+    names = "argparse asyncio collections datetime decimal email http.client logging os statistics string textwrap"
+    modules = [importlib.import_module(name) for name in names.split()]
+    for module in (*modules, str, bytes, dict, list, int, float, set, decimal.Decimal, datetime.datetime, Path):
         yield module, "__doc__"
         for name in sorted(dir(module)):
             if not name.startswith("_"):
@@ -74,10 +76,21 @@ def _documented():
 def generated(seed):
     """Random text over many scripts, with white space in odd places."""
     source = random.Random(seed)
-    blocks = [(32, 126), (160, 591), (768, 879), (880, 1023), (1024, 1279), (1424, 1791), (12352, 12543), (19968, 20500)]
+    blocks = [
+        (32, 126),
+        (160, 591),
+        (768, 879),
+        (880, 1023),
+        (1024, 1279),
+        (1424, 1791),
+        (12352, 12543),
+        (19968, 20500),
+    ]
     blocks += [(127744, 128591), (44032, 44200), (8192, 8303), (2304, 2431)]
     low, high = zip(*source.choices(blocks, k=3), strict=True)
-    characters = [chr(source.randint(a, b)) for _ in range(source.randint(1, 40)) for a, b in zip(low, high, strict=True)]
+    characters = [
+        chr(source.randint(a, b)) for _ in range(source.randint(1, 40)) for a, b in zip(low, high, strict=True)
+    ]
     text = "".join(c for c in characters if unicodedata.category(c) != "Cs")
     return text.strip() or "empty"
 

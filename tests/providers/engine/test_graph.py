@@ -142,7 +142,12 @@ def test_half_precision_and_a_task_prefix_are_understood(tmp_path):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"position_embedding_type": "relative_key"}, {"model_type": "mpnet"}, {"hidden_act": "swish"}, {"is_decoder": True}],
+    [
+        {"position_embedding_type": "relative_key"},
+        {"model_type": "mpnet"},
+        {"hidden_act": "swish"},
+        {"is_decoder": True},
+    ],
 )
 def test_what_a_graph_cannot_express_is_not_built(tmp_path, settings):
     tiny.write_model(tmp_path / "m", **settings)

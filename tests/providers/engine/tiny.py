@@ -13,7 +13,14 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from providers.engine.pins import PinnedWheel
 
 HIDDEN, INNER, LAYERS, HEADS, POSITIONS = 16, 32, 2, 4, 40
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"abcdefghijklmnopqrstuvwxyz", *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz")]
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    *"abcdefghijklmnopqrstuvwxyz",
+    *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz"),
+]
 
 
 def write_tokenizer(folder, words=WORDS):
