@@ -28,15 +28,11 @@ class FakeRuntime:
         self.gate.set()
         self.entered = threading.Semaphore(0)
         self.batches = []
-        self.failure = None
 
     def run(self, rows):
         self.batches.append([len(row) for row in rows])
         self.entered.release()
         assert self.gate.wait(20)
-        if self.failure is not None:
-            failure, self.failure = self.failure, None
-            raise failure
         return np.array([[len(row), row.token_ids[0]] for row in rows], dtype=np.float32)
 
 
@@ -69,10 +65,7 @@ class Caller(threading.Thread):
         super().__init__(daemon=True)
         self.batcher, self.rows, self.deadline = batcher, rows, deadline
         self.result = self.error = None
-        queued = batcher.queued_tokens
         self.start()
-        while batcher.queued_tokens == queued and self.is_alive() and not batcher._runtime.gate.is_set():
-            pass
 
     def run(self):
         try:
@@ -86,8 +79,19 @@ class Caller(threading.Thread):
         return self.result
 
 
+def queue(batcher, rows, **options):
+    """Submit while the engine is held, and return once the request is in the queue."""
+    before = batcher.queued_tokens
+    caller = Caller(batcher, rows, **options)
+    while batcher.queued_tokens == before:
+        caller.join(0.001)
+    return caller
+
+
 def occupy(batcher, runtime):
+    """Hold the engine in a run until the gate opens."""
     runtime.gate.clear()
+    runtime.entered = threading.Semaphore(0)
     caller = Caller(batcher, [row(1)])
     assert runtime.entered.acquire(timeout=20)
     runtime.batches.clear()
@@ -109,9 +113,8 @@ def test_no_batch_exceeds_the_budget_unless_one_text_does(batcher, runtime):
 
 def test_a_short_text_waits_only_for_the_run_under_way(batcher, runtime):
     first = occupy(batcher, runtime)
-    bulk = Caller(batcher, [row(8) for _ in range(10)])
-    runtime.entered = threading.Semaphore(0)
-    single = Caller(batcher, [row(2)])
+    bulk = queue(batcher, [row(8) for _ in range(10)])
+    single = queue(batcher, [row(2)])
     runtime.gate.set()
     for caller in (first, bulk, single):
         caller.outcome()
@@ -120,9 +123,9 @@ def test_a_short_text_waits_only_for_the_run_under_way(batcher, runtime):
 
 def test_many_short_texts_do_not_starve_a_long_request(batcher, runtime):
     first = occupy(batcher, runtime)
-    singles = [Caller(batcher, [row(4)]) for _ in range(6)]
-    bulk = Caller(batcher, [row(8) for _ in range(6)])
-    singles += [Caller(batcher, [row(4)]) for _ in range(4)]
+    singles = [queue(batcher, [row(4)]) for _ in range(6)]
+    bulk = queue(batcher, [row(8) for _ in range(6)])
+    singles += [queue(batcher, [row(4)]) for _ in range(4)]
     runtime.gate.set()
     for caller in (first, bulk, *singles):
         caller.outcome()
@@ -131,7 +134,7 @@ def test_many_short_texts_do_not_starve_a_long_request(batcher, runtime):
 
 def test_texts_of_like_length_from_several_requests_share_a_run(batcher, runtime):
     first = occupy(batcher, runtime)
-    callers = [Caller(batcher, [row(4, mark)]) for mark in range(4)]
+    callers = [queue(batcher, [row(4, mark)]) for mark in range(4)]
     runtime.gate.set()
     first.outcome()
     assert [caller.outcome().tolist() for caller in callers] == [[[4, mark]] for mark in range(4)]
@@ -140,7 +143,7 @@ def test_texts_of_like_length_from_several_requests_share_a_run(batcher, runtime
 
 def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(batcher, runtime):
     occupy(batcher, runtime)
-    Caller(batcher, [row(90)])
+    queue(batcher, [row(90)])
     with pytest.raises(Overloaded) as refused:
         batcher.submit([row(20)], deadline=LATER)
     assert refused.value.retry_after_seconds >= 1
@@ -152,7 +155,7 @@ def test_an_idle_engine_takes_a_request_larger_than_the_queue(batcher):
 
 def test_a_request_past_its_deadline_is_dropped_unrun(batcher, runtime, clock):
     first = occupy(batcher, runtime)
-    late = Caller(batcher, [row(7)], deadline=5.0)
+    late = queue(batcher, [row(7)], deadline=5.0)
     clock.now = 6.0
     runtime.gate.set()
     first.outcome()
@@ -173,19 +176,13 @@ def test_a_waiter_is_let_go_at_its_deadline_though_the_run_goes_on(batcher, runt
 
 def test_a_failing_run_reaches_every_waiter_and_the_engine_lives_on(batcher, runtime):
     first = occupy(batcher, runtime)
-    callers = [Caller(batcher, [row(4)]) for _ in range(3)]
+    callers = [queue(batcher, [row(4)]) for _ in range(3)]
+    cause = RuntimeError("secret input")
+    runtime.run = _raising(cause)
     runtime.gate.set()
     first.outcome()
     for caller in callers:
         caller.outcome()
-    runtime.gate.clear()
-    first = occupy(batcher, runtime)
-    callers = [Caller(batcher, [row(4)]) for _ in range(3)]
-    cause = RuntimeError("secret input")
-    runtime.run = _raising(cause)
-    runtime.gate.set()
-    for caller in callers:
-        caller.join(20)
         assert isinstance(caller.error, ProviderUnavailable)
         assert caller.error.__cause__ is cause
         assert "secret" not in caller.error.message
@@ -224,7 +221,7 @@ def test_numbers_that_are_not_finite_are_an_error(batcher, runtime):
 
 def test_closing_fails_what_waits_and_ends_the_threads(batcher, runtime):
     first = occupy(batcher, runtime)
-    waiting = Caller(batcher, [row(5)])
+    waiting = queue(batcher, [row(5)])
     closing = threading.Thread(target=batcher.close)
     closing.start()
     waiting.join(20)

@@ -27,7 +27,7 @@ class FakeHub(ThreadingHTTPServer):
         self.folder = folder
         self.requests = []
         self.fault = None
-        self.cut_after = None
+        self.cuts = []
         self.damaged = False
 
     @property
@@ -86,7 +86,8 @@ class _Handler(BaseHTTPRequestHandler):
         start = int((self.headers.get("Range") or "bytes=0-").split("=")[1].split("-")[0])
         if start:
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        cut = self.server.cut_after if name.endswith(".safetensors") else None
+        cuts = self.server.cuts if body and name.endswith(".safetensors") else None
+        cut = cuts.pop(0) if cuts else None
         self._send(206 if start else 200, headers, content[start:], body, cut)
 
     def _send(self, status, headers, content, body, cut=None):
@@ -145,15 +146,23 @@ def test_a_prepared_model_needs_no_hub(hub, weights):
     assert hub.requests == []
 
 
-def test_a_cut_download_goes_on_where_it_stopped(hub, weights):
-    hub.cut_after = 3000
+def test_a_cut_download_is_taken_up_again(hub, weights):
+    hub.cuts = [3000]
+    assert weights.prepare(NAME).runtime == "graph"
+    fetched = [path for command, path, *_ in hub.requests if command == "GET" and path.endswith("model.safetensors")]
+    assert len(fetched) == 2
+
+
+def test_files_that_arrived_before_a_failure_are_not_fetched_again(hub, weights):
+    hub.cuts = [0] * 50
     with pytest.raises(ProviderUnavailable):
         weights.prepare(NAME)
     assert weights.find(NAME) is None
-    hub.cut_after = None
+    hub.cuts = []
     hub.requests.clear()
     assert weights.prepare(NAME).runtime == "graph"
-    assert any(range_ and not range_.startswith("bytes=0-") for _, _, range_, _ in hub.requests)
+    fetched = [path for command, path, *_ in hub.requests if command == "GET" and "/resolve/" in path]
+    assert [path.rsplit("/", 1)[1] for path in fetched] == ["model.safetensors"]
 
 
 def test_a_file_with_another_hash_is_thrown_away(hub, weights):
