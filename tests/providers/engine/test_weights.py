@@ -251,3 +251,13 @@ def test_the_vocabulary_is_put_where_tiktoken_looks_and_a_damaged_one_is_replace
     target.write_bytes(b"half")
     with pytest.raises(ProviderUnavailable):
         prepare_vocabulary(tmp_path, fetch=fetch)
+
+
+@pytest.mark.parametrize("path", ["../other", "/etc"])
+def test_a_module_outside_the_models_folder_is_refused(tmp_path, path):
+    folder = tiny.write_model(tmp_path / "own" / "escaping")
+    listed = json.loads((folder / "modules.json").read_text())
+    listed[1]["path"] = path
+    (folder / "modules.json").write_text(json.dumps(listed))
+    with pytest.raises(ProviderMisconfigured, match="not understood"):
+        Weights(tmp_path / "data", model_paths=(folder,)).prepare("escaping")
