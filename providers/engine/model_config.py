@@ -99,6 +99,7 @@ class ModelConfig:
         The order of names is sentence-transformers' in encode_query and encode_document. Its `default_prompt_name`
         plays no part in those: both always name a prompt, if only an empty one.
         """
+<<<<<<< HEAD
         names = (
             ("query",) if input_type == "query" else ("document", "passage", "corpus")
         )
@@ -107,6 +108,12 @@ class ModelConfig:
         return next(
             (self.prompts[name] for name in names if self.prompts.get(name)), ""
         )
+=======
+        names = ("query",) if input_type == "query" else ("document", "passage", "corpus")
+        # sentence-transformers 6 itself never gets as far as "passage", since it holds an empty "document" for every
+        # model. A model that names its document prompt "passage" was trained with it, so here it is used.
+        return next((self.prompts[name] for name in names if self.prompts.get(name)), "")
+>>>>>>> engine
 
 
 def read_model_config(folder: Path) -> ModelConfig:
@@ -128,7 +135,7 @@ def _read(folder: Path) -> ModelConfig:
     width = next(int(encoder[key]) for key in _SIZE_KEYS if key in encoder)
     modules = _optional_json(folder / "modules.json")
     for module in modules or [{"path": "", "type": "Transformer"}]:
-        kind, path = str(module["type"]).rsplit(".", 1)[-1], str(module["path"])
+        kind, path = str(module["type"]).rsplit(".", 1)[-1], _below(str(module["path"]))
         if kind == "Pooling":
             pooling, understood = _pooling(_json(folder / path / "config.json"))
             plain, width = plain and understood, width * len(pooling)
@@ -153,6 +160,13 @@ def _read(folder: Path) -> ModelConfig:
         plain=plain,
         prompts=_prompts(folder),
     )
+
+
+def _below(path: str) -> str:
+    """Return a module's path, which may not lead out of the model's folder."""
+    if path.startswith("/") or ".." in Path(path).parts:
+        raise ValueError(path)
+    return path
 
 
 def _pooling(config: Mapping[str, Any]) -> tuple[tuple[str, ...], bool]:

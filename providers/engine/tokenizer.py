@@ -76,7 +76,7 @@ class ModelTokenizer:
         head = text[:end]
         offsets = self._raw.encode(head, add_special_tokens=False).offsets
         room = max(max_tokens - self._special, 0)
-        if len(offsets) <= room and end >= len(text):
+        if end >= len(text) and len(offsets) + self._special <= max_tokens:
             return text
         room = min(room, len(offsets))
         # Cut before the first token that does not fit. A cut can change how the rest is tokenised (a word's pieces,

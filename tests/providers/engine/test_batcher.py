@@ -1,0 +1,242 @@
+"""The queue with a runtime that does what the test tells it to."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from providers.engine.batcher import Batcher
+from providers.engine.runtime import Row
+from providers.exceptions import Overloaded, ProviderMalformed, ProviderTimeout, ProviderUnavailable
+
+LATER = 1000.0
+
+
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+class FakeRuntime:
+    """Answers each row with its length and first id; holds every run until its gate is open."""
+
+    def __init__(self):
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Semaphore(0)
+        self.batches = []
+
+    def run(self, rows):
+        self.batches.append([len(row) for row in rows])
+        self.entered.release()
+        assert self.gate.wait(20)
+        return np.array([[len(row), row.token_ids[0]] for row in rows], dtype=np.float32)
+
+
+def row(length, mark=0):
+    return Row(np.full(length, mark, dtype=np.int64), "")
+
+
+@pytest.fixture
+def runtime():
+    return FakeRuntime()
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def batcher(runtime, clock):
+    made = Batcher(runtime, batch_tokens=16, queue_tokens=100, clock=clock)
+    yield made
+    runtime.gate.set()
+    made.close()
+
+
+class Caller(threading.Thread):
+    """Submits in a thread of its own and keeps what comes back."""
+
+    def __init__(self, batcher, rows, deadline=LATER):
+        super().__init__(daemon=True)
+        self.batcher, self.rows, self.deadline = batcher, rows, deadline
+        self.result = self.error = None
+        self.start()
+
+    def run(self):
+        try:
+            self.result = self.batcher.submit(self.rows, deadline=self.deadline)
+        except Exception as error:
+            self.error = error
+
+    def outcome(self):
+        self.join(20)
+        assert not self.is_alive()
+        return self.result
+
+
+def queue(batcher, rows, **options):
+    """Submit while the engine is held, and return once the request is in the queue."""
+    before = batcher.queued_tokens
+    caller = Caller(batcher, rows, **options)
+    while batcher.queued_tokens == before:
+        caller.join(0.001)
+    return caller
+
+
+def occupy(batcher, runtime):
+    """Hold the engine in a run until the gate opens."""
+    runtime.gate.clear()
+    runtime.entered = threading.Semaphore(0)
+    caller = Caller(batcher, [row(1)])
+    assert runtime.entered.acquire(timeout=20)
+    runtime.batches.clear()
+    return caller
+
+
+def test_vectors_come_back_in_input_order(batcher):
+    lengths = [5, 1, 9, 3, 9, 2, 7]
+    vectors = batcher.submit([row(length, mark) for mark, length in enumerate(lengths)], deadline=LATER)
+    assert vectors.tolist() == [[length, mark] for mark, length in enumerate(lengths)]
+    assert vectors.dtype == np.float32
+
+
+def test_no_batch_exceeds_the_budget_unless_one_text_does(batcher, runtime):
+    batcher.submit([row(length) for length in (30, 8, 8, 8, 5, 5, 4, 1)], deadline=LATER)
+    assert runtime.batches[0] == [30]
+    assert all(max(batch) * len(batch) <= 16 for batch in runtime.batches[1:])
+
+
+def test_a_short_text_waits_only_for_the_run_under_way(batcher, runtime):
+    first = occupy(batcher, runtime)
+    bulk = queue(batcher, [row(8) for _ in range(10)])
+    single = queue(batcher, [row(2)])
+    runtime.gate.set()
+    for caller in (first, bulk, single):
+        caller.outcome()
+    assert [2] in runtime.batches[:2]
+
+
+def test_many_short_texts_do_not_starve_a_long_request(batcher, runtime):
+    first = occupy(batcher, runtime)
+    singles = [queue(batcher, [row(4)]) for _ in range(6)]
+    bulk = queue(batcher, [row(8) for _ in range(6)])
+    singles += [queue(batcher, [row(4)]) for _ in range(4)]
+    runtime.gate.set()
+    for caller in (first, bulk, *singles):
+        caller.outcome()
+    assert [8, 8] in runtime.batches[:4]
+
+
+def test_texts_of_like_length_from_several_requests_share_a_run(batcher, runtime):
+    first = occupy(batcher, runtime)
+    callers = [queue(batcher, [row(4, mark)]) for mark in range(4)]
+    runtime.gate.set()
+    first.outcome()
+    assert [caller.outcome().tolist() for caller in callers] == [[[4, mark]] for mark in range(4)]
+    assert runtime.batches == [[4, 4, 4, 4]]
+
+
+def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(batcher, runtime):
+    occupy(batcher, runtime)
+    queue(batcher, [row(90)])
+    with pytest.raises(Overloaded) as refused:
+        batcher.submit([row(20)], deadline=LATER)
+    assert refused.value.retry_after_seconds >= 1
+
+
+def test_an_idle_engine_takes_a_request_larger_than_the_queue(batcher):
+    assert len(batcher.submit([row(10) for _ in range(20)], deadline=LATER)) == 20
+
+
+def test_a_request_past_its_deadline_is_dropped_unrun(batcher, runtime, clock):
+    first = occupy(batcher, runtime)
+    late = queue(batcher, [row(7)], deadline=5.0)
+    clock.now = 6.0
+    runtime.gate.set()
+    first.outcome()
+    late.join(20)
+    assert isinstance(late.error, ProviderTimeout)
+    assert [7] not in runtime.batches
+    assert batcher.queued_tokens == 0
+
+
+def test_a_waiter_is_let_go_at_its_deadline_though_the_run_goes_on(batcher, runtime, clock):
+    runtime.gate.clear()
+    caller = Caller(batcher, [row(3)], deadline=0.01)
+    assert runtime.entered.acquire(timeout=20)
+    clock.now = 1.0
+    caller.join(20)
+    assert isinstance(caller.error, ProviderTimeout)
+
+
+def test_a_failing_run_reaches_every_waiter_and_the_engine_lives_on(batcher, runtime):
+    first = occupy(batcher, runtime)
+    callers = [queue(batcher, [row(4)]) for _ in range(3)]
+    cause = RuntimeError("secret input")
+    runtime.run = _raising(cause)
+    runtime.gate.set()
+    first.outcome()
+    for caller in callers:
+        caller.outcome()
+        assert isinstance(caller.error, ProviderUnavailable)
+        assert caller.error.__cause__ is cause
+        assert "secret" not in caller.error.message
+    del runtime.run
+    assert len(batcher.submit([row(2)], deadline=LATER)) == 1
+
+
+def _raising(error):
+    def run(rows):
+        raise error
+
+    return run
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_dead_engine_thread_is_replaced(batcher, runtime):
+    runtime.run = _raising(SystemExit())
+    with pytest.raises(ProviderUnavailable):
+        batcher.submit([row(2)], deadline=LATER)
+    del runtime.run
+    assert len(batcher.submit([row(2)], deadline=LATER)) == 1
+
+
+def test_a_run_that_hangs_makes_the_engine_unhealthy(batcher, runtime, clock):
+    occupy(batcher, runtime)
+    assert batcher.healthy()
+    clock.now = 61.0
+    assert not batcher.healthy()
+
+
+def test_numbers_that_are_not_finite_are_an_error(batcher, runtime):
+    runtime.run = lambda rows: np.full((len(rows), 2), np.nan, dtype=np.float32)
+    with pytest.raises(ProviderMalformed):
+        batcher.submit([row(2)], deadline=LATER)
+
+
+def test_closing_fails_what_waits_and_ends_the_threads(batcher, runtime):
+    first = occupy(batcher, runtime)
+    waiting = queue(batcher, [row(5)])
+    closing = threading.Thread(target=batcher.close)
+    closing.start()
+    waiting.join(20)
+    assert isinstance(waiting.error, ProviderUnavailable)
+    runtime.gate.set()
+    closing.join(20)
+    first.outcome()
+    assert not any(thread.is_alive() for thread in batcher._threads if thread)
+    with pytest.raises(ProviderUnavailable):
+        batcher.submit([row(1)], deadline=LATER)
+
+
+def test_many_callers_get_their_own_vectors(runtime, clock):
+    batcher = Batcher(runtime, batch_tokens=64, engine_threads=2, clock=clock)
+    callers = [Caller(batcher, [row(1 + (mark * 7 + k) % 13, mark) for k in range(9)]) for mark in range(32)]
+    for mark, caller in enumerate(callers):
+        assert caller.outcome().tolist() == [[1 + (mark * 7 + k) % 13, mark] for k in range(9)]
+    batcher.close()

