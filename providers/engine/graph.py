@@ -284,17 +284,12 @@ class _Writer:
         axis = self._parameter("axis.scalar", np.array(1, np.int64))
         numbers = self._node("CumSum", ["mask.float", axis], "mask.numbers")
         weights = self._node("Mul", [numbers, "mask.float"], "mask.weights")
-<<<<<<< HEAD
         total = self._node(
-            "ReduceSum", [weights, self._axis(1)], "mask.weights.sum", keepdims=1
+            "ReduceSum", [weights, self._axis(1)], "mask.weights.total", keepdims=1
         )
         return self._node(
             "Div", [self._weighted_sum(x, weights), total], "pooled.weightedmean"
         )
-=======
-        total = self._node("ReduceSum", [weights, self._axis(1)], "mask.weights.total", keepdims=1)
-        return self._node("Div", [self._weighted_sum(x, weights), total], "pooled.weightedmean")
->>>>>>> engine
 
     def _last_token(self, x: str) -> str:
         counted = self._node(
@@ -326,13 +321,9 @@ class _Writer:
 
     def _parameter(self, name: str, value: NDArray[np.generic]) -> str:
         if all(parameter.name != name for parameter in self._parameters):
-<<<<<<< HEAD
             self._parameters.append(
-                numpy_helper.from_array(np.ascontiguousarray(value), name)
+                numpy_helper.from_array(np.asarray(value, order="C"), name)
             )
-=======
-            self._parameters.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
->>>>>>> engine
         return name
 
     def _node(

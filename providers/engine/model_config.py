@@ -99,21 +99,14 @@ class ModelConfig:
         The order of names is sentence-transformers' in encode_query and encode_document. Its `default_prompt_name`
         plays no part in those: both always name a prompt, if only an empty one.
         """
-<<<<<<< HEAD
         names = (
             ("query",) if input_type == "query" else ("document", "passage", "corpus")
         )
-        # "document" always exists there (empty by default), so "passage" is reached only where "document" is unset
-        # by the reference; models such as E5 that name it "passage" mean the same text, so it is used here.
+        # sentence-transformers 6 itself never gets as far as "passage", since it holds an empty "document" for every
+        # model. A model that names its document prompt "passage" was trained with it, so here it is used.
         return next(
             (self.prompts[name] for name in names if self.prompts.get(name)), ""
         )
-=======
-        names = ("query",) if input_type == "query" else ("document", "passage", "corpus")
-        # sentence-transformers 6 itself never gets as far as "passage", since it holds an empty "document" for every
-        # model. A model that names its document prompt "passage" was trained with it, so here it is used.
-        return next((self.prompts[name] for name in names if self.prompts.get(name)), "")
->>>>>>> engine
 
 
 def read_model_config(folder: Path) -> ModelConfig:

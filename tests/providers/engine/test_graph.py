@@ -29,14 +29,31 @@ MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoke
 
 def save_encoder(folder, family, activation="gelu", **extra):
     name, settings = FAMILIES[family]
-    sizes = {"vocab_size": 60, "max_position_embeddings": tiny.POSITIONS, **settings, **extra}
+    sizes = {
+        "vocab_size": 60,
+        "max_position_embeddings": tiny.POSITIONS,
+        **settings,
+        **extra,
+    }
     if family == "distilbert":
-        sizes |= {"dim": tiny.HIDDEN, "hidden_dim": tiny.INNER, "n_layers": 2, "n_heads": 4, "activation": activation}
+        sizes |= {
+            "dim": tiny.HIDDEN,
+            "hidden_dim": tiny.INNER,
+            "n_layers": 2,
+            "n_heads": 4,
+            "activation": activation,
+        }
     else:
-        sizes |= {"hidden_size": tiny.HIDDEN, "intermediate_size": tiny.INNER, "num_hidden_layers": 2}
+        sizes |= {
+            "hidden_size": tiny.HIDDEN,
+            "intermediate_size": tiny.INNER,
+            "num_hidden_layers": 2,
+        }
         sizes |= {"num_attention_heads": 4, "hidden_act": activation}
     torch.manual_seed(5)
-    encoder = transformers.AutoModel.from_config(getattr(transformers, name)(**sizes)).eval()
+    encoder = transformers.AutoModel.from_config(
+        getattr(transformers, name)(**sizes)
+    ).eval()
     with torch.no_grad():
         for parameter in encoder.parameters():
             parameter.normal_(0, 0.3)
@@ -47,7 +64,9 @@ def save_encoder(folder, family, activation="gelu", **extra):
 def rows():
     random = np.random.default_rng(3)
     found = [Row(random.integers(5, 60, length), "") for length in (1, 4, 9, 9, 30)]
-    found[2].token_ids[4] = 1  # a literal padding token in a text, as RoBERTa numbers it
+    found[2].token_ids[4] = (
+        1  # a literal padding token in a text, as RoBERTa numbers it
+    )
     found[3].token_ids[4] = 0
     return found
 
@@ -91,20 +110,33 @@ def test_every_family_matches_torch(tmp_path, family):
 def test_every_activation_matches_torch(tmp_path, activation):
     encoder = save_encoder(tmp_path, "bert", activation)
     tiny.write_modules(tmp_path, normalize=False)
-    close(built(tmp_path).run(rows()), reference(encoder, rows(), [modules.Pooling(tiny.HIDDEN)]))
+    close(
+        built(tmp_path).run(rows()),
+        reference(encoder, rows(), [modules.Pooling(tiny.HIDDEN)]),
+    )
 
 
 @pytest.mark.parametrize("mode", [*MODES, ["cls", "mean"], list(MODES)])
 def test_every_pooling_mode_matches_torch(tmp_path, mode):
     encoder = save_encoder(tmp_path, "bert")
     tiny.write_modules(tmp_path, {"pooling_mode": mode}, normalize=False)
-    close(built(tmp_path).run(rows()), reference(encoder, rows(), [modules.Pooling(tiny.HIDDEN, mode)]))
+    close(
+        built(tmp_path).run(rows()),
+        reference(encoder, rows(), [modules.Pooling(tiny.HIDDEN, mode)]),
+    )
 
 
 def test_older_pooling_flags_mean_the_same(tmp_path):
     encoder = save_encoder(tmp_path, "bert")
-    tiny.write_modules(tmp_path, {"pooling_mode_cls_token": True, "pooling_mode_max_tokens": True}, normalize=False)
-    close(built(tmp_path).run(rows()), reference(encoder, rows(), [modules.Pooling(tiny.HIDDEN, ("cls", "max"))]))
+    tiny.write_modules(
+        tmp_path,
+        {"pooling_mode_cls_token": True, "pooling_mode_max_tokens": True},
+        normalize=False,
+    )
+    close(
+        built(tmp_path).run(rows()),
+        reference(encoder, rows(), [modules.Pooling(tiny.HIDDEN, ("cls", "max"))]),
+    )
 
 
 @pytest.mark.parametrize("activation", [torch.nn.Tanh(), torch.nn.Identity()])
@@ -123,15 +155,22 @@ def test_pooling_in_numpy_matches_torch(mode):
     random = np.random.default_rng(1)
     tokens = random.standard_normal((3, 6, 8)).astype(np.float32)
     mask = np.array([[1] * 6, [1] * 2 + [0] * 4, [1] + [0] * 5])
-    features = {"token_embeddings": torch.tensor(tokens), "attention_mask": torch.tensor(mask)}
-    expected = modules.Normalize()(modules.Pooling(8, mode)(features))["sentence_embedding"].numpy()
+    features = {
+        "token_embeddings": torch.tensor(tokens),
+        "attention_mask": torch.tensor(mask),
+    }
+    expected = modules.Normalize()(modules.Pooling(8, mode)(features))[
+        "sentence_embedding"
+    ].numpy()
     close(normalize(pool(tokens, mask, (mode,))), expected)
 
 
 def test_half_precision_and_a_task_prefix_are_understood(tmp_path):
     encoder = save_encoder(tmp_path, "bert")
     tiny.write_modules(tmp_path)
-    expected = reference(encoder, rows(), [modules.Pooling(tiny.HIDDEN), modules.Normalize()])
+    expected = reference(
+        encoder, rows(), [modules.Pooling(tiny.HIDDEN), modules.Normalize()]
+    )
     whole = transformers.BertForMaskedLM(encoder.config)
     whole.bert.load_state_dict(encoder.state_dict(), strict=False)
     (tmp_path / "model.safetensors").unlink()

@@ -10,7 +10,12 @@ import pytest
 
 from providers.engine.hub import Hub
 from providers.engine.weights import Weights
-from providers.exceptions import ProviderDenied, ProviderMisconfigured, ProviderUnavailable, UnknownModel
+from providers.exceptions import (
+    ProviderDenied,
+    ProviderMisconfigured,
+    ProviderUnavailable,
+    UnknownModel,
+)
 from tests.providers.engine import tiny
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -35,7 +40,11 @@ class FakeHub(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def files(self):
-        return {path.relative_to(self.folder).as_posix(): path for path in self.folder.rglob("*") if path.is_file()}
+        return {
+            path.relative_to(self.folder).as_posix(): path
+            for path in self.folder.rglob("*")
+            if path.is_file()
+        }
 
     def handle_error(self, request, client_address):
         pass
@@ -55,12 +64,26 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body):
         path = unquote(self.path.split("?")[0])
-        self.server.requests.append((self.command, path, self.headers.get("Range"), self.headers.get("Authorization")))
+        self.server.requests.append(
+            (
+                self.command,
+                path,
+                self.headers.get("Range"),
+                self.headers.get("Authorization"),
+            )
+        )
         if self.server.fault is not None:
             status, code = self.server.fault
-            self._send(status, {"X-Error-Code": code, "X-Error-Message": "no"}, b"{}", body)
+            self._send(
+                status, {"X-Error-Code": code, "X-Error-Message": "no"}, b"{}", body
+            )
         elif path.startswith("/api/models/"):
-            self._send(200, {"Content-Type": "application/json"}, json.dumps(self._info()).encode(), body)
+            self._send(
+                200,
+                {"Content-Type": "application/json"},
+                json.dumps(self._info()).encode(),
+                body,
+            )
         else:
             self._send_file(path.split(f"/resolve/{COMMIT}/", 1)[1], body)
 
@@ -70,9 +93,20 @@ class _Handler(BaseHTTPRequestHandler):
             content = path.read_bytes()
             entry = {"rfilename": name, "size": len(content), "blobId": "x"}
             if name.endswith((".safetensors", ".onnx")):
-                entry["lfs"] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 1}
+                entry["lfs"] = {
+                    "sha256": hashlib.sha256(content).hexdigest(),
+                    "size": len(content),
+                    "pointerSize": 1,
+                }
             siblings.append(entry)
-        return {"id": NAME, "modelId": NAME, "sha": COMMIT, "siblings": siblings, "tags": [], "private": False}
+        return {
+            "id": NAME,
+            "modelId": NAME,
+            "sha": COMMIT,
+            "siblings": siblings,
+            "tags": [],
+            "private": False,
+        }
 
     def _send_file(self, name, body):
         content = self.server.files()[name].read_bytes()
@@ -83,9 +117,13 @@ class _Handler(BaseHTTPRequestHandler):
         }
         if self.server.damaged and name.endswith(".safetensors"):
             content = content[:-1] + bytes([content[-1] ^ 1])
-        start = int((self.headers.get("Range") or "bytes=0-").split("=")[1].split("-")[0])
+        start = int(
+            (self.headers.get("Range") or "bytes=0-").split("=")[1].split("-")[0]
+        )
         if start:
-            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            headers["Content-Range"] = (
+                f"bytes {start}-{len(content) - 1}/{len(content)}"
+            )
         cuts = self.server.cuts if body and name.endswith(".safetensors") else None
         cut = cuts.pop(0) if cuts else None
         self._send(206 if start else 200, headers, content[start:], body, cut)
@@ -116,7 +154,9 @@ def repository(tmp_path):
 def hub(repository, monkeypatch):
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
     server = FakeHub(repository)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread = threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.01}
+    )
     thread.start()
     yield server
     server.shutdown()
@@ -133,8 +173,17 @@ def test_only_the_files_needed_are_fetched_at_one_commit(hub, weights):
     prepared = weights.prepare(NAME)
     assert prepared.manifest.revision == COMMIT
     assert prepared.runtime == "graph"
-    fetched = {path.split(f"/resolve/{COMMIT}/")[1] for command, path, *_ in hub.requests if "/resolve/" in path}
-    assert {"config.json", "tokenizer.json", "1_Pooling/config.json", "model.safetensors"} <= fetched
+    fetched = {
+        path.split(f"/resolve/{COMMIT}/")[1]
+        for command, path, *_ in hub.requests
+        if "/resolve/" in path
+    }
+    assert {
+        "config.json",
+        "tokenizer.json",
+        "1_Pooling/config.json",
+        "model.safetensors",
+    } <= fetched
     assert not {"pytorch_model.bin", "README.md", "onnx/model.onnx"} & fetched
     assert {authorization for *_, authorization in hub.requests} == {"Bearer hf_secret"}
 
@@ -149,7 +198,11 @@ def test_a_prepared_model_needs_no_hub(hub, weights):
 def test_a_cut_download_is_taken_up_again(hub, weights):
     hub.cuts = [3000]
     assert weights.prepare(NAME).runtime == "graph"
-    fetched = [path for command, path, *_ in hub.requests if command == "GET" and path.endswith("model.safetensors")]
+    fetched = [
+        path
+        for command, path, *_ in hub.requests
+        if command == "GET" and path.endswith("model.safetensors")
+    ]
     assert len(fetched) == 2
 
 
@@ -161,7 +214,11 @@ def test_files_that_arrived_before_a_failure_are_not_fetched_again(hub, weights)
     hub.cuts = []
     hub.requests.clear()
     assert weights.prepare(NAME).runtime == "graph"
-    fetched = [path for command, path, *_ in hub.requests if command == "GET" and "/resolve/" in path]
+    fetched = [
+        path
+        for command, path, *_ in hub.requests
+        if command == "GET" and "/resolve/" in path
+    ]
     assert [path.rsplit("/", 1)[1] for path in fetched] == ["model.safetensors"]
 
 

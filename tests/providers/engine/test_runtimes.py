@@ -22,20 +22,36 @@ def prepare(tmp_path, folder):
 
 def embed(pool, name, texts):
     model = pool.model(name)
-    rows = [Row(ids, text) for ids, text in zip(model.tokenizer.encode(texts), texts, strict=True)]
+    rows = [
+        Row(ids, text)
+        for ids, text in zip(model.tokenizer.encode(texts), texts, strict=True)
+    ]
     return model.embed(rows, timeout_seconds=60)
 
 
 def ship_onnx(folder, extra_input="token_type_ids"):
     """Write an exported encoder whose token vectors are a table's rows."""
-    table = np.random.default_rng(0).standard_normal((len(tiny.WORDS), tiny.HIDDEN)).astype(np.float32)
+    table = (
+        np.random.default_rng(0)
+        .standard_normal((len(tiny.WORDS), tiny.HIDDEN))
+        .astype(np.float32)
+    )
     names = ["input_ids", "attention_mask", extra_input]
-    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["b", "s"]) for name in names]
-    output = helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT, ["b", "s", tiny.HIDDEN])
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["b", "s"])
+        for name in names
+    ]
+    output = helper.make_tensor_value_info(
+        "last_hidden_state", TensorProto.FLOAT, ["b", "s", tiny.HIDDEN]
+    )
     node = helper.make_node("Gather", ["table", "input_ids"], ["last_hidden_state"])
-    graph = helper.make_graph([node], "g", inputs, [output], [numpy_helper.from_array(table, "table")])
+    graph = helper.make_graph(
+        [node], "g", inputs, [output], [numpy_helper.from_array(table, "table")]
+    )
     (folder / "onnx").mkdir()
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10
+    )
     onnx.save(model, folder / "onnx" / "model.onnx")
     (folder / "model.safetensors").unlink()
     return table
@@ -64,7 +80,11 @@ def test_an_onnx_file_with_inputs_no_text_has_is_refused(tmp_path):
 def test_sentence_transformers_runs_what_no_graph_is_built_for(tmp_path):
     library = pytest.importorskip("sentence_transformers")
     folder = tiny.write_model(tmp_path / "swishing", hidden_act="swish")
-    described = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]", "unk_token": "[UNK]"}
+    described = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "pad_token": "[PAD]",
+        "unk_token": "[UNK]",
+    }
     (folder / "tokenizer_config.json").write_text(json.dumps(described))
     weights, prepared = prepare(tmp_path, folder)
     assert prepared.runtime == "torch"
@@ -76,7 +96,12 @@ def test_sentence_transformers_runs_what_no_graph_is_built_for(tmp_path):
     pool.close()
 
 
-@pytest.mark.parametrize(("content", "cores"), [("50000 100000", 1), ("max 100000", None), ("nonsense", None)])
+@pytest.mark.parametrize(
+    ("content", "cores"),
+    [("50000 100000", 1), ("max 100000", None), ("nonsense", None)],
+)
 def test_a_containers_quota_bounds_the_threads(tmp_path, content, cores):
     (tmp_path / "cpu.max").write_text(content)
-    assert usable_cores(tmp_path / "cpu.max") == (cores or usable_cores(tmp_path / "absent"))
+    assert usable_cores(tmp_path / "cpu.max") == (
+        cores or usable_cores(tmp_path / "absent")
+    )

@@ -59,13 +59,21 @@ def test_long_texts_count_as_the_library_counts_them(own, data_dir, minilm):
     raw.no_truncation()
     raw.no_padding()
     source = random.Random(4)
-    text = " ".join(source.choice(["alpha", "Beta", "été", "中", "!?", "3.14"]) for _ in range(90_000))
+    text = " ".join(
+        source.choice(["alpha", "Beta", "été", "中", "!?", "3.14"])
+        for _ in range(90_000)
+    )
     assert len(text) > _SLICE_CHARACTERS
-    assert own.count([text, "short"]) == [len(raw.encode(text)), len(raw.encode("short"))]
+    assert own.count([text, "short"]) == [
+        len(raw.encode(text)),
+        len(raw.encode("short")),
+    ]
     assert own.count([own.truncate(text, 256)])[0] == 256
 
 
-@pytest.mark.parametrize("text", ["a" * 1_000_000, "中" * 300_000, "\u0301" * 300_000, "\n" * 1_000_000])
+@pytest.mark.parametrize(
+    "text", ["a" * 1_000_000, "中" * 300_000, "\u0301" * 300_000, "\n" * 1_000_000]
+)
 def test_a_million_characters_without_spaces_are_counted(own, openai, text):
     assert own.count([text])[0] >= 2
     assert openai.count([text])[0] > 1

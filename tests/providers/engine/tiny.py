@@ -24,7 +24,11 @@ WORDS = [
 
 
 def write_tokenizer(folder, words=WORDS):
-    tokenizer = Tokenizer(models.WordPiece({word: index for index, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer = Tokenizer(
+        models.WordPiece(
+            {word: index for index, word in enumerate(words)}, unk_token="[UNK]"
+        )
+    )
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -59,7 +63,9 @@ def write_model(folder: Path, *, seed=0, **config):
 
 def write_modules(folder, pooling=None, *, normalize=True, dense=None):
     (folder / "1_Pooling").mkdir(exist_ok=True)
-    settings = {"word_embedding_dimension": HIDDEN} | (pooling or {"pooling_mode_mean_tokens": True})
+    settings = {"word_embedding_dimension": HIDDEN} | (
+        pooling or {"pooling_mode_mean_tokens": True}
+    )
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(settings))
     modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
     if dense is not None:
@@ -69,11 +75,18 @@ def write_modules(folder, pooling=None, *, normalize=True, dense=None):
     if normalize:
         modules.append(("3_Normalize", "Normalize"))
     listed = [
-        {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        {
+            "idx": index,
+            "name": str(index),
+            "path": path,
+            "type": f"sentence_transformers.models.{kind}",
+        }
         for index, (path, kind) in enumerate(modules)
     ]
     (folder / "modules.json").write_text(json.dumps(listed))
-    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 32, "do_lower_case": False}))
+    (folder / "sentence_bert_config.json").write_text(
+        json.dumps({"max_seq_length": 32, "do_lower_case": False})
+    )
 
 
 def write_wheel(path: Path, model: Path) -> PinnedWheel:
@@ -86,7 +99,10 @@ def write_wheel(path: Path, model: Path) -> PinnedWheel:
                 archive.write(file, f"tiny/{name}")
                 hashes[name] = hashlib.sha256(file.read_bytes()).hexdigest()
     return PinnedWheel(
-        requirement="tiny==1", sha256=hashlib.sha256(path.read_bytes()).hexdigest(), folder="tiny", files=hashes
+        requirement="tiny==1",
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        folder="tiny",
+        files=hashes,
     )
 
 
@@ -106,7 +122,10 @@ def _parameters(random):
         return (random.standard_normal(shape) * 0.3).astype(np.float32)
 
     def linear(name, inputs, outputs):
-        return {f"{name}.weight": array(outputs, inputs), f"{name}.bias": array(outputs)}
+        return {
+            f"{name}.weight": array(outputs, inputs),
+            f"{name}.bias": array(outputs),
+        }
 
     def norm(name):
         return {f"{name}.weight": array(HIDDEN) + 1, f"{name}.bias": array(HIDDEN)}

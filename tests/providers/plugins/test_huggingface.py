@@ -21,19 +21,31 @@ def folder(tmp_path):
 @pytest.fixture
 def provider(tmp_path, folder):
     made = HuggingFaceProvider.from_settings(
-        {"data_dir": tmp_path / "data", "hub_endpoint": "http://127.0.0.1:9", "model_paths": (folder,), "threads": 1}
+        {
+            "data_dir": tmp_path / "data",
+            "hub_endpoint": "http://127.0.0.1:9",
+            "model_paths": (folder,),
+            "threads": 1,
+        }
     )
     yield made
     made.close()
 
 
 def embed(provider, model, texts, input_type="document"):
-    return provider.embed(model, texts, dimensions=None, input_type=input_type, timeout_seconds=30).vectors
+    return provider.embed(
+        model, texts, dimensions=None, input_type=input_type, timeout_seconds=30
+    ).vectors
 
 
 def test_the_default_model_comes_first_and_answers_to_its_short_name(provider):
     first = next(iter(provider.models()))
-    assert (first.name, first.dimensions, first.max_tokens, first.vector_space) == (DEFAULT, 384, 256, DEFAULT)
+    assert (first.name, first.dimensions, first.max_tokens, first.vector_space) == (
+        DEFAULT,
+        384,
+        256,
+        DEFAULT,
+    )
     assert provider.resolve("all-MiniLM-L6-v2") == first
     assert provider.local
 
@@ -46,7 +58,9 @@ def test_a_folder_of_the_operator_is_listed_with_its_own_figures(provider):
 def test_embedding_without_weights_names_the_command(provider):
     model = provider.resolve(DEFAULT)
     assert provider.downloaded(model) is False
-    with pytest.raises(ProviderMisconfigured, match=f"manage.py download_model {DEFAULT}"):
+    with pytest.raises(
+        ProviderMisconfigured, match=f"manage.py download_model {DEFAULT}"
+    ):
         embed(provider, model, ["x"])
     with pytest.raises(ProviderMisconfigured, match="download_model"):
         provider.tokenizer(model)
@@ -83,13 +97,18 @@ def test_a_text_over_the_limit_is_rejected_with_its_index_and_never_cut(provider
 
 
 def test_the_models_own_prompts_are_put_before_texts_and_count(provider, folder):
-    settings = {"prompts": {"query": "q q ", "passage": "p "}, "default_prompt_name": "query"}
+    settings = {
+        "prompts": {"query": "q q ", "passage": "p "},
+        "default_prompt_name": "query",
+    }
     (folder / "config_sentence_transformers.json").write_text(json.dumps(settings))
     provider.download("my-model")
     model = provider.resolve("my-model")
     plain = read_model_config(folder)
     assert (plain.prompt("query"), plain.prompt("document")) == ("q q ", "p ")
-    assert not np.allclose(embed(provider, model, ["abc"], "query"), embed(provider, model, ["abc"]))
+    assert not np.allclose(
+        embed(provider, model, ["abc"], "query"), embed(provider, model, ["abc"])
+    )
     with pytest.raises(ProviderRejected, match="Input 0 "):
         embed(provider, model, ["a " * 30], "query")
 
@@ -104,7 +123,9 @@ def test_a_damaged_model_is_served_again_after_a_download(provider):
     assert len(embed(provider, model, ["x"])) == 1
 
 
-@pytest.mark.parametrize("name", ["no-such-model", "../../etc/passwd", "/etc/passwd", "a/b/c", ""])
+@pytest.mark.parametrize(
+    "name", ["no-such-model", "../../etc/passwd", "/etc/passwd", "a/b/c", ""]
+)
 def test_names_that_can_be_no_model_are_unknown(provider, name):
     with pytest.raises(UnknownModel):
         provider.download(name)
@@ -118,7 +139,9 @@ def test_a_folder_that_is_no_model_is_not_listed(tmp_path, provider):
 
 
 def test_a_model_that_only_torch_can_run_names_the_extra(provider, folder, monkeypatch):
-    monkeypatch.setattr("providers.engine.torch_runtime.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(
+        "providers.engine.torch_runtime.importlib.util.find_spec", lambda name: None
+    )
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"hidden_act": "swish"}))
     assert provider.download("my-model").size_bytes
