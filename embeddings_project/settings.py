@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import dj_database_url
-from django.urls import reverse_lazy
+from django.templatetags.static import static
 from dotenv import dotenv_values
 
 from embeddings.conf import (
@@ -263,7 +263,7 @@ SPECTACULAR_SETTINGS = {
     "SERVE_AUTHENTICATION": [],
     "SERVE_PERMISSIONS": [],
     "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "/static/embeddings/icon.svg",
     "REDOC_DIST": "SIDECAR",
     "SCHEMA_PATH_PREFIX": r"/api/v1",
     "COMPONENT_SPLIT_REQUEST": True,
@@ -275,10 +275,14 @@ UNFOLD = {
     "SITE_SUBHEADER": "Operator console",
     "SITE_SYMBOL": "scatter_plot",
     "SITE_URL": "/docs",
-    "SITE_ICON": None,
+    "SITE_FAVICONS": [
+        {
+            "rel": "icon",
+            "type": "image/svg+xml",
+            "href": lambda request: static("embeddings/icon.svg"),
+        }
+    ],
     "SHOW_HISTORY": True,
-    "ENVIRONMENT": None,
-    "LOGIN": {"redirect_after": reverse_lazy("admin:index")},
 }
 
 env.finish()

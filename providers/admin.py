@@ -72,14 +72,12 @@ class ModelEntryAdmin(WatchedAdmin):
         "name",
         "provider",
         "enabled",
-        "is_default",
-        "retired",
         "dimensions",
         "max_tokens",
-        "vector_space",
         "price_per_million_tokens",
+        "vector_space",
     )
-    list_filter = ("provider", "enabled", "retired")
+    list_filter = ("provider", "enabled", "is_default", "retired")
     search_fields = ("name", "vector_space")
 
 

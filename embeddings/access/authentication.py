@@ -6,6 +6,7 @@ from rest_framework import authentication, exceptions
 from rest_framework.request import Request
 
 from embeddings.conf import conf
+from embeddings.services.callers import SINGLE_USER, Caller
 
 CHALLENGE = 'ApiKey realm="embeddings"'
 
@@ -23,7 +24,7 @@ class SingleUser:
 class SingleUserAuthentication(authentication.BaseAuthentication):
     """`X-API-KEY` must equal `SINGLE_USER_API_KEY`; with `SINGLE_USER_ACCEPT_BEARER` a Bearer token may, too."""
 
-    def authenticate(self, request: Request) -> tuple[SingleUser, None]:
+    def authenticate(self, request: Request) -> tuple[SingleUser, Caller]:
         given = request.headers.get("X-API-KEY")
         if given is None and conf().single_user_accept_bearer:
             given = bearer_token(request)
@@ -33,7 +34,7 @@ class SingleUserAuthentication(authentication.BaseAuthentication):
             raise exceptions.AuthenticationFailed(
                 "The API key in X-API-KEY is not valid."
             )
-        return SingleUser(), None
+        return SingleUser(), SINGLE_USER
 
     def authenticate_header(self, request: Request) -> str:
         return CHALLENGE

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from embeddings.services.callers import SYSTEM, Caller
 from providers.base import InputType, ModelSpec, Vectors
 
 FallbackMode = Literal["any", "same_space", "off"]
@@ -16,10 +17,13 @@ Input = str | list[int]
 class EmbeddingRequest:
     """One caller's texts or token arrays, and what they ask of the answer.
 
+    `user` is the client's own word for whom it asks; it is stored with usage and never logged with text.
     `model` is `model` or `provider:model`; None means the default model. `fallback` None means the server's setting.
     """
 
     inputs: Sequence[Input]
+    caller: Caller = SYSTEM
+    user: str | None = None
     model: str | None = None
     provider: str | None = None
     dimensions: int | None = None

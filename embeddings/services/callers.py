@@ -1,0 +1,38 @@
+"""Who asks: what the services and the limiter need to know of a caller."""
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallerLimits:
+    """What one caller may use; None: as the server's settings say, which for tokens and budgets is unlimited."""
+
+    requests_per_minute: int | None = None
+    burst: int | None = None
+    tokens_per_minute: int | None = None
+    monthly_tokens: int | None = None
+    monthly_cost_usd: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """One caller, as authentication found it. Empty scopes allow what the server allows.
+
+    `id` is stable and unique: `single_user`, `user:<pk>`, or `key:<pk>` when an API key was used.
+    """
+
+    id: str
+    username: str
+    is_admin: bool
+    user_id: int | None = None
+    key_id: int | None = None
+    allowed_providers: tuple[str, ...] = ()
+    allowed_models: tuple[str, ...] = ()
+    read_only_media: bool = False
+    limits: CallerLimits = field(default_factory=CallerLimits)
+
+
+# Work of the server itself: commands and probes.
+SYSTEM = Caller(id="system", username="system", is_admin=True)
+SINGLE_USER = Caller(id="single_user", username="single_user", is_admin=True)
