@@ -71,6 +71,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "embeddings_project.middleware.RequestContextMiddleware",
+    "embeddings_project.middleware.RequestBodyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "embeddings_project.middleware.OptionalTrailingSlashMiddleware",
