@@ -18,10 +18,12 @@ def prepared_weights():
 
 @pytest.fixture(scope="session")
 def server(prepared_weights, tmp_path_factory):
-    """A server as it starts for a user who has set nothing. Tests must leave it as they found it."""
+    """A server as it starts for a user who has set nothing. Whatever the tests send, it never answers 500."""
     running = Server(tmp_path_factory.mktemp("server"))
     yield running.wait_until_ready()
     running.end()
+    failed = [line for line in running.log_lines() if line.get("status") == 500]
+    assert not failed, running.output
 
 
 @pytest.fixture(scope="session")
