@@ -21,3 +21,10 @@ def test_every_documented_answer_stands_under_its_status(operations):
 def test_every_operation_documents_its_success(operations):
     for name, operation in operations.items():
         assert "200" in operation["responses"], name
+
+
+def test_every_body_comes_with_an_example_that_can_be_sent(operations):
+    for name, operation in operations.items():
+        body = operation.get("requestBody")
+        if body:
+            assert body["content"]["application/json"].get("examples"), name
