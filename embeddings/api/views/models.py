@@ -5,6 +5,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from embeddings.access.callers import caller_of
 from embeddings.access.permissions import IsAdmin
 from embeddings.api import answers
 from embeddings.api.representation import (
@@ -18,6 +19,7 @@ from embeddings.api.representation import model_state as state_of
 from embeddings.api.requests import validated
 from embeddings.api.serializers import ModelActionSerializer
 from embeddings.services import catalog
+from embeddings.services.audit import record_api
 from providers.operator_settings import operator_settings
 
 MODEL_ID = OpenApiParameter(
@@ -30,7 +32,11 @@ class ListModels(APIView):
 
     @extend_schema(operation_id="list_embedding_models", responses=answers.MODEL_LIST)
     def get(self, request: Request) -> Response:
-        return Response(model_list(catalog.list_models(), operator=operator_settings()))
+        return Response(
+            model_list(
+                catalog.list_models(caller_of(request)), operator=operator_settings()
+            )
+        )
 
 
 class ShowModel(APIView):
@@ -42,7 +48,7 @@ class ShowModel(APIView):
         responses=answers.MODEL_STATE,
     )
     def get(self, request: Request, model_id: str) -> Response:
-        return Response(state_of(catalog.model_state(model_id)))
+        return Response(state_of(catalog.model_state(model_id, caller_of(request))))
 
 
 class WarmUpModel(APIView):
@@ -56,7 +62,9 @@ class WarmUpModel(APIView):
         responses=answers.WARMED_MODEL,
     )
     def post(self, request: Request) -> Response:
-        target, seconds = catalog.warm_up(**validated(ModelActionSerializer, request))
+        body = validated(ModelActionSerializer, request)
+        target, seconds = catalog.warm_up(**body, caller=caller_of(request))
+        record_api(caller_of(request), "warm up", f"model {target.label}")
         return Response(warmed_model(target, seconds=seconds))
 
 
@@ -72,7 +80,12 @@ class DownloadModel(APIView):
     )
     def post(self, request: Request) -> Response:
         provider, download = catalog.download(
-            **validated(ModelActionSerializer, request)
+            **validated(ModelActionSerializer, request), caller=caller_of(request)
+        )
+        record_api(
+            caller_of(request),
+            "download",
+            f"model {provider.name}:{download.model.name}",
         )
         return Response(downloaded_model(provider.name, download))
 
@@ -82,7 +95,7 @@ class OpenAIListModels(APIView):
 
     @extend_schema(operation_id="list_models", responses=answers.OPENAI_MODEL_LIST)
     def get(self, request: Request) -> Response:
-        return Response(openai_model_list(catalog.list_models()))
+        return Response(openai_model_list(catalog.list_models(caller_of(request))))
 
 
 class OpenAIShowModel(APIView):
