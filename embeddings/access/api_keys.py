@@ -44,32 +44,32 @@ class NewKey:
 
 def create_key(user: User, wanted: NewKey) -> tuple[ApiKey, str]:
     """Make a key and return it with its text, which is stored nowhere. Raises InvalidRequest."""
-    text, prefix = new_key_text()
     providers = checked_patterns("allowed_providers", wanted.allowed_providers)
-    row = ApiKey(
+    key = ApiKey(
         user=user,
         name=wanted.name,
-        prefix=prefix,
-        digest=digest_of(text),
         expires_at=wanted.expires_at,
         allowed_providers=[pattern.lower() for pattern in providers],
         allowed_models=checked_patterns("allowed_models", wanted.allowed_models),
         read_only_media=wanted.read_only_media,
         **asdict(wanted.limits),
     )
+    text = issue(key)
     with transaction.atomic():
         if active_keys(user) >= MAX_ACTIVE_KEYS:
             raise InvalidRequest(
                 f"The user has {MAX_ACTIVE_KEYS} keys already; revoke one first."
             )
-        row.save()
-    return row, text
+        key.save()
+    return key, text
 
 
-def new_key_text() -> tuple[str, str]:
-    """Return a new key's text and its prefix."""
+def issue(key: ApiKey) -> str:
+    """Give an unsaved key its text, and return it."""
     prefix = KEY_START + secrets.token_hex(6)
-    return prefix + secrets.token_urlsafe(32), prefix
+    text = prefix + secrets.token_urlsafe(32)
+    key.prefix, key.digest = prefix, digest_of(text)
+    return text
 
 
 def revoke_key(key: ApiKey) -> None:
