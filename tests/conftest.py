@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from rest_framework.test import APIClient
 
+from embeddings.access.api_keys import use_notes
 from embeddings.services.embed import embedding_cache
 from embeddings.services.health import health_probe
 from providers import registry as registry_module
@@ -30,6 +31,7 @@ def forget_all():
         embedding_cache,
         health_probe,
         reader,
+        use_notes,
     ):
         singleton.cache_clear()
 

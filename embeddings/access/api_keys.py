@@ -1,5 +1,6 @@
 """API keys: made, found, revoked. A key is `sk-`, twelve public characters (its prefix), and a secret of 256 bits."""
 
+import functools
 import hashlib
 import hmac
 import re
@@ -158,4 +159,7 @@ class UseNotes:
             return True
 
 
-use_notes = UseNotes()
+@functools.cache
+def use_notes() -> UseNotes:
+    """Return the process-wide notes."""
+    return UseNotes()

@@ -119,7 +119,7 @@ def _known(text: str, *, is_key: bool) -> tuple[User, Caller]:
         raise exceptions.AuthenticationFailed("The API key is not valid.")
     if key.status != "active":
         raise exceptions.AuthenticationFailed(f"The API key is {key.status}.")
-    use_notes.note(key)
+    use_notes().note(key)
     return key.user, caller_of_key(key)
 
 

@@ -14,7 +14,7 @@ from embeddings.access.callers import caller_of_key
 from embeddings.models import ApiKey, UserLimits
 from embeddings.services.callers import CallerLimits
 from embeddings.services.errors import InvalidRequest
-from tests.embeddings.access.conftest import bearer, get, refused, signed
+from tests.embeddings.multi_user import bearer, get, refused, signed
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from rest_framework.test import APIClient
 from providers.models import AllowlistEntry
 from providers.operator_settings import reader
 from providers.seeding import seed_registry
-from tests.embeddings.access.conftest import bearer, refused
+from tests.embeddings.multi_user import bearer, refused
 from tests.fakes import MINILM
 
 URL = "/api/v1/embeddings"

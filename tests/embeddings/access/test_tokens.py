@@ -14,7 +14,7 @@ from rest_framework.test import APIClient
 
 from embeddings.access.callers import caller_of_user
 from embeddings.access.tokens import make_tokens, user_of_access_token
-from tests.embeddings.access.conftest import SECRET, bearer, get, refused, signed
+from tests.embeddings.multi_user import SECRET, bearer, get, refused, signed
 
 
 @pytest.fixture(autouse=True)
@@ -227,7 +227,7 @@ def algorithm(request, access):
 def test_public_key_verifies_tokens(algorithm):
     token = signed(secret=PRIVATE[algorithm], algorithm=algorithm)
     assert get(**bearer(token)).status_code == 200
-    head, payload, signature = token.split(".")
+    head, _, signature = token.split(".")
     refused(get(**bearer(f"{head}.{encoded({**GOOD, 'sub': 'root'})}.{signature}")))
 
 
