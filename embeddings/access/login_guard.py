@@ -71,10 +71,12 @@ def guarded_login(*, username: str, address: str) -> Iterator[None]:
 
 def _count(sources: dict[str, Rule]) -> None:
     """Count one failure at each source, unless one of them is locked: then none. Raises LockedOut."""
-    moment = now()
     with transaction.atomic():
         # Always in the same order, so that two attempts at once wait for each other rather than lock each other out.
-        rows = [(_row(source, moment), rule) for source, rule in sources.items()]
+        rows = [(_row(source), rule) for source, rule in sources.items()]
+        moment = (
+            now()
+        )  # after the wait for the rows, or time would seem to run backwards
         until = [row.locked_until for row, _ in rows if row.locked_until is not None]
         seconds = math.ceil((max(until, default=moment) - moment).total_seconds())
         if seconds > 0:
@@ -84,7 +86,8 @@ def _count(sources: dict[str, Rule]) -> None:
             row.save()
 
 
-def _row(source: str, moment: datetime) -> LoginFailures:
+def _row(source: str) -> LoginFailures:
+    moment = now()
     row, made = LoginFailures.objects.select_for_update().get_or_create(
         source=source, defaults={"last_at": moment}
     )
@@ -96,7 +99,10 @@ def _row(source: str, moment: datetime) -> LoginFailures:
 
 def _add_one(row: LoginFailures, rule: Rule, moment: datetime) -> None:
     """Forget what time has healed, count one more, and lock for twice as long with each failure too many."""
-    forgotten, rest = divmod(moment - row.last_at, rule.forgotten_every)
+    quiet = max(
+        moment - row.last_at, timedelta()
+    )  # another machine's clock may be ahead
+    forgotten, rest = divmod(quiet, rule.forgotten_every)
     row.count = max(0, row.count - forgotten) + 1
     row.last_at = moment if row.count == 1 else moment - rest
     row.locked_until = None

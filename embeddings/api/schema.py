@@ -59,6 +59,9 @@ class CallerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
     def name(self) -> list[str]:  # type: ignore[override]
         return ["X-API-KEY", "Bearer"] if _takes_bearer() else ["X-API-KEY"]
 
+    def get_security_requirement(self, auto_schema: Any) -> list[dict[str, list[Any]]]:
+        return [{name: []} for name in self.name]
+
     def get_security_definition(self, auto_schema: Any) -> list[Schema]:
         by_header: Schema = {"type": "apiKey", "in": "header", "name": "X-API-KEY"}
         bearer: Schema = {"type": "http", "scheme": "bearer"}
@@ -69,16 +72,12 @@ class CallerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
 
 def without_what_is_off(endpoints: Sequence[Endpoint]) -> list[Endpoint]:
     """Leave out of /openapi.json what this server's mode answers with 404."""
-    off: tuple[str, ...] = ()
+    off = []
     if not conf().access.makes_tokens:
-        off = ("/api/v1/auth/token",)
+        off.append("/api/v1/auth/token")
     if not conf().access.multi_user:
-        off = ("/api/v1/auth/",)
-    return (
-        [one for one in endpoints if not one[0].startswith(off)]
-        if off
-        else list(endpoints)
-    )
+        off.append("/api/v1/auth/")
+    return [one for one in endpoints if not one[0].startswith(tuple(off))]
 
 
 def _takes_bearer() -> bool:

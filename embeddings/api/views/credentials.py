@@ -57,7 +57,7 @@ class CreateToken(TokenView):
     @extend_schema(
         operation_id="create_token",
         request=LoginSerializer,
-        responses=answers.TOKENS,
+        responses={200: answers.TOKENS},
     )
     def post(self, request: Request) -> Response:
         body = validated(LoginSerializer, request)
@@ -70,7 +70,7 @@ class RefreshToken(TokenView):
     @extend_schema(
         operation_id="refresh_token",
         request=RefreshSerializer,
-        responses=answers.ACCESS_TOKEN,
+        responses={200: answers.ACCESS_TOKEN},
     )
     def post(self, request: Request) -> Response:
         body = validated(RefreshSerializer, request)
@@ -92,7 +92,9 @@ class Keys(KeyView):
     """The keys of one user."""
 
     @extend_schema(
-        operation_id="list_api_keys", parameters=[USER], responses=answers.API_KEY_LIST
+        operation_id="list_api_keys",
+        parameters=[USER],
+        responses={200: answers.API_KEY_LIST},
     )
     def get(self, request: Request) -> Response:
         user = _whose(request)
@@ -120,7 +122,7 @@ class Keys(KeyView):
 class RevokeKey(KeyView):
     """End a key at once."""
 
-    @extend_schema(operation_id="revoke_api_key", responses=answers.API_KEY)
+    @extend_schema(operation_id="revoke_api_key", responses={200: answers.API_KEY})
     def delete(self, request: Request, key_id: int) -> Response:
         key = _key(request, key_id)
         before = {"status": key.status}
