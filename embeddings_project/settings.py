@@ -128,7 +128,10 @@ SQLITE_OPTIONS = {
 }
 database_url = env.text("DATABASE_URL", f"sqlite:///{DATA_DIR / 'db.sqlite3'}")
 try:
-    database: dict[str, Any] = dict(dj_database_url.parse(database_url))
+    # Each thread keeps its connection: opening one costs more than looking up a key.
+    database: dict[str, Any] = dict(
+        dj_database_url.parse(database_url, conn_max_age=600, conn_health_checks=True)
+    )
 except (dj_database_url.ParseError, dj_database_url.UnknownSchemeError, ValueError):
     env.problem(
         "DATABASE_URL",

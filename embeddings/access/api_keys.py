@@ -87,8 +87,8 @@ def find_key(text: str) -> ApiKey | None:
     form = KEY_FORM.fullmatch(text)
     if form is None:
         return None
-    rows = ApiKey.objects.select_related("user", "user__limits")
-    key = rows.filter(prefix=form[1]).first()
+    rows = ApiKey.objects.select_related("user", "user__limits").order_by()
+    key = next(iter(rows.filter(prefix=form[1])), None)
     if key is None or not hmac.compare_digest(key.digest, digest_of(text)):
         return None
     return key

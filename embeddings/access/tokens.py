@@ -120,7 +120,7 @@ def _user(token: OwnToken, *, credential_required: bool) -> User:
 def _find(name: str) -> User | None:
     if not 0 < len(name) <= MAX_USERNAME_LENGTH:
         return None
-    return User.objects.select_related("limits").filter(username=name).first()
+    return next(iter(User.objects.select_related("limits").filter(username=name)), None)
 
 
 def _credential(user: User) -> str:
