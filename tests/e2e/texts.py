@@ -1,5 +1,6 @@
 """Real texts that every machine with Python holds: documentation and the licence; and some in many scripts."""
 
+import builtins
 import functools
 import importlib
 import pkgutil
@@ -34,7 +35,7 @@ PACKAGES = ("asyncio", "email", "http", "json", "logging", "unittest", "xml.dom"
 @functools.cache
 def paragraphs() -> tuple[str, ...]:
     """Return paragraphs of the standard library's documentation and of the licence, each once, in a fixed order."""
-    found = dict.fromkeys(str(pydoc.builtins.license).split("\n\n"))
+    found = dict.fromkeys(str(builtins.license).split("\n\n"))
     for module in _modules():
         for name in ("__doc__", *sorted(dir(module))):
             text = pydoc.getdoc(getattr(module, name, None)) or ""

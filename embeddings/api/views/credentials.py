@@ -4,7 +4,7 @@ from typing import Any, cast
 
 from django.contrib.auth.models import User
 from django.db import transaction
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
 from rest_framework import exceptions
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -58,6 +58,13 @@ class CreateToken(TokenView):
         operation_id="create_token",
         request=LoginSerializer,
         responses={200: answers.TOKENS},
+        examples=[
+            OpenApiExample(
+                "A login",
+                value={"username": "ada", "password": "correct horse battery"},
+                request_only=True,
+            )
+        ],
     )
     def post(self, request: Request) -> Response:
         body = validated(LoginSerializer, request)
@@ -71,6 +78,11 @@ class RefreshToken(TokenView):
         operation_id="refresh_token",
         request=RefreshSerializer,
         responses={200: answers.ACCESS_TOKEN},
+        examples=[
+            OpenApiExample(
+                "A refresh token", value={"refresh": "eyJ..."}, request_only=True
+            )
+        ],
     )
     def post(self, request: Request) -> Response:
         body = validated(RefreshSerializer, request)
@@ -107,6 +119,17 @@ class Keys(KeyView):
         parameters=[USER],
         request=NewKeySerializer,
         responses={201: answers.NEW_API_KEY},
+        examples=[
+            OpenApiExample(
+                "A key for one model",
+                value={
+                    "name": "notebook",
+                    "expires_in_days": 30,
+                    "allowed_models": ["text-embedding-3-*"],
+                },
+                request_only=True,
+            )
+        ],
     )
     def post(self, request: Request) -> Response:
         """Make a key. The answer is the only place where it is ever shown."""
