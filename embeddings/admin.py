@@ -1,23 +1,200 @@
-"""The operator console: people and groups, in the console's own look."""
+"""The operator console: people and their limits, API keys, the audit log. Every change made here is audited."""
 
-from django.contrib import admin
+from typing import Any, ClassVar
+
+from django import forms
+from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
-from unfold.admin import ModelAdmin
+from django.core.exceptions import ValidationError
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponse
+from unfold.admin import ModelAdmin, StackedInline
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+from unfold.widgets import UnfoldAdminTextareaWidget
 
-admin.site.unregister(User)
-admin.site.unregister(Group)
+from embeddings.access import api_keys
+from embeddings.access.auditing import AuditedPage
+from embeddings.access.callers import LIMIT_NAMES, user_limits
+from embeddings.models import ApiKey, AuditEntry, UserLimits
+from embeddings.services.audit import snapshot
+from embeddings.services.errors import ServiceError
+from providers import admin as providers_admin
+from providers.models import AllowlistEntry, Breaker, ModelEntry, ProviderSetting
+
+for model in (User, Group, ProviderSetting, ModelEntry, AllowlistEntry, Breaker):
+    admin.site.unregister(model)
+
+
+class UserLimitsInline(StackedInline):  # type: ignore[misc]
+    model = UserLimits
+    can_delete = True
+    fields = LIMIT_NAMES
 
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg, misc]
+class UserAdmin(AuditedPage, DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg, misc]
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
+    inlines = (UserLimitsInline,)
+
+    def audit_state(self, row: Model) -> dict[str, Any]:
+        limits = user_limits(row) if isinstance(row, User) else None
+        return {**snapshot(row), "limits": snapshot(limits) if limits else None}
+
+    def user_change_password(
+        self, request: HttpRequest, id: str, form_url: str = ""
+    ) -> HttpResponse:
+        user = self.get_object(request, id)
+        response = super().user_change_password(request, id, form_url)
+        if user and User.objects.get(pk=user.pk).password != user.password:
+            self.note(request, "change", user, after={"password": "changed"})
+        return response
 
 
 @admin.register(Group)
-class GroupAdmin(DjangoGroupAdmin, ModelAdmin):  # type: ignore[misc]
+class GroupAdmin(AuditedPage, DjangoGroupAdmin, ModelAdmin):  # type: ignore[misc]
     pass
+
+
+@admin.register(ProviderSetting)
+class ProviderSettingAdmin(AuditedPage, providers_admin.ProviderSettingAdmin):
+    pass
+
+
+@admin.register(ModelEntry)
+class ModelEntryAdmin(AuditedPage, providers_admin.ModelEntryAdmin):
+    pass
+
+
+@admin.register(AllowlistEntry)
+class AllowlistEntryAdmin(AuditedPage, providers_admin.AllowlistEntryAdmin):
+    pass
+
+
+@admin.register(Breaker)
+class BreakerAdmin(AuditedPage, providers_admin.BreakerAdmin):
+    @admin.action(
+        description="Close (reset) the selected breakers", permissions=["change"]
+    )
+    def reset_breakers(self, request: HttpRequest, queryset: QuerySet[Breaker]) -> None:
+        before = [(row, snapshot(row)) for row in queryset]
+        super().reset_breakers(request, queryset)
+        for row, state in before:
+            self.note(request, "reset", row, before=state, after={"state": "closed"})
+
+
+class PatternsField(forms.CharField):
+    """A list of names, one a line."""
+
+    widget = UnfoldAdminTextareaWidget(attrs={"rows": 3})
+
+    def __init__(self, **options: Any) -> None:
+        text = "One a line; exact, or ending in *. Empty: what the server allows."
+        super().__init__(required=False, help_text=text, **options)
+
+    def prepare_value(self, value: Any) -> Any:
+        return "\n".join(value) if isinstance(value, list) else value
+
+    def to_python(self, value: Any) -> Any:
+        return str(value or "").replace(",", "\n").split()
+
+
+class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]
+    allowed_providers = PatternsField()
+    allowed_models = PatternsField()
+
+    class Meta:
+        model = ApiKey
+        fields = (
+            "user",
+            "name",
+            "expires_at",
+            "allowed_providers",
+            "allowed_models",
+            "read_only_media",
+            *LIMIT_NAMES,
+        )
+
+    def clean_allowed_providers(self) -> list[str]:
+        return [pattern.lower() for pattern in self._patterns("allowed_providers")]
+
+    def clean_allowed_models(self) -> list[str]:
+        return self._patterns("allowed_models")
+
+    def _patterns(self, name: str) -> list[str]:
+        try:
+            return api_keys.checked_patterns(name, self.cleaned_data[name])
+        except ServiceError as error:
+            raise ValidationError(error.message) from error
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(AuditedPage, ModelAdmin):  # type: ignore[misc]
+    form = ApiKeyForm
+    list_display = (
+        "prefix",
+        "name",
+        "user",
+        "status",
+        "created_at",
+        "last_used_at",
+        "expires_at",
+    )
+    list_filter = ("user",)
+    search_fields = ("prefix", "name", "user__username")
+    list_select_related = ("user",)
+    readonly_fields = (
+        "prefix",
+        "status",
+        "created_at",
+        "last_used_at",
+        "revoked_at",
+    )
+    autocomplete_fields = ("user",)
+    actions: ClassVar = ["revoke_keys"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """A key stays its user's."""
+        return (*self.readonly_fields, "user") if obj else ()
+
+    def save_model(
+        self,
+        request: HttpRequest,
+        obj: ApiKey,
+        form: Any,
+        change: bool,  # noqa: FBT001
+    ) -> None:
+        text = None if change else api_keys.issue(obj)
+        super().save_model(request, obj, form, change)
+        if text:
+            messages.success(request, f"The key, shown this once: {text}")
+
+    @admin.action(description="Revoke the selected keys", permissions=["change"])
+    def revoke_keys(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
+        for key in queryset:
+            before = {"status": key.status}
+            api_keys.revoke_key(key)
+            self.note(
+                request, "revoke", key, before=before, after={"status": key.status}
+            )
+        messages.success(request, f"Revoked {len(queryset)} key(s).")
+
+
+@admin.register(AuditEntry)
+class AuditEntryAdmin(ModelAdmin):  # type: ignore[misc]
+    list_display = ("at", "actor", "source", "action", "target", "request_id")
+    list_filter = ("source", "action")
+    search_fields = ("actor", "target", "request_id")
+    date_hierarchy = "at"
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False

@@ -2,17 +2,32 @@
 
 from typing import Any
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    SECP256R1,
+    EllipticCurvePublicKey,
+)
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 
-from embeddings.conf import conf
+from embeddings.conf import JwtAlgorithm, conf
 from providers.registry import registry
 
 KEY_MIN_LENGTH = 16
+SECRET_MIN_LENGTH = 32
+DISTINCT_MIN = 6  # different characters in a secret
+RSA_MIN_BITS = 2048
 # What people leave in from examples.
 PLACEHOLDER_MARKS = (
     "your_api_key",
     "your-api-key",
+    "your-secret",
+    "your_secret",
+    "secret-key",
+    "secret_key",
+    "django-insecure",
     "changeme",
     "change-me",
     "change_me",
@@ -24,6 +39,8 @@ PLACEHOLDER_MARKS = (
 @register("embeddings")
 def check_single_user_key(**_: Any) -> list[CheckMessage]:
     key = conf().single_user_api_key
+    if conf().access.multi_user:
+        return []
     if len(key) < KEY_MIN_LENGTH:
         return [
             Error(
@@ -31,7 +48,7 @@ def check_single_user_key(**_: Any) -> list[CheckMessage]:
                 id="embeddings.E001",
             )
         ]
-    if any(mark in key.lower() for mark in PLACEHOLDER_MARKS) or len(set(key)) < 6:
+    if is_placeholder(key):
         return [
             Error(
                 "SINGLE_USER_API_KEY is a placeholder; set a random key.",
@@ -43,6 +60,60 @@ def check_single_user_key(**_: Any) -> list[CheckMessage]:
             Error(
                 "SINGLE_USER_API_KEY must be printable ASCII without spaces.",
                 id="embeddings.E003",
+            )
+        ]
+    return []
+
+
+@register("embeddings")
+def check_jwt_secret(**_: Any) -> list[CheckMessage]:
+    access, secret = conf().access, conf().access.jwt_secret_key
+    if not access.multi_user or access.jwt_algorithm != "HS256":
+        return []
+    if not secret:
+        return [
+            Error(
+                "JWT_SECRET_KEY must be set when AUTH_MODE is multi_user (or JWT_PUBLIC_KEY, with JWT_ALGORITHM).",
+                id="embeddings.E006",
+            )
+        ]
+    if len(secret) < SECRET_MIN_LENGTH:
+        return [
+            Error(
+                f"JWT_SECRET_KEY must have at least {SECRET_MIN_LENGTH} characters.",
+                id="embeddings.E007",
+            )
+        ]
+    if is_placeholder(secret) or "-----BEGIN" in secret:
+        return [
+            Error(
+                "JWT_SECRET_KEY is a placeholder or no secret; set a random key.",
+                id="embeddings.E008",
+            )
+        ]
+    return []
+
+
+@register("embeddings")
+def check_jwt_public_key(**_: Any) -> list[CheckMessage]:
+    access = conf().access
+    if not access.multi_user or access.jwt_algorithm == "HS256":
+        return []
+    if not access.jwt_public_key:
+        return [
+            Error(
+                f"JWT_PUBLIC_KEY must be set when JWT_ALGORITHM is {access.jwt_algorithm}.",
+                id="embeddings.E006",
+            )
+        ]
+    if not _fits_algorithm(access.jwt_public_key, access.jwt_algorithm):
+        kind = f"an RSA key of at least {RSA_MIN_BITS} bits"
+        if access.jwt_algorithm == "ES256":
+            kind = "a key on the curve P-256"
+        return [
+            Error(
+                f"JWT_PUBLIC_KEY must be {kind}, in PEM, without its private half.",
+                id="embeddings.E009",
             )
         ]
     return []
@@ -78,3 +149,19 @@ def check_providers(**_: Any) -> list[CheckMessage]:
         for variable, names in named.items()
         if names - known
     ]
+
+
+def is_placeholder(secret: str) -> bool:
+    """Tell whether a secret comes from an example, or hardly varies."""
+    marked = any(mark in secret.lower() for mark in PLACEHOLDER_MARKS)
+    return marked or len(set(secret)) < DISTINCT_MIN
+
+
+def _fits_algorithm(pem: str, algorithm: JwtAlgorithm) -> bool:
+    try:
+        key = load_pem_public_key(pem.encode())
+    except (ValueError, UnsupportedAlgorithm):
+        return False
+    if algorithm == "RS256":
+        return isinstance(key, RSAPublicKey) and key.key_size >= RSA_MIN_BITS
+    return isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from django.conf import settings
 
@@ -19,6 +20,38 @@ DEFAULT_FALLBACK_CHAIN: Mapping[str, tuple[str, ...]] = {
 }
 # Every model without an entry of its own: no local engine can serve a commercial model.
 DEFAULT_FALLBACK_MODELS: Mapping[str, str] = {"*": DEFAULT_LOCAL_MODEL}
+
+
+AuthMode = Literal["single_user", "multi_user"]
+JwtAlgorithm = Literal["HS256", "RS256", "ES256"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessConf:
+    """Who may call. The `jwt_` fields count in multi-user mode only.
+
+    `trusted_proxies`: how many proxies in front of the server add to X-Forwarded-For.
+    """
+
+    mode: AuthMode = "single_user"
+    jwt_algorithm: JwtAlgorithm = "HS256"
+    jwt_secret_key: str = ""
+    jwt_public_key: str = ""
+    jwt_audience: str | None = None
+    jwt_issuer: str | None = None
+    jwt_leeway_seconds: float = 10
+    access_token_seconds: float = 3600
+    refresh_token_seconds: float = 7 * 86400
+    trusted_proxies: int = 0
+
+    @property
+    def multi_user(self) -> bool:
+        return self.mode == "multi_user"
+
+    @property
+    def makes_tokens(self) -> bool:
+        """Tell whether this server can sign: with a public key it can only verify."""
+        return self.multi_user and self.jwt_algorithm == "HS256"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +75,7 @@ class EmbeddingsConf:
     cache_ttl_seconds: int
     single_user_api_key: str
     single_user_accept_bearer: bool
+    access: AccessConf = AccessConf()
 
 
 def conf() -> EmbeddingsConf:

@@ -15,6 +15,7 @@ from gunicorn.http.errors import ParseException
 Handler = Callable[[HttpRequest], HttpResponse]
 
 SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}", re.ASCII)
+KEY_IN_PATH = re.compile(r"sk-[\w-]{16,}")  # put there by mistake; no log holds keys
 SLASHLESS_PREFIXES = (
     "/api/",
     "/docs",
@@ -44,7 +45,7 @@ class RequestContextMiddleware:
         log.info(
             "request_finished",
             method=request.method,
-            path=request.path,
+            path=KEY_IN_PATH.sub("sk-…", request.path),
             status=response.status_code,
             duration_ms=round((time.perf_counter() - started) * 1000, 1),
         )

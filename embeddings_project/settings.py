@@ -11,6 +11,7 @@ from dotenv import dotenv_values
 from embeddings.conf import (
     DEFAULT_FALLBACK_CHAIN,
     DEFAULT_FALLBACK_MODELS,
+    AccessConf,
     EmbeddingsConf,
 )
 from embeddings_project.env import Env
@@ -45,11 +46,30 @@ SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 SESSION_COOKIE_HTTPONLY = True
-AUTH_MODE = env.choice("AUTH_MODE", "single_user", ["single_user"])
+AUTH_MODE = env.choice("AUTH_MODE", "single_user", ["single_user", "multi_user"])
+MULTI_USER = AUTH_MODE == "multi_user"
 GENERATED_API_KEY_FILE = DATA_DIR / "api_key"
 given_api_key = env.secret("SINGLE_USER_API_KEY")
-API_KEY_IS_GENERATED = given_api_key is None
+API_KEY_IS_GENERATED = given_api_key is None and not MULTI_USER
 API_KEY_WAS_MADE = API_KEY_IS_GENERATED and not GENERATED_API_KEY_FILE.exists()
+ACCESS = AccessConf(
+    mode=AUTH_MODE,  # type: ignore[arg-type]
+    jwt_algorithm=env.choice(
+        "JWT_ALGORITHM", "hs256", ["hs256", "rs256", "es256"]
+    ).upper(),  # type: ignore[arg-type]
+    jwt_secret_key=env.secret("JWT_SECRET_KEY") or "",
+    jwt_public_key=(env.secret("JWT_PUBLIC_KEY") or "").replace("\\n", "\n"),
+    jwt_audience=env.text("JWT_AUDIENCE") or None,
+    jwt_issuer=env.text("JWT_ISSUER") or None,
+    jwt_leeway_seconds=env.seconds("JWT_LEEWAY", 10, maximum=300),
+    access_token_seconds=env.seconds("JWT_ACCESS_TTL", 3600, maximum=86400),
+    refresh_token_seconds=env.seconds(
+        "JWT_REFRESH_TTL", 7 * 86400, maximum=365 * 86400
+    ),
+    trusted_proxies=env.integer("AUTH_TRUSTED_PROXIES", 0, minimum=0, maximum=16),
+)
+# What REST framework's token library takes from here; keys and lifetimes come from ACCESS.
+SIMPLE_JWT = {"USER_ID_CLAIM": "sub", "USER_ID_FIELD": "username", "JTI_CLAIM": None}
 
 INSTALLED_APPS = [
     "unfold",
@@ -108,7 +128,10 @@ SQLITE_OPTIONS = {
 }
 database_url = env.text("DATABASE_URL", f"sqlite:///{DATA_DIR / 'db.sqlite3'}")
 try:
-    database: dict[str, Any] = dict(dj_database_url.parse(database_url))
+    # Each thread keeps its connection: opening one costs more than looking up a key.
+    database: dict[str, Any] = dict(
+        dj_database_url.parse(database_url, conn_max_age=600, conn_health_checks=True)
+    )
 except (dj_database_url.ParseError, dj_database_url.UnknownSchemeError, ValueError):
     env.problem(
         "DATABASE_URL",
@@ -197,8 +220,13 @@ EMBEDDINGS = EmbeddingsConf(
         "EMBEDDINGS_CACHE_TTL", 3600, minimum=1, maximum=31_536_000
     ),
     single_user_api_key=given_api_key
-    or read_or_create_secret(GENERATED_API_KEY_FILE, prefix="sk-"),
+    or (
+        ""
+        if MULTI_USER
+        else read_or_create_secret(GENERATED_API_KEY_FILE, prefix="sk-")
+    ),
     single_user_accept_bearer=env.boolean("SINGLE_USER_ACCEPT_BEARER", default=False),
+    access=ACCESS,
 )
 DATA_UPLOAD_MAX_MEMORY_SIZE = EMBEDDINGS.max_body_bytes
 
@@ -248,7 +276,7 @@ PROVIDERS["google"]["api_key"] = PROVIDERS["google"]["api_key"] or env.secret(
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "embeddings.access.authentication.SingleUserAuthentication"
+        "embeddings.access.authentication.CallerAuthentication"
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_PARSER_CLASSES": ["embeddings.api.parsers.JSONParser"],
@@ -269,6 +297,7 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "/static/embeddings/icon.svg",
     "REDOC_DIST": "SIDECAR",
     "SCHEMA_PATH_PREFIX": r"/api/v1",
+    "PREPROCESSING_HOOKS": ["embeddings.api.schema.without_what_is_off"],
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
 }
 UNFOLD = {
@@ -285,6 +314,7 @@ UNFOLD = {
         }
     ],
     "SHOW_HISTORY": True,
+    "LOGIN": {"form": "embeddings.access.console_login.GuardedLoginForm"},
 }
 
 env.finish()

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import structlog
 from django.conf import settings
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.db.models import QuerySet, URLField
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
@@ -44,6 +44,7 @@ class ProviderSettingAdmin(WatchedAdmin):
     list_display = ("name", "enabled", "setup", "key", "base_url", "timeout_seconds")
     list_filter = ("enabled",)
     readonly_fields = ("name", "setup", "key")
+    formfield_overrides: ClassVar = {URLField: {"assume_scheme": "https"}}
 
     @admin.display(description="set-up")
     def setup(self, row: ProviderSetting) -> str:

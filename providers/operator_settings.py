@@ -21,6 +21,7 @@ from providers.models import (
     Revision,
     read_sizes,
 )
+from providers.patterns import allows_model, allows_provider
 
 REFRESH_SECONDS = 2.0
 
@@ -59,18 +60,13 @@ class OperatorSettings:
         row = self.providers.get(provider)
         if row and not row.enabled:
             return False
-        return not self.allowed_providers or any(
-            fits(p, provider) for p in self.allowed_providers
-        )
+        return allows_provider(self.allowed_providers, provider)
 
     def allows_model(self, provider: str, model: str) -> bool:
         row = self.models.get((provider, model))
         if row and not row.enabled:
             return False
-        names = (model, f"{provider}:{model}")
-        return not self.allowed_models or any(
-            fits(p, name) for p in self.allowed_models for name in names
-        )
+        return allows_model(self.allowed_models, provider, model)
 
 
 class OperatorSettingsReader:
@@ -166,8 +162,3 @@ def _model_row(row: ModelEntry) -> ModelRow:
         price_per_million_tokens=None if price is None else float(price),
     )
     return ModelRow(spec=spec, enabled=row.enabled, default=row.is_default)
-
-
-def fits(pattern: str, name: str) -> bool:
-    """Tell whether `pattern`, exact or ending in `*`, means `name`."""
-    return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern

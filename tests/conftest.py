@@ -5,6 +5,8 @@ from dataclasses import replace
 import pytest
 from rest_framework.test import APIClient
 
+from embeddings.access.api_keys import keys_by_prefix, use_notes
+from embeddings.access.tokens import users_by_name
 from embeddings.services.embed import embedding_cache
 from embeddings.services.health import health_probe
 from providers import registry as registry_module
@@ -30,6 +32,9 @@ def forget_all():
         embedding_cache,
         health_probe,
         reader,
+        use_notes,
+        keys_by_prefix,
+        users_by_name,
     ):
         singleton.cache_clear()
 

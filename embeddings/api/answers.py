@@ -160,6 +160,32 @@ METRICS = an_object(
     ),
     config={"type": "object"},
 )
+TOKENS = an_object(access=STRING, refresh=STRING)
+ACCESS_TOKEN = an_object(access=STRING)
+KEY: dict[str, Schema] = {
+    "id": INTEGER,
+    "name": STRING,
+    "prefix": STRING,
+    "user": STRING,
+    "status": one_of("active", "revoked", "expired"),
+    "created_at": MOMENT,
+    "last_used_at": or_null(MOMENT),
+    "expires_at": or_null(MOMENT),
+    "revoked_at": or_null(MOMENT),
+    "allowed_providers": a_list(STRING),
+    "allowed_models": a_list(STRING),
+    "read_only_media": BOOLEAN,
+    "limits": an_object(
+        requests_per_minute=or_null(INTEGER),
+        burst=or_null(INTEGER),
+        tokens_per_minute=or_null(INTEGER),
+        monthly_tokens=or_null(INTEGER),
+        monthly_cost_usd=or_null(NUMBER),
+    ),
+}
+API_KEY = an_object(**KEY)
+API_KEY_LIST = an_object(data=a_list(API_KEY))
+NEW_API_KEY = an_object(**KEY, key=STRING)
 LIVENESS = an_object(status=one_of("ok"))
 READINESS = an_object(status=one_of("ready", "not ready"))
 CACHE_CLEARED = an_object(status=one_of("ok"), cleared=INTEGER)

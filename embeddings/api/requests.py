@@ -6,7 +6,7 @@ from typing import Any, cast
 from rest_framework import serializers
 from rest_framework.request import Request
 
-from embeddings.services.callers import Caller
+from embeddings.access.callers import caller_of
 from embeddings.services.errors import InvalidRequest
 from embeddings.services.types import (
     EmbeddingRequest,
@@ -43,7 +43,7 @@ def embedding_request(
     }
     return EmbeddingRequest(
         inputs=inputs,
-        caller=cast(Caller, request.auth),
+        caller=caller_of(request),
         user=body.get("user"),
         model=body.get("model"),
         provider=_provider(request, body.get("provider")),

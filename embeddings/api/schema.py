@@ -1,5 +1,6 @@
 """What /openapi.json says of every operation alike: its errors, its key, the steering headers."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
@@ -9,12 +10,15 @@ from drf_spectacular.utils import OpenApiParameter
 from embeddings.api.answers import ERROR, INPUT_TOO_LONG, Schema
 from embeddings.api.exception_handler import Problem
 from embeddings.api.requests import STEERING_HEADERS
+from embeddings.conf import conf
+
+Endpoint = tuple[str, str, str, Any]  # path, its pattern, method, view
 
 ERRORS: dict[int, str] = {
     400: "A field or header is wrong; the body names it.",
     401: "The key is missing or not valid.",
     403: "The caller, the provider or the model is not allowed.",
-    404: "There is no such model.",
+    404: "There is no such thing.",
     405: "The path does not know this method.",
     413: "The body is too large.",
     415: "The body is not JSON.",
@@ -48,20 +52,46 @@ class DocumentedErrors(AutoSchema):
         }
 
     def _statuses(self) -> list[int]:
+        if documented := getattr(self.view, "documented_errors", None):
+            return list(documented)
         if not self.view.get_authenticators():
             return list(OPEN)
         has_body = self.method in ("POST", "PUT", "PATCH")
         return [status for status in ERRORS if has_body or status not in WITH_BODY]
 
 
-class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """Tell /docs how to send the key."""
+class CallerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    """Tell /docs how to send the key; in multi-user mode, either of two ways will do."""
 
-    target_class = "embeddings.access.authentication.SingleUserAuthentication"
-    name = "X-API-KEY"
+    target_class = "embeddings.access.authentication.CallerAuthentication"
 
-    def get_security_definition(self, auto_schema: Any) -> Schema:
-        return {"type": "apiKey", "in": "header", "name": "X-API-KEY"}
+    @property
+    def name(self) -> list[str]:  # type: ignore[override]
+        return ["X-API-KEY", "Bearer"] if _takes_bearer() else ["X-API-KEY"]
+
+    def get_security_requirement(self, auto_schema: Any) -> list[dict[str, list[Any]]]:
+        return [{name: []} for name in self.name]
+
+    def get_security_definition(self, auto_schema: Any) -> list[Schema]:
+        by_header: Schema = {"type": "apiKey", "in": "header", "name": "X-API-KEY"}
+        bearer: Schema = {"type": "http", "scheme": "bearer"}
+        if conf().access.multi_user:
+            bearer["description"] = "A token, or an API key."
+        return [by_header, bearer] if _takes_bearer() else [by_header]
+
+
+def without_what_is_off(endpoints: Sequence[Endpoint]) -> list[Endpoint]:
+    """Leave out of /openapi.json what this server's mode answers with 404."""
+    off = []
+    if not conf().access.makes_tokens:
+        off.append("/api/v1/auth/token")
+    if not conf().access.multi_user:
+        off.append("/api/v1/auth/")
+    return [one for one in endpoints if not one[0].startswith(tuple(off))]
+
+
+def _takes_bearer() -> bool:
+    return conf().access.multi_user or conf().single_user_accept_bearer
 
 
 STEERING_PARAMETERS = [

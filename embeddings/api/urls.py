@@ -2,7 +2,13 @@
 
 from django.urls import path
 
-from embeddings.api.views import administration, embeddings, models, operations
+from embeddings.api.views import (
+    administration,
+    credentials,
+    embeddings,
+    models,
+    operations,
+)
 
 urlpatterns = [
     path("embeddings", embeddings.CreateEmbeddings.as_view()),
@@ -20,6 +26,10 @@ urlpatterns = [
         "embeddings/circuit-breakers/<str:provider>/reset",
         administration.ResetCircuitBreaker.as_view(),
     ),
+    path("auth/token", credentials.CreateToken.as_view()),
+    path("auth/token/refresh", credentials.RefreshToken.as_view()),
+    path("auth/keys", credentials.Keys.as_view()),
+    path("auth/keys/<int:key_id>", credentials.RevokeKey.as_view()),
     path("models", models.OpenAIListModels.as_view()),
     path("models/<path:model_id>", models.OpenAIShowModel.as_view()),
 ]

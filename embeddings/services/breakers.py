@@ -29,20 +29,7 @@ def breaker_states() -> Iterator[BreakerState]:
     """Yield the breaker of every provider, used or not."""
     rows = {row.provider: row for row in Breaker.objects.all()}
     for name in registry().names():
-        row = rows.get(name)
-        yield (
-            BreakerState(provider=name)
-            if row is None
-            else BreakerState(
-                provider=name,
-                state=row.state,
-                failure_count=row.failure_count,
-                success_count=row.success_count,
-                opened_at=row.opened_at,
-                retry_at=row.retry_at,
-                last_error=row.last_error or None,
-            )
-        )
+        yield _state(name, rows.get(name))
 
 
 def known_breaker_states() -> list[BreakerState]:
@@ -53,12 +40,27 @@ def known_breaker_states() -> list[BreakerState]:
         return []
 
 
-def reset_breaker(provider: str) -> BreakerState:
-    """Close a breaker in all processes at once. Raises ProviderNotFound."""
+def reset_breaker(provider: str) -> tuple[BreakerState, BreakerState]:
+    """Close a breaker in all processes at once; return it as it was and as it is. Raises ProviderNotFound."""
     name = provider.strip().lower()
     if name not in registry().names():
         raise ProviderNotFound(
             f"Unknown provider: {provider}", param="provider", code="not_found"
         )
+    before = _state(name, Breaker.objects.filter(provider=name).first())
     breaker.reset(name)
-    return BreakerState(provider=name)
+    return before, BreakerState(provider=name)
+
+
+def _state(name: str, row: Breaker | None) -> BreakerState:
+    if row is None:
+        return BreakerState(provider=name)
+    return BreakerState(
+        provider=name,
+        state=row.state,
+        failure_count=row.failure_count,
+        success_count=row.success_count,
+        opened_at=row.opened_at,
+        retry_at=row.retry_at,
+        last_error=row.last_error or None,
+    )

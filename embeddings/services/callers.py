@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from providers.patterns import allows_model, allows_provider
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallerLimits:
@@ -31,6 +33,16 @@ class Caller:
     allowed_models: tuple[str, ...] = ()
     read_only_media: bool = False
     limits: CallerLimits = field(default_factory=CallerLimits)
+
+    def may_use(self, provider: str, model: str) -> bool:
+        """Tell whether the caller's own scopes let it use this model; they narrow the server's allowlists."""
+        return self.may_use_provider(provider) and allows_model(
+            self.allowed_models, provider, model
+        )
+
+    def may_use_provider(self, provider: str) -> bool:
+        """Tell whether the caller's own scopes let it use this provider."""
+        return allows_provider(self.allowed_providers, provider)
 
 
 # Work of the server itself: commands and probes.

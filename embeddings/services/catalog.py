@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from embeddings.conf import conf
+from embeddings.services.callers import SYSTEM, Caller
 from embeddings.services.errors import (
     InvalidRequest,
     ModelActionFailed,
@@ -15,6 +16,7 @@ from embeddings.services.errors import (
 from embeddings.services.routing import (
     find_target,
     is_allowed,
+    is_model_allowed,
     primary_target,
     split_model,
 )
@@ -53,7 +55,7 @@ class ProviderState:
     models: tuple[ListedModel, ...]
 
 
-def list_models() -> Iterator[ListedModel]:
+def list_models(caller: Caller = SYSTEM) -> Iterator[ListedModel]:
     """Yield every model that a provider lists or the operator added, in the order of the providers."""
     default = default_target()
     for provider in registry().all():
@@ -61,7 +63,7 @@ def list_models() -> Iterator[ListedModel]:
             target = Target(provider=provider.name, model=spec)
             yield ListedModel(
                 target=target,
-                allowed=is_allowed(target),
+                allowed=is_allowed(target, caller),
                 default=target.same_as(default),
             )
 
@@ -89,22 +91,24 @@ def default_target() -> Target | None:
         return None
 
 
-def model_state(model_id: str) -> ModelState:
+def model_state(model_id: str, caller: Caller = SYSTEM) -> ModelState:
     """Return what is known of `model_id`. Raises InvalidRequest or ModelNotFound."""
     target = find_target(model=model_id)
     provider = _provider(target.provider)
     return ModelState(
         target=target,
-        allowed=is_allowed(target),
+        allowed=is_allowed(target, caller),
         default=target.same_as(default_target()),
         loaded=provider.loaded(target.model),
         downloaded=provider.downloaded(target.model),
     )
 
 
-def warm_up(*, model: str, provider: str | None = None) -> tuple[Target, float]:
+def warm_up(
+    *, model: str, provider: str | None = None, caller: Caller = SYSTEM
+) -> tuple[Target, float]:
     """Load a model (local) or open its connection (remote); return the target and the seconds it took."""
-    target = primary_target(model=model, provider=provider)
+    target = primary_target(model=model, provider=provider, caller=caller)
     chosen = _provider(target.provider)
     timeout = (
         conf().engine_timeout_seconds
@@ -119,7 +123,9 @@ def warm_up(*, model: str, provider: str | None = None) -> tuple[Target, float]:
     return target, time.monotonic() - started
 
 
-def download(*, model: str, provider: str | None = None) -> tuple[Provider, Download]:
+def download(
+    *, model: str, provider: str | None = None, caller: Caller = SYSTEM
+) -> tuple[Provider, Download]:
     """Fetch and prepare a local model's files. A name without a provider is fetched for `huggingface`.
 
     Raises InvalidRequest, NotAllowed, ModelNotFound or ModelActionFailed.
@@ -136,8 +142,7 @@ def download(*, model: str, provider: str | None = None) -> tuple[Provider, Down
             f"Provider {chosen.name} serves its models remotely; there is nothing to download.",
             param="provider",
         )
-    operator = operator_settings()
-    if not (operator.allows_provider(wanted) and operator.allows_model(wanted, name)):
+    if not is_model_allowed(wanted, name, caller):
         raise NotAllowed(f"Model '{name}' is not allowed", param="model")
     try:
         return chosen, chosen.download(name)

@@ -34,7 +34,9 @@ def embed(request: EmbeddingRequest) -> EmbeddingResult:
     Raises ServiceError: InvalidRequest, ModelNotFound, NotAllowed, InputTooLong, or ServiceUnavailable if every target
     failed. Raises ProviderError where the upstream rejected the request itself, which no other provider would mend.
     """
-    primary = primary_target(model=request.model, provider=request.provider)
+    primary = primary_target(
+        model=request.model, provider=request.provider, caller=request.caller
+    )
     deadline = time.monotonic() + conf().request_timeout_seconds
     failures: list[Failure] = []
     with metrics.active_requests.track():

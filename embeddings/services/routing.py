@@ -3,10 +3,12 @@
 from collections.abc import Iterator, Mapping
 
 from embeddings.conf import DEFAULT_LOCAL_MODEL, conf
+from embeddings.services.callers import SYSTEM, Caller
 from embeddings.services.errors import InvalidRequest, ModelNotFound, NotAllowed
 from embeddings.services.types import EmbeddingRequest, Target
 from providers.base import Provider
-from providers.operator_settings import fits, operator_settings
+from providers.operator_settings import operator_settings
+from providers.patterns import fits
 from providers.registry import registry
 
 
@@ -18,17 +20,19 @@ def split_model(name: str) -> tuple[str | None, str]:
     return None, name.strip()
 
 
-def primary_target(*, model: str | None, provider: str | None) -> Target:
-    """Return the target that a client asked for; None means the default model.
+def primary_target(
+    *, model: str | None, provider: str | None, caller: Caller = SYSTEM
+) -> Target:
+    """Return the target that a caller asked for; None means the default model.
 
     Raises InvalidRequest, ModelNotFound or NotAllowed.
     """
     target = find_target(model=model, provider=provider)
-    if not operator_settings().allows_provider(target.provider):
+    if not is_provider_allowed(target.provider, caller):
         raise NotAllowed(
             f"Provider '{target.provider}' is not allowed", param="provider"
         )
-    if not is_allowed(target):
+    if not is_allowed(target, caller):
         raise NotAllowed(f"Model '{target.model.name}' is not allowed", param="model")
     return target
 
@@ -45,7 +49,7 @@ def fallback_targets(request: EmbeddingRequest, primary: Target) -> Iterator[Tar
             if provider and name != primary.provider
             else None
         )
-        if target is None or not is_allowed(target):
+        if target is None or not is_allowed(target, request.caller):
             continue
         if mode == "any" or target.model.vector_space == primary.model.vector_space:
             yield target
@@ -72,11 +76,25 @@ def find_target(*, model: str | None, provider: str | None = None) -> Target:
     return _target_at(chosen, name) if chosen else _target_for_bare_name(name)
 
 
-def is_allowed(target: Target) -> bool:
-    """Tell whether the allowlists and the console let this target be used."""
+def is_allowed(target: Target, caller: Caller = SYSTEM) -> bool:
+    """Tell whether the allowlists, the console and the caller's own scopes let this target be used."""
+    return is_model_allowed(target.provider, target.model.name, caller)
+
+
+def is_model_allowed(provider: str, model: str, caller: Caller = SYSTEM) -> bool:
+    """Tell the same of names, for a model that need not be known yet."""
     operator = operator_settings()
-    return operator.allows_provider(target.provider) and operator.allows_model(
-        target.provider, target.model.name
+    return (
+        operator.allows_provider(provider)
+        and operator.allows_model(provider, model)
+        and caller.may_use(provider, model)
+    )
+
+
+def is_provider_allowed(provider: str, caller: Caller = SYSTEM) -> bool:
+    """Tell whether the allowlist, the console and the caller's own scopes let this provider be used."""
+    return operator_settings().allows_provider(provider) and caller.may_use_provider(
+        provider
     )
 
 

@@ -1,5 +1,14 @@
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 from django.core.checks import run_checks
+
+from embeddings.conf import AccessConf
 
 
 def ids():
@@ -33,3 +42,73 @@ def test_debug_beyond_loopback_stops_the_start(settings):
 def test_unknown_providers_in_the_settings_stop_the_start(configure):
     configure(default_provider="acme")
     assert "embeddings.E005" in ids()
+
+
+SECRET = "Quite-random-0123456789-abcdefghij"
+
+
+def multi_user(**changes):
+    return AccessConf(**{"mode": "multi_user", "jwt_secret_key": SECRET, **changes})
+
+
+@pytest.mark.parametrize(
+    ("secret", "expected"),
+    [
+        ("", {"embeddings.E006"}),
+        (SECRET[:31], {"embeddings.E007"}),
+        ("changeme-changeme-changeme-changeme", {"embeddings.E008"}),
+        ("your-secret-key-0123456789-abcdefgh", {"embeddings.E008"}),
+        ("abababababababababababababababababab", {"embeddings.E008"}),
+        ("-----BEGIN PRIVATE KEY----- 0123456789", {"embeddings.E008"}),
+        (SECRET, set()),
+    ],
+)
+def test_unsafe_jwt_secret_stops_the_start(fakes, configure, secret, expected):
+    configure(access=multi_user(jwt_secret_key=secret), single_user_api_key="")
+    assert ids() == expected
+
+
+def test_jwt_secret_is_of_no_matter_in_single_user_mode(fakes, configure):
+    configure(access=AccessConf(jwt_secret_key="short"))
+    assert ids() == set()
+
+
+def pem(key):
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+RSA_2048 = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+RSA_1024 = rsa.generate_private_key(public_exponent=65537, key_size=1024)
+P_256 = ec.generate_private_key(ec.SECP256R1())
+P_384 = ec.generate_private_key(ec.SECP384R1())
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "key", "expected"),
+    [
+        ("RS256", "", {"embeddings.E006"}),
+        ("RS256", "nonsense", {"embeddings.E009"}),
+        ("RS256", pem(P_256.public_key()), {"embeddings.E009"}),
+        ("RS256", pem(RSA_1024.public_key()), {"embeddings.E009"}),
+        ("ES256", pem(P_384.public_key()), {"embeddings.E009"}),
+        ("ES256", pem(RSA_2048.public_key()), {"embeddings.E009"}),
+        (
+            "RS256",
+            RSA_2048.private_bytes(
+                Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+            ).decode(),
+            {"embeddings.E009"},
+        ),
+        ("RS256", pem(RSA_2048.public_key()), set()),
+        ("ES256", pem(P_256.public_key()), set()),
+    ],
+)
+def test_public_key_that_cannot_verify_stops_the_start(
+    fakes, configure, algorithm, key, expected
+):
+    configure(
+        access=multi_user(
+            jwt_algorithm=algorithm, jwt_public_key=key, jwt_secret_key=""
+        )
+    )
+    assert ids() == expected

@@ -5,9 +5,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from embeddings.access.callers import caller_of
 from embeddings.access.permissions import IsAdmin
 from embeddings.api import answers
 from embeddings.api.operations import breaker_report, metrics_report, providers_report
+from embeddings.services.audit import record_api
 from embeddings.services.breakers import (
     breaker_states,
     known_breaker_states,
@@ -53,7 +55,15 @@ class ResetCircuitBreaker(AdminView):
         responses={200: answers.BREAKER_RESET},
     )
     def post(self, request: Request, provider: str) -> Response:
-        return Response({"status": "ok", **breaker_report(reset_breaker(provider))})
+        before, after = reset_breaker(provider)
+        record_api(
+            caller_of(request),
+            "reset",
+            f"circuit breaker {after.provider}",
+            before=breaker_report(before),
+            after=breaker_report(after),
+        )
+        return Response({"status": "ok", **breaker_report(after)})
 
 
 class ShowMetrics(AdminView):
@@ -75,4 +85,8 @@ class ClearCache(AdminView):
 
     @extend_schema(operation_id="clear_cache", responses={200: answers.CACHE_CLEARED})
     def delete(self, request: Request) -> Response:
-        return Response({"status": "ok", "cleared": embedding_cache().clear()})
+        cleared = embedding_cache().clear()
+        record_api(
+            caller_of(request), "clear", "embedding cache", before={"vectors": cleared}
+        )
+        return Response({"status": "ok", "cleared": cleared})

@@ -5,6 +5,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from embeddings.access.callers import caller_of
 from embeddings.access.permissions import IsAdmin
 from embeddings.api import answers
 from embeddings.api.representation import (
@@ -19,6 +20,7 @@ from embeddings.api.requests import validated
 from embeddings.api.serializers import ModelActionSerializer
 from embeddings.conf import DEFAULT_LOCAL_MODEL
 from embeddings.services import catalog
+from embeddings.services.audit import record_api
 from providers.operator_settings import operator_settings
 
 LOCAL_MODEL = f"huggingface:{DEFAULT_LOCAL_MODEL}"
@@ -41,7 +43,11 @@ class ListModels(APIView):
         operation_id="list_embedding_models", responses={200: answers.MODEL_LIST}
     )
     def get(self, request: Request) -> Response:
-        return Response(model_list(catalog.list_models(), operator=operator_settings()))
+        return Response(
+            model_list(
+                catalog.list_models(caller_of(request)), operator=operator_settings()
+            )
+        )
 
 
 class ShowModel(APIView):
@@ -53,7 +59,7 @@ class ShowModel(APIView):
         responses={200: answers.MODEL_STATE},
     )
     def get(self, request: Request, model_id: str) -> Response:
-        return Response(state_of(catalog.model_state(model_id)))
+        return Response(state_of(catalog.model_state(model_id, caller_of(request))))
 
 
 class WarmUpModel(APIView):
@@ -68,7 +74,9 @@ class WarmUpModel(APIView):
         responses={200: answers.WARMED_MODEL},
     )
     def post(self, request: Request) -> Response:
-        target, seconds = catalog.warm_up(**validated(ModelActionSerializer, request))
+        body = validated(ModelActionSerializer, request)
+        target, seconds = catalog.warm_up(**body, caller=caller_of(request))
+        record_api(caller_of(request), "warm up", f"model {target.label}")
         return Response(warmed_model(target, seconds=seconds))
 
 
@@ -85,7 +93,12 @@ class DownloadModel(APIView):
     )
     def post(self, request: Request) -> Response:
         provider, download = catalog.download(
-            **validated(ModelActionSerializer, request)
+            **validated(ModelActionSerializer, request), caller=caller_of(request)
+        )
+        record_api(
+            caller_of(request),
+            "download",
+            f"model {provider.name}:{download.model.name}",
         )
         return Response(downloaded_model(provider.name, download))
 
@@ -97,7 +110,7 @@ class OpenAIListModels(APIView):
         operation_id="list_models", responses={200: answers.OPENAI_MODEL_LIST}
     )
     def get(self, request: Request) -> Response:
-        return Response(openai_model_list(catalog.list_models()))
+        return Response(openai_model_list(catalog.list_models(caller_of(request))))
 
 
 class OpenAIShowModel(APIView):

@@ -90,7 +90,9 @@ class Command(BaseCommand):
             lines.append(
                 f"Login    admin / {login}   (shown once; change it with manage.py changepassword admin)"
             )
-        if settings.API_KEY_WAS_MADE:
+        if settings.MULTI_USER:
+            lines.append("API keys manage.py create_api_key USERNAME")
+        elif settings.API_KEY_WAS_MADE:
             lines.append(
                 f"API key  {settings.EMBEDDINGS.single_user_api_key}   (kept in {settings.GENERATED_API_KEY_FILE})"
             )

@@ -1,6 +1,7 @@
 import pytest
 from rest_framework.test import APIClient
 
+from embeddings.models import AuditEntry
 from providers.exceptions import ProviderUnavailable
 from providers.models import AllowlistEntry, ModelEntry, ProviderSetting
 from providers.operator_settings import reader
@@ -227,3 +228,30 @@ def test_prometheus_has_the_counters_with_their_labels(client, post):
 def test_names_that_users_pass_on_are_no_labels(client, post):
     post({"input": "a", "model": "local_api:my-private-name"})
     assert "my-private-name" not in APIClient().get("/metrics").content.decode()
+
+
+def test_admin_actions_are_audited(client, post, fakes):
+    failing(fakes, post, 5)
+    body = {"model": f"huggingface:{MINILM}"}
+    request_id = {"X-Request-ID": "housekeeping"}
+    client.post(f"{URL}/circuit-breakers/openai/reset", headers=request_id)
+    client.delete(f"{URL}/cache")
+    client.post(f"{URL}/models/warmup", body, format="json")
+    client.post(f"{URL}/models/download", body, format="json")
+    entries = list(AuditEntry.objects.order_by("pk"))
+    assert [(entry.action, entry.target) for entry in entries] == [
+        ("reset", "circuit breaker openai"),
+        ("clear", "embedding cache"),
+        ("warm up", f"model huggingface:{MINILM}"),
+        ("download", f"model huggingface:{MINILM}"),
+    ]
+    assert {entry.actor for entry in entries} == {"single_user"}
+    assert entries[0].request_id == "housekeeping"
+    assert entries[0].before["state"] == "open"
+    assert entries[0].after["state"] == "closed"
+
+
+def test_refused_admin_actions_are_not_audited(client):
+    client.post(f"{URL}/circuit-breakers/acme/reset")
+    client.post(f"{URL}/models/warmup", {"model": "onnx:nope"}, format="json")
+    assert not AuditEntry.objects.exists()

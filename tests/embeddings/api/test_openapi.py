@@ -8,8 +8,9 @@ from rest_framework.test import APIClient
 from embeddings.api.views.document import OnceGenerator
 
 
-@pytest.fixture
-def operations(client):
+@pytest.fixture(params=["single_user", "multi_user"])
+def operations(client, access, request):
+    access(mode=request.param)
     paths = client.get("/openapi.json").json()["paths"]
     return {
         f"{method} {path}": operation
@@ -25,7 +26,52 @@ def test_every_documented_answer_stands_under_its_status(operations):
 
 def test_every_operation_documents_its_success(operations):
     for name, operation in operations.items():
-        assert "200" in operation["responses"], name
+        assert {"200", "201"} & set(operation["responses"]), name
+
+
+def document(client):
+    return client.get("/openapi.json").json()
+
+
+def test_multi_user_mode_offers_both_headers(client, access):
+    schema = document(client)
+    schemes = schema["components"]["securitySchemes"]
+    assert schemes["X-API-KEY"]["in"] == "header"
+    assert schemes["Bearer"]["scheme"] == "bearer"
+    embeddings = schema["paths"]["/api/v1/embeddings"]["post"]
+    assert embeddings["security"] == [{"X-API-KEY": []}, {"Bearer": []}]
+
+
+def test_multi_user_mode_documents_tokens_and_keys(client, access):
+    paths = document(client)["paths"]
+    login = paths["/api/v1/auth/token"]["post"]
+    assert "security" not in login
+    assert set(login["responses"]) >= {"200", "400", "401", "429"}
+    assert "201" in paths["/api/v1/auth/keys"]["post"]["responses"]
+    assert set(paths["/api/v1/auth/keys/{key_id}"]["delete"]["responses"]) >= {
+        "200",
+        "401",
+        "403",
+        "404",
+    }
+
+
+def test_server_with_a_public_key_documents_no_tokens(client, access):
+    access(jwt_algorithm="RS256")
+    paths = document(client)["paths"]
+    assert "/api/v1/auth/token" not in paths
+    assert "/api/v1/auth/keys" in paths
+
+
+def test_single_user_mode_offers_its_one_header(client, configure):
+    schema = document(client)
+    assert list(schema["components"]["securitySchemes"]) == ["X-API-KEY"]
+    assert not [path for path in schema["paths"] if "/auth/" in path]
+    configure(single_user_accept_bearer=True)
+    assert set(document(client)["components"]["securitySchemes"]) == {
+        "X-API-KEY",
+        "Bearer",
+    }
 
 
 def test_every_body_comes_with_an_example_that_can_be_sent(operations):

@@ -1,0 +1,172 @@
+"""API keys: made, found, revoked. A key is `sk-`, twelve public characters (its prefix), and a secret of 256 bits."""
+
+import functools
+import hashlib
+import hmac
+import re
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+
+import structlog
+from django.contrib.auth.models import User
+from django.db import DatabaseError, InterfaceError, transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from embeddings.access.row_memory import RowMemory
+from embeddings.models import ApiKey
+from embeddings.services.callers import CallerLimits
+from embeddings.services.errors import InvalidRequest
+
+KEY_START = "sk-"
+KEY_FORM = re.compile(r"(sk-[0-9a-f]{12})[A-Za-z0-9_-]{43}", re.ASCII)
+MAX_ACTIVE_KEYS = 100  # of one user
+MAX_PATTERNS = 100
+MAX_PATTERN_LENGTH = 264  # as long as the allowlist's
+USE_NOTED_EVERY_SECONDS = 60.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewKey:
+    """What is asked of a key. Scopes are exact names or end in `*`; empty ones allow what the server allows."""
+
+    name: str = ""
+    expires_at: datetime | None = None
+    allowed_providers: Sequence[str] = ()
+    allowed_models: Sequence[str] = ()
+    read_only_media: bool = False
+    limits: CallerLimits = field(default_factory=CallerLimits)
+
+
+def create_key(user: User, wanted: NewKey) -> tuple[ApiKey, str]:
+    """Make a key and return it with its text, which is stored nowhere. Raises InvalidRequest."""
+    providers = checked_patterns("allowed_providers", wanted.allowed_providers)
+    key = ApiKey(
+        user=user,
+        name=wanted.name,
+        expires_at=wanted.expires_at,
+        allowed_providers=[pattern.lower() for pattern in providers],
+        allowed_models=checked_patterns("allowed_models", wanted.allowed_models),
+        read_only_media=wanted.read_only_media,
+        **asdict(wanted.limits),
+    )
+    text = issue(key)
+    with transaction.atomic():
+        if active_keys(user) >= MAX_ACTIVE_KEYS:
+            raise InvalidRequest(
+                f"The user has {MAX_ACTIVE_KEYS} keys already; revoke one first."
+            )
+        key.save()
+    return key, text
+
+
+def issue(key: ApiKey) -> str:
+    """Give an unsaved key its text, and return it."""
+    prefix = KEY_START + secrets.token_hex(6)
+    text = prefix + secrets.token_urlsafe(32)
+    key.prefix, key.digest = prefix, digest_of(text)
+    return text
+
+
+def revoke_key(key: ApiKey) -> None:
+    """End a key at once, in all processes. A key that is revoked already keeps its time."""
+    ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now())
+    key.refresh_from_db(fields=["revoked_at"])
+
+
+def find_key(text: str) -> ApiKey | None:
+    """Return the key with this text, its user and the user's limits; None for anything else. Not to be changed.
+
+    The row is found by its public prefix; the secret is compared by digest, in constant time.
+    """
+    form = KEY_FORM.fullmatch(text)
+    if form is None:
+        return None
+    key = keys_by_prefix().find(form[1])
+    if key is None or not hmac.compare_digest(key.digest, digest_of(text)):
+        return None
+    return key
+
+
+@functools.cache
+def keys_by_prefix() -> RowMemory[ApiKey]:
+    """Return the process-wide memory of keys."""
+    rows = ApiKey.objects.select_related("user", "user__limits")
+    return RowMemory(rows, "prefix")
+
+
+def digest_of(text: str) -> str:
+    """Return what is stored of a key. Plain SHA-256 will do: a random secret cannot be guessed from a list."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def expiry(days: int | None) -> datetime | None:
+    """Return the end of a key that lives `days` from now."""
+    return None if days is None else timezone.now() + timedelta(days=days)
+
+
+def active_keys(user: User) -> int:
+    """Count the keys that the user could call with."""
+    unexpired = Q(expires_at=None) | Q(expires_at__gt=timezone.now())
+    return ApiKey.objects.filter(unexpired, user=user, revoked_at=None).count()
+
+
+def checked_patterns(param: str, patterns: Sequence[str]) -> list[str]:
+    """Return scopes, stripped. Raises InvalidRequest for what the allowlist would not take."""
+    stripped = [pattern.strip() for pattern in patterns]
+    if len(stripped) > MAX_PATTERNS:
+        raise InvalidRequest(
+            f"{param} must have at most {MAX_PATTERNS} entries.", param=param
+        )
+    for pattern in stripped:
+        if not 0 < len(pattern) <= MAX_PATTERN_LENGTH or "*" in pattern[:-1]:
+            raise InvalidRequest(
+                f"{param} must hold exact names, or beginnings followed by one *.",
+                param=param,
+            )
+    return stripped
+
+
+class UseNotes:
+    """Write down when a key was used: once a minute at most, and never at a request's cost if that fails."""
+
+    timer = staticmethod(time.monotonic)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._tried_at: dict[int, float] = {}
+
+    def note(self, key: ApiKey) -> None:
+        moment = timezone.now()
+        cutoff = moment - timedelta(seconds=USE_NOTED_EVERY_SECONDS)
+        if key.last_used_at is not None and key.last_used_at > cutoff:
+            return
+        if not self._first_try_in_a_minute(key.pk):
+            return
+        unnoted = Q(last_used_at=None) | Q(last_used_at__lte=cutoff)
+        try:
+            ApiKey.objects.filter(unnoted, pk=key.pk).update(last_used_at=moment)
+        except (DatabaseError, InterfaceError):
+            log.warning("key_use_not_noted", key_id=key.pk, exc_info=True)
+
+    def _first_try_in_a_minute(self, key_id: int) -> bool:
+        """Keep a database that refuses writes from slowing down every request."""
+        now = self.timer()
+        with self._lock:
+            tried_at = self._tried_at.get(key_id)
+            if tried_at is not None and now - tried_at < USE_NOTED_EVERY_SECONDS:
+                return False
+            self._tried_at[key_id] = now
+            return True
+
+
+@functools.cache
+def use_notes() -> UseNotes:
+    """Return the process-wide notes."""
+    return UseNotes()

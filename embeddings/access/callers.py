@@ -1,0 +1,60 @@
+"""From a user or a key, as stored, to the caller that the services and the limiter know."""
+
+from dataclasses import fields
+from typing import Any, cast
+
+from django.contrib.auth.models import User
+from rest_framework.request import Request
+
+from embeddings.models import ApiKey, Limited, UserLimits
+from embeddings.services.callers import Caller, CallerLimits
+
+LIMIT_NAMES = tuple(field.name for field in fields(CallerLimits))
+
+
+def caller_of(request: Request) -> Caller:
+    """Return whom authentication found."""
+    return cast(Caller, request.auth)
+
+
+def caller_of_user(user: User) -> Caller:
+    """Return who calls with a token. Costs no query if `limits` came with the user."""
+    return Caller(
+        id=f"user:{user.pk}",
+        username=user.get_username(),
+        is_admin=user.is_staff,
+        user_id=user.pk,
+        limits=merged_limits(user_limits(user)),
+    )
+
+
+def caller_of_key(key: ApiKey) -> Caller:
+    """Return who calls with `key`. A key that is narrower than its user has none of the user's admin rights."""
+    user: User = key.user
+    return Caller(
+        id=f"key:{key.pk}",
+        username=user.get_username(),
+        is_admin=user.is_staff and not key.narrowed,
+        user_id=user.pk,
+        key_id=key.pk,
+        allowed_providers=tuple(key.allowed_providers),
+        allowed_models=tuple(key.allowed_models),
+        read_only_media=key.read_only_media,
+        limits=merged_limits(key, user_limits(user)),
+    )
+
+
+def merged_limits(*rows: Limited | None) -> CallerLimits:
+    """Return each limit from the first row that sets it."""
+    return CallerLimits(**{name: _first(name, rows) for name in LIMIT_NAMES})
+
+
+def user_limits(user: User) -> UserLimits | None:
+    """Return the user's own limits, or None if nobody set any."""
+    limits: UserLimits | None = getattr(user, "limits", None)
+    return limits
+
+
+def _first(name: str, rows: tuple[Limited | None, ...]) -> Any:
+    values = (getattr(row, name) for row in rows if row is not None)
+    return next((value for value in values if value is not None), None)

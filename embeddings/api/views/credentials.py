@@ -1,0 +1,193 @@
+"""Tokens for a password, and API keys. Multi-user mode only."""
+
+from typing import Any, cast
+
+from django.contrib.auth.models import User
+from django.db import transaction
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
+from rest_framework import exceptions
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from embeddings.access import api_keys
+from embeddings.access.authentication import BEARER_CHALLENGE
+from embeddings.access.callers import caller_of
+from embeddings.access.permissions import MayManageKeys
+from embeddings.access.sessions import log_in, refreshed
+from embeddings.api import answers
+from embeddings.api.credential_serializers import (
+    LoginSerializer,
+    NewKeySerializer,
+    RefreshSerializer,
+)
+from embeddings.api.credentials import key_list, key_report, new_key
+from embeddings.api.requests import validated
+from embeddings.conf import conf
+from embeddings.models import ApiKey
+from embeddings.services.audit import record_api, snapshot
+
+NOT_KEPT = {"Cache-Control": "no-store"}
+USER = OpenApiParameter("user", str, description="For admins: whose keys.")
+
+
+class TokenView(APIView):
+    """A view that makes tokens, and so asks for none."""
+
+    authentication_classes = ()
+    permission_classes = ()
+    documented_errors = (400, 401, 405, 413, 415, 429, 500)
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        if not conf().access.multi_user:
+            raise exceptions.NotFound("There are no tokens in single-user mode.")
+        if not conf().access.makes_tokens:
+            raise exceptions.NotFound(
+                "This server makes no tokens: it verifies those of another with a public key."
+            )
+
+    def get_authenticate_header(self, request: Request) -> str:
+        return BEARER_CHALLENGE
+
+
+class CreateToken(TokenView):
+    """Trade a username and a password for an access and a refresh token."""
+
+    @extend_schema(
+        operation_id="create_token",
+        request=LoginSerializer,
+        responses={200: answers.TOKENS},
+        examples=[
+            OpenApiExample(
+                "A login",
+                value={"username": "ada", "password": "correct horse battery"},
+                request_only=True,
+            )
+        ],
+    )
+    def post(self, request: Request) -> Response:
+        body = validated(LoginSerializer, request)
+        return Response(log_in(request._request, **body), headers=NOT_KEPT)
+
+
+class RefreshToken(TokenView):
+    """Trade a refresh token for a new access token."""
+
+    @extend_schema(
+        operation_id="refresh_token",
+        request=RefreshSerializer,
+        responses={200: answers.ACCESS_TOKEN},
+        examples=[
+            OpenApiExample(
+                "A refresh token", value={"refresh": "eyJ..."}, request_only=True
+            )
+        ],
+    )
+    def post(self, request: Request) -> Response:
+        body = validated(RefreshSerializer, request)
+        return Response({"access": refreshed(body["refresh"])}, headers=NOT_KEPT)
+
+
+class KeyView(APIView):
+    """A view on keys: a caller's own, or for admins anyone's."""
+
+    permission_classes = (MayManageKeys,)
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        if not conf().access.multi_user:
+            raise exceptions.NotFound("Single-user mode has one key only.")
+
+
+class Keys(KeyView):
+    """The keys of one user."""
+
+    @extend_schema(
+        operation_id="list_api_keys",
+        parameters=[USER],
+        responses={200: answers.API_KEY_LIST},
+    )
+    def get(self, request: Request) -> Response:
+        user = _whose(request)
+        return Response(
+            key_list(ApiKey.objects.filter(user=user).select_related("user"))
+        )
+
+    @extend_schema(
+        operation_id="create_api_key",
+        parameters=[USER],
+        request=NewKeySerializer,
+        responses={201: answers.NEW_API_KEY},
+        examples=[
+            OpenApiExample(
+                "A key for one model",
+                value={
+                    "name": "notebook",
+                    "expires_in_days": 30,
+                    "allowed_models": ["text-embedding-3-*"],
+                },
+                request_only=True,
+            )
+        ],
+    )
+    def post(self, request: Request) -> Response:
+        """Make a key. The answer is the only place where it is ever shown."""
+        user, wanted = _whose(request), new_key(_key_body(request))
+        with transaction.atomic():
+            key, text = api_keys.create_key(user, wanted)
+            record_api(
+                caller_of(request), "create", f"API key {key}", after=snapshot(key)
+            )
+        return Response({**key_report(key), "key": text}, status=201, headers=NOT_KEPT)
+
+
+class RevokeKey(KeyView):
+    """End a key at once."""
+
+    @extend_schema(operation_id="revoke_api_key", responses={200: answers.API_KEY})
+    def delete(self, request: Request, key_id: int) -> Response:
+        key = _key(request, key_id)
+        before = {"status": key.status}
+        with transaction.atomic():
+            api_keys.revoke_key(key)
+            record_api(
+                caller_of(request),
+                "revoke",
+                f"API key {key}",
+                before=before,
+                after={"status": key.status},
+            )
+        return Response(key_report(key))
+
+
+def _whose(request: Request) -> User:
+    """Return the user whose keys are meant. Raises PermissionDenied, NotFound."""
+    name = request.query_params.get("user")
+    if name is None or name == request.user.get_username():
+        return cast(User, request.user)
+    if not caller_of(request).is_admin:
+        raise exceptions.PermissionDenied("Only admins may manage the keys of others.")
+    user = User.objects.filter(username=name).first() if name.isprintable() else None
+    if user is None:
+        raise exceptions.NotFound("There is no such user.")
+    return user
+
+
+def _key_body(request: Request) -> dict[str, Any]:
+    """Return the checked body. Limits are for admins to set: a user's own key could exceed them otherwise."""
+    body = validated(NewKeySerializer, request)
+    if body.get("limits") and not caller_of(request).is_admin:
+        raise exceptions.PermissionDenied("Only admins may set the limits of a key.")
+    return body
+
+
+def _key(request: Request, key_id: int) -> ApiKey:
+    """Return a key that the caller may see. Raises NotFound."""
+    keys = ApiKey.objects.select_related("user")
+    if not caller_of(request).is_admin:
+        keys = keys.filter(user=cast(User, request.user))
+    key = keys.filter(pk=key_id).first()
+    if key is None:
+        raise exceptions.NotFound("There is no such key.")
+    return key

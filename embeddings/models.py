@@ -1,0 +1,161 @@
+"""Who may call and what they may use, and who changed what."""
+
+from typing import Any, ClassVar, NoReturn
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.validators import MinValueValidator
+from django.db import models
+from django.utils import timezone
+
+
+class Limited(models.Model):
+    """Limits of one caller. Empty: the next wider rule counts (a key's user, then the server's settings)."""
+
+    requests_per_minute = models.PositiveIntegerField(
+        null=True, blank=True, validators=[MinValueValidator(1)]
+    )
+    burst = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="Requests that may come at once.",
+    )
+    tokens_per_minute = models.PositiveIntegerField(
+        null=True, blank=True, validators=[MinValueValidator(1)]
+    )
+    monthly_tokens = models.PositiveBigIntegerField(null=True, blank=True)
+    monthly_cost_usd = models.DecimalField(
+        "monthly cost (USD)",
+        null=True,
+        blank=True,
+        max_digits=12,
+        decimal_places=4,
+        validators=[MinValueValidator(0)],
+    )
+
+    class Meta:
+        abstract = True
+
+
+class UserLimits(Limited):
+    """The limits of one user, for all that its keys leave open."""
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="limits"
+    )
+
+    class Meta:
+        verbose_name = verbose_name_plural = "limits"
+
+    def __str__(self) -> str:
+        return f"limits of {self.user}"
+
+
+class ApiKey(Limited):
+    """One API key of one user. The key itself is shown once and never stored."""
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="api_keys"
+    )
+    name = models.CharField(max_length=100, blank=True, help_text="What it is for.")
+    prefix = models.CharField(max_length=15, unique=True, editable=False)
+    digest = models.CharField(max_length=64, editable=False)  # sha256 of the whole key
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    last_used_at = models.DateTimeField(
+        null=True, editable=False, help_text="To the minute."
+    )
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, editable=False)
+    allowed_providers = models.JSONField(default=list, blank=True)
+    allowed_models = models.JSONField(default=list, blank=True)
+    read_only_media = models.BooleanField(
+        default=False, help_text="Media and jobs may be read, not changed."
+    )
+
+    class Meta:
+        ordering: ClassVar = ["-created_at", "-pk"]
+        verbose_name = "API key"
+
+    def __str__(self) -> str:
+        return f"{self.prefix}… ({self.name})" if self.name else f"{self.prefix}…"
+
+    @property
+    def status(self) -> str:
+        """`active`, `revoked` or `expired`."""
+        if self.revoked_at is not None:
+            return "revoked"
+        expired = self.expires_at is not None and self.expires_at <= timezone.now()
+        return "expired" if expired else "active"
+
+    @property
+    def narrowed(self) -> bool:
+        """Tell whether the key may do less than its user."""
+        return bool(
+            self.allowed_providers or self.allowed_models or self.read_only_media
+        )
+
+
+class AppendOnlyQuerySet(models.QuerySet["AuditEntry"]):
+    """Rows that are written once."""
+
+    def update(self, **changes: Any) -> NoReturn:
+        raise ValidationError("The audit log is append-only.")
+
+    def delete(self) -> NoReturn:
+        raise ValidationError("The audit log is append-only.")
+
+
+class AuditEntry(models.Model):
+    """One admin action. Refers by name, not by key, so that it outlives what it tells of. Never holds a secret."""
+
+    class Source(models.TextChoices):
+        API = "api", "API"
+        CONSOLE = "console", "console"
+        COMMAND = "command", "command line"
+
+    at = models.DateTimeField(default=timezone.now, db_index=True)
+    source = models.CharField(max_length=7, choices=Source.choices)
+    actor = models.CharField(max_length=150, help_text="Username.")
+    credential = models.CharField(
+        max_length=40, blank=True, help_text="What the caller showed."
+    )
+    action = models.CharField(max_length=40)
+    target = models.CharField(max_length=300)
+    before = models.JSONField(null=True)
+    after = models.JSONField(null=True)
+    request_id = models.CharField(max_length=128, blank=True)
+
+    objects = AppendOnlyQuerySet.as_manager()
+
+    class Meta:
+        ordering: ClassVar = ["-at", "-pk"]
+        verbose_name = "audit entry"
+        verbose_name_plural = "audit log"
+
+    def __str__(self) -> str:
+        return f"{self.actor}: {self.action} {self.target}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            raise ValidationError("The audit log is append-only.")
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise ValidationError("The audit log is append-only.")
+
+
+class LoginFailures(models.Model):
+    """Failed logins from one address, or for one name from one address. `source` is a digest: people type passwords
+    into the wrong field."""
+
+    source = models.CharField(max_length=64, unique=True)
+    count = models.PositiveIntegerField(default=0)
+    last_at = models.DateTimeField(db_index=True)
+    locked_until = models.DateTimeField(null=True)
+
+    class Meta:
+        verbose_name = verbose_name_plural = "failed logins"
+
+    def __str__(self) -> str:
+        return f"{self.count} failed logins"

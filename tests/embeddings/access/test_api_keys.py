@@ -1,0 +1,222 @@
+"""API keys as callers meet them."""
+
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from django.db import DatabaseError
+from django.utils import timezone
+from rest_framework.test import APIClient
+
+from embeddings.access import api_keys
+from embeddings.access.api_keys import UseNotes, digest_of, find_key, revoke_key
+from embeddings.access.callers import caller_of_key
+from embeddings.models import ApiKey, UserLimits
+from embeddings.services.callers import CallerLimits
+from embeddings.services.errors import InvalidRequest
+from tests.embeddings.multi_user import bearer, get, refused, signed
+
+
+@pytest.fixture
+def key(ada, key_of):
+    return key_of(ada)
+
+
+def test_key_is_taken_in_either_header(key):
+    assert get(**{"X-API-KEY": key}).status_code == 200
+    assert get(**bearer(key)).status_code == 200
+
+
+def test_key_is_sk_and_256_bits_and_stored_as_a_digest(key):
+    assert key.startswith("sk-")
+    row = ApiKey.objects.get()
+    assert key.startswith(row.prefix)
+    assert len(key.removeprefix(row.prefix)) == 43
+    stored = [str(value) for value in ApiKey.objects.values_list()[0]]
+    assert all(key.removeprefix(row.prefix) not in value for value in stored)
+
+
+def test_wrong_keys_are_401(key):
+    other = ("b" if key[-1] == "a" else "a") + ""
+    for wrong in (
+        key[:-1],
+        key + "x",
+        key[:-1] + other,
+        key[:15],
+        key.upper(),
+        "sk-",
+        "sk-" + "0" * 55,
+        "sk-\0" + key[4:],
+        f"{key},{key}",
+        "sk-" + "x" * 100_000,
+        "schlüssel",
+        ApiKey.objects.get().digest,
+    ):
+        refused(get(**{"X-API-KEY": wrong}))
+        refused(get(**bearer(wrong)))
+
+
+def test_blank_key_header_is_none_at_all(key):
+    refused(get(**{"X-API-KEY": ""}))
+    assert get(**{"X-API-KEY": "", **bearer(key)}).status_code == 200
+
+
+def test_key_in_the_query_string_is_not_read(key):
+    for name in ("api_key", "key", "X-API-KEY", "x-api-key", "token", "access_token"):
+        refused(get(f"/api/v1/embeddings/models?{name}={key}"))
+
+
+def test_secrets_are_compared_in_constant_time(key, monkeypatch):
+    compared = []
+
+    def compare(one, other):
+        compared.append((one, other))
+        return False
+
+    monkeypatch.setattr(api_keys.hmac, "compare_digest", compare)
+    assert find_key(key) is None
+    assert compared == [(digest_of(key), digest_of(key))]
+
+
+def test_revoked_key_is_401_from_the_next_request_on(key):
+    assert get(**bearer(key)).status_code == 200
+    revoke_key(ApiKey.objects.get())
+    assert refused(get(**bearer(key))) == "The API key is revoked."
+
+
+def test_expired_key_is_401(key):
+    ApiKey.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    assert refused(get(**bearer(key))) == "The API key is expired."
+
+
+def test_key_of_an_inactive_user_is_401(key, ada):
+    ada.is_active = False
+    ada.save()
+    refused(get(**bearer(key)))
+
+
+def test_key_of_a_deleted_user_is_401(key, ada):
+    ada.delete()
+    refused(get(**bearer(key)))
+
+
+def test_headers_that_disagree_are_401(key, ada, key_of, make_user):
+    eve = make_user("eve")
+    for headers in (
+        {"X-API-KEY": key, **bearer(key_of(eve))},
+        {"X-API-KEY": key_of(eve), **bearer(signed())},
+        {"X-API-KEY": key, **bearer(key_of(ada))},
+        {"X-API-KEY": key, **bearer("wrong")},
+        {"X-API-KEY": key, **bearer(signed(secret="x" * 32))},
+        {"X-API-KEY": "wrong", **bearer(key)},
+        {"X-API-KEY": signed(), **bearer(signed())},
+    ):
+        refused(get(**headers))
+
+
+def test_headers_that_agree_are_taken_and_the_key_counts(ada, key_of):
+    key = key_of(ada, allowed_providers=["huggingface"])
+    assert get(**{"X-API-KEY": key, **bearer(key)}).status_code == 200
+    response = get(**{"X-API-KEY": key, **bearer(signed())})
+    allowed = {m["provider"] for m in response.json()["data"] if m["allowed"]}
+    assert allowed == {"huggingface"}
+
+
+def test_another_scheme_beside_a_key_is_ignored(key):
+    headers = {"X-API-KEY": key, "Authorization": "Basic YTpi"}
+    assert get(**headers).status_code == 200
+
+
+def test_key_costs_one_query(key, django_assert_num_queries):
+    find_key(key)
+    with django_assert_num_queries(1):
+        caller = caller_of_key(find_key(key))
+    assert caller.username == "ada"
+
+
+def test_use_is_noted_once_a_minute(key, django_assert_num_queries):
+    notes = UseNotes()
+    notes.note(find_key(key))
+    first = ApiKey.objects.get().last_used_at
+    assert first is not None
+    noted = find_key(key)
+    with django_assert_num_queries(0):
+        notes.note(noted)
+    ApiKey.objects.update(last_used_at=first - timedelta(seconds=61))
+    UseNotes().note(find_key(key))
+    assert ApiKey.objects.get().last_used_at >= first
+
+
+def test_database_that_refuses_the_note_fails_no_request(key, monkeypatch):
+    class Rows:
+        def filter(self, *args, **kwargs):
+            raise DatabaseError("database is locked")
+
+    notes, tries = UseNotes(), []
+    row = find_key(key)
+    monkeypatch.setattr(ApiKey, "objects", Rows())
+    monkeypatch.setattr(api_keys.log, "warning", lambda *a, **k: tries.append(a))
+    notes.note(row)
+    notes.note(row)
+    assert len(tries) == 1
+
+
+def test_database_away_is_503(key, monkeypatch):
+    def away(text):
+        raise DatabaseError("gone")
+
+    monkeypatch.setattr("embeddings.access.authentication.find_key", away)
+    response = get(**bearer(key))
+    assert response.status_code == 503
+    assert response.headers["Retry-After"] == "5"
+    assert "gone" not in response.content.decode()
+
+
+def test_limits_are_the_key_s_own_else_the_user_s(ada, key_of):
+    UserLimits.objects.create(user=ada, requests_per_minute=60, burst=5)
+    key = key_of(
+        ada,
+        limits=CallerLimits(requests_per_minute=7, monthly_cost_usd=Decimal("2.5")),
+    )
+    limits = caller_of_key(find_key(key)).limits
+    assert (limits.requests_per_minute, limits.burst) == (7, 5)
+    assert (limits.monthly_cost_usd, limits.monthly_tokens) == (Decimal("2.5"), None)
+
+
+def test_zero_is_a_limit_and_no_gap(ada, key_of):
+    UserLimits.objects.create(user=ada, monthly_tokens=1000)
+    key = key_of(ada, limits=CallerLimits(monthly_tokens=0))
+    assert caller_of_key(find_key(key)).limits.monthly_tokens == 0
+
+
+@pytest.mark.parametrize("pattern", ["", " ", "a*b", "**", "x" * 265])
+def test_senseless_scopes_are_refused(ada, key_of, pattern):
+    with pytest.raises(InvalidRequest, match="allowed_models"):
+        key_of(ada, allowed_models=[pattern])
+
+
+def test_user_has_a_hundred_active_keys_at_most(ada, key_of, monkeypatch):
+    monkeypatch.setattr(api_keys, "MAX_ACTIVE_KEYS", 2)
+    key_of(ada)
+    key_of(ada)
+    with pytest.raises(InvalidRequest, match="revoke one"):
+        key_of(ada)
+    revoke_key(ApiKey.objects.first())
+    key_of(ada)
+
+
+def test_narrowed_key_of_an_admin_has_no_admin_rights(admin, key_of):
+    url = "/api/v1/embeddings/circuit-breakers"
+    assert get(url, **bearer(key_of(admin))).status_code == 200
+    for narrow in (
+        {"allowed_models": ["*"]},
+        {"allowed_providers": ["onnx"]},
+        {"read_only_media": True},
+    ):
+        refused(get(url, **bearer(key_of(admin, **narrow))), status=403)
+
+
+def test_single_user_mode_knows_no_user_s_key(key, access):
+    access(mode="single_user")
+    response = APIClient().get("/api/v1/embeddings/models", headers={"X-API-KEY": key})
+    assert response.status_code == 401

@@ -1,0 +1,68 @@
+"""Authentication is quick because nothing is built twice, and true because the database is asked each time."""
+
+import pytest
+from django.contrib.auth.models import User
+from django.db.models import QuerySet
+
+from embeddings.access import row_memory
+from embeddings.access.row_memory import RowMemory
+from embeddings.models import UserLimits
+
+
+@pytest.fixture
+def memory(ada):
+    return RowMemory(User.objects.select_related("limits"), "username")
+
+
+def test_unchanged_row_is_built_once(memory, django_assert_num_queries):
+    first = memory.find("ada")
+    with django_assert_num_queries(1):
+        assert memory.find("ada") is first
+        first.get_username()
+
+
+@pytest.mark.parametrize(
+    "change", [{"is_active": False}, {"is_staff": True}, {"password": "x"}]
+)
+def test_any_change_counts_at_once_however_it_is_made(memory, change):
+    memory.find("ada")
+    User.objects.filter(username="ada").update(**change)
+    [(name, value)] = change.items()
+    assert getattr(memory.find("ada"), name) == value
+
+
+def test_change_of_a_joined_row_counts_at_once(memory, ada):
+    assert not hasattr(memory.find("ada"), "limits")
+    limits = UserLimits.objects.create(user=ada, burst=3)
+    assert memory.find("ada").limits.burst == 3
+    limits.delete()
+    assert not hasattr(memory.find("ada"), "limits")
+
+
+def test_deleted_and_unknown_rows_are_none(memory, ada):
+    memory.find("ada")
+    ada.delete()
+    assert memory.find("ada") is None
+    assert memory.find("nobody") is None
+
+
+def test_row_that_changes_while_it_is_read_is_not_remembered(memory, monkeypatch):
+    first = QuerySet.first
+
+    def changed_meanwhile(rows):
+        row = first(rows)
+        User.objects.filter(username="ada").update(is_active=False)
+        return row
+
+    with monkeypatch.context() as patch:
+        patch.setattr(QuerySet, "first", changed_meanwhile)
+        memory.find("ada")
+    assert memory.find("ada").is_active is False
+
+
+def test_memory_is_bounded(memory, make_user, monkeypatch):
+    monkeypatch.setattr(row_memory, "MAX_ROWS", 2)
+    for name in ("eve", "mallory", "trent"):
+        make_user(name)
+        assert memory.find(name).username == name
+    assert len(memory._known) <= 2

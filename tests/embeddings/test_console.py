@@ -1,0 +1,245 @@
+"""The console: keys shown once, every change audited, logins guarded."""
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import reverse
+
+from embeddings.access.api_keys import find_key
+from embeddings.models import ApiKey, AuditEntry, LoginFailures, UserLimits
+from providers.models import AllowlistEntry, Breaker, ModelEntry, ProviderSetting
+
+PASSWORD = "correct horse battery"
+LIMITS = {
+    "requests_per_minute": "",
+    "burst": "",
+    "tokens_per_minute": "",
+    "monthly_tokens": "",
+    "monthly_cost_usd": "",
+}
+
+
+@pytest.fixture
+def operator(make_user):
+    return make_user("operator", is_staff=True, is_superuser=True)
+
+
+@pytest.fixture
+def console(operator):
+    client = Client()
+    client.force_login(operator)
+    return client
+
+
+def url(model, page, *args):
+    meta = model._meta
+    return reverse(f"admin:{meta.app_label}_{meta.model_name}_{page}", args=args)
+
+
+def submit(console, address, **fields):
+    """Post a form as the page would; return the answer. Fails if the form was refused."""
+    response = console.post(address, {"_save": "Save", **fields}, follow=True)
+    assert response.status_code == 200
+    form = response.context.get("adminform")
+    assert form is None or not form.errors, form.errors
+    return response
+
+
+def entries():
+    return [
+        (entry.actor, entry.action, entry.target.split()[0])
+        for entry in AuditEntry.objects.order_by("pk")
+    ]
+
+
+def test_key_is_shown_once_and_works(console, operator):
+    fields = {
+        **LIMITS,
+        "user": operator.pk,
+        "name": "ci",
+        "allowed_providers": "ONNX, openai",
+        "allowed_models": "text-*\nonly-onnx",
+        "burst": "3",
+    }
+    page = submit(console, url(ApiKey, "add"), **fields).content.decode()
+    text = page.split("shown this once: ")[1][:58]
+    row = find_key(text)
+    assert row.allowed_providers == ["onnx", "openai"]
+    assert row.allowed_models == ["text-*", "only-onnx"]
+    assert row.burst == 3
+    again = console.get(url(ApiKey, "changelist")).content.decode()
+    assert text not in again
+    assert row.prefix in again
+    assert entries() == [("operator", "add", "API")]
+    assert text[15:] not in str(AuditEntry.objects.values_list()[0])
+
+
+def test_key_s_scopes_are_changed_but_not_its_owner(console, operator, ada, key_of):
+    key_of(operator, allowed_models=["a"])
+    row = ApiKey.objects.get()
+    page = console.get(url(ApiKey, "change", row.pk)).content.decode()
+    assert row.digest not in page
+    fields = {**LIMITS, "name": "", "allowed_providers": "", "allowed_models": "a b"}
+    submit(console, url(ApiKey, "change", row.pk), user=ada.pk, **fields)
+    row.refresh_from_db()
+    assert row.allowed_models == ["a", "b"]
+    assert row.user == operator
+    entry = AuditEntry.objects.get()
+    assert entry.before == {"allowed_models": ["a"]}
+    assert entry.after == {"allowed_models": ["a", "b"]}
+
+
+def test_senseless_scope_is_a_form_error(console, operator):
+    fields = {**LIMITS, "user": operator.pk, "allowed_models": "a*b"}
+    response = console.post(url(ApiKey, "add"), fields)
+    assert "exact names" in response.content.decode()
+    assert not ApiKey.objects.exists()
+
+
+def test_keys_are_revoked_together(console, operator, key_of):
+    text = key_of(operator)
+    fields = {"action": "revoke_keys", "_selected_action": [ApiKey.objects.get().pk]}
+    console.post(url(ApiKey, "changelist"), fields)
+    assert find_key(text).status == "revoked"
+    assert entries() == [("operator", "revoke", "API")]
+
+
+def test_new_user_and_changed_rights_and_limits_are_audited(console):
+    submit(
+        console,
+        url(User, "add"),
+        username="eve",
+        usable_password="true",
+        password1=PASSWORD,
+        password2=PASSWORD,
+        **{f"limits-{n}_FORMS": v for n, v in (("TOTAL", 0), ("INITIAL", 0))},
+    )
+    eve = User.objects.get(username="eve")
+    submit(
+        console,
+        url(User, "change", eve.pk),
+        username="eve",
+        is_active="on",
+        is_staff="on",
+        date_joined_0="2026-01-01",
+        date_joined_1="00:00:00",
+        **{f"limits-{n}_FORMS": v for n, v in (("TOTAL", 1), ("INITIAL", 0))},
+        **{"limits-0-user": eve.pk, "limits-0-burst": "7"},
+    )
+    assert UserLimits.objects.get().burst == 7
+    added, changed = AuditEntry.objects.order_by("pk")
+    assert added.after["username"] == "eve"
+    assert added.after["password"] == "set"
+    assert changed.before["is_staff"] is False
+    assert changed.after["is_staff"] is True
+    assert changed.before["limits"] is None
+    assert changed.after["limits"]["burst"] == 7
+
+
+def test_changed_password_is_audited_without_it(console, ada):
+    fields = {
+        "usable_password": "true",
+        "set-password": "1",
+        "password1": "another horse battery",
+        "password2": "another horse battery",
+    }
+    address = reverse("admin:auth_user_password_change", args=[ada.pk])
+    console.post(address, fields)
+    ada.refresh_from_db()
+    assert ada.check_password("another horse battery")
+    entry = AuditEntry.objects.get()
+    assert (entry.action, entry.after) == ("change", {"password": "changed"})
+
+
+def test_deletions_are_audited_one_by_one_and_together(console, ada, make_user):
+    console.post(url(User, "delete", ada.pk), {"post": "yes"})
+    others = [make_user(name).pk for name in ("eve", "mallory")]
+    fields = {"action": "delete_selected", "_selected_action": others, "post": "yes"}
+    console.post(url(User, "changelist"), fields)
+    assert entries() == [("operator", "delete", "user")] * 3
+    names = {entry.before["username"] for entry in AuditEntry.objects.all()}
+    assert names == {"ada", "eve", "mallory"}
+
+
+def test_providers_models_and_allowlist_are_audited(console):
+    row = ProviderSetting.objects.create(name="onnx")
+    submit(console, url(ProviderSetting, "change", row.pk), base_url="")
+    submit(
+        console,
+        url(ModelEntry, "add"),
+        provider="onnx",
+        name="mine",
+        enabled="on",
+        vector_space="mine",
+    )
+    submit(console, url(AllowlistEntry, "add"), kind="model", pattern="x*")
+    pattern = AllowlistEntry.objects.get()
+    console.post(url(AllowlistEntry, "delete", pattern.pk), {"post": "yes"})
+    assert entries() == [
+        ("operator", "change", "provider"),
+        ("operator", "add", "model"),
+        ("operator", "add", "allowlist"),
+        ("operator", "delete", "allowlist"),
+    ]
+    change = AuditEntry.objects.order_by("pk").first()
+    assert (change.before, change.after) == ({"enabled": True}, {"enabled": False})
+
+
+def test_breaker_reset_is_audited(console):
+    row = Breaker.objects.create(provider="openai", state="open", failure_count=5)
+    fields = {"action": "reset_breakers", "_selected_action": [row.pk]}
+    console.post(url(Breaker, "changelist"), fields)
+    entry = AuditEntry.objects.get()
+    assert entry.action == "reset"
+    assert entry.before["state"] == "open"
+
+
+def test_change_that_changes_nothing_is_no_entry(console):
+    row = ProviderSetting.objects.create(name="onnx")
+    submit(console, url(ProviderSetting, "change", row.pk), base_url="", enabled="on")
+    assert entries() == []
+
+
+def test_audit_log_can_be_read_and_nothing_else(console, operator):
+    AuditEntry.objects.create(
+        source="api", actor="ada", action="clear", target="embedding cache"
+    )
+    row = AuditEntry.objects.get()
+    listed = console.get(url(AuditEntry, "changelist")).content.decode()
+    assert "embedding cache" in listed
+    assert console.get(url(AuditEntry, "change", row.pk)).status_code == 200
+    assert console.get(url(AuditEntry, "add")).status_code == 403
+    assert console.post(url(AuditEntry, "change", row.pk), {}).status_code == 403
+    assert console.post(url(AuditEntry, "delete", row.pk), {}).status_code == 403
+    fields = {"action": "delete_selected", "_selected_action": [row.pk], "post": "yes"}
+    console.post(url(AuditEntry, "changelist"), fields)
+    assert AuditEntry.objects.count() == 1
+
+
+def log_in(password, username="operator"):
+    fields = {"username": username, "password": password, "next": "/admin/"}
+    return Client().post(reverse("admin:login"), fields)
+
+
+def test_login_is_guarded_against_guessing(operator):
+    assert log_in(PASSWORD).status_code == 302
+    for _ in range(5):
+        page = log_in("wrong").content.decode()
+        assert "Too many" not in page
+    page = log_in(PASSWORD).content.decode()
+    assert "Too many failed logins. Try again in 1 minute." in page
+
+
+def test_users_who_are_no_staff_are_kept_out_and_counted(ada):
+    assert log_in(PASSWORD, username="ada").status_code == 200
+    assert LoginFailures.objects.exists()
+
+
+def test_console_and_api_count_together(operator):
+    for _ in range(5):
+        log_in("wrong")
+    body = {"username": "operator", "password": PASSWORD}
+    response = Client().post(
+        "/api/v1/auth/token", body, content_type="application/json"
+    )
+    assert response.status_code == 429
