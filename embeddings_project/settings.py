@@ -12,6 +12,7 @@ from embeddings.conf import (
     DEFAULT_FALLBACK_CHAIN,
     DEFAULT_FALLBACK_MODELS,
     EmbeddingsConf,
+    LimiterConf,
 )
 from embeddings_project.env import Env
 from embeddings_project.logging import logging_config
@@ -172,6 +173,14 @@ def read_model_map() -> dict[str, str]:
     return dict(models)
 
 
+def read_redis_url() -> str | None:
+    url = env.secret("CACHE_URL")
+    if url and not url.startswith(("redis://", "rediss://", "unix://")):
+        env.problem("CACHE_URL", "must look like redis://host:6379/0")
+        return None
+    return url
+
+
 REQUEST_TIMEOUT_SECONDS = env.seconds("EMBEDDINGS_REQUEST_TIMEOUT", 30, maximum=600)
 EMBEDDINGS = EmbeddingsConf(
     default_provider=env.text("EMBEDDINGS_DEFAULT_PROVIDER", "openai").lower(),
@@ -196,6 +205,16 @@ EMBEDDINGS = EmbeddingsConf(
     single_user_api_key=given_api_key
     or read_or_create_secret(GENERATED_API_KEY_FILE, prefix="sk-"),
     single_user_accept_bearer=env.boolean("SINGLE_USER_ACCEPT_BEARER", default=False),
+    limiter=LimiterConf(
+        enabled=env.boolean("RATE_LIMIT_ENABLED", default=True),
+        embeddings=env.boolean("EMBEDDINGS_RATE_LIMIT", default=False),
+        per_minute=env.integer(
+            "RATE_LIMIT_PER_MINUTE", 60, minimum=1, maximum=10_000_000
+        ),
+        burst=env.integer("RATE_LIMIT_BURST", 10, minimum=1, maximum=10_000_000),
+        redis_url=read_redis_url(),
+    ),
+    usage_flush_seconds=env.seconds("EMBEDDINGS_USAGE_FLUSH", 3, maximum=600),
 )
 DATA_UPLOAD_MAX_MEMORY_SIZE = EMBEDDINGS.max_body_bytes
 

@@ -5,8 +5,11 @@ from dataclasses import replace
 import pytest
 from rest_framework.test import APIClient
 
+from embeddings.access.limiter.limiter import limiter
+from embeddings.services.budgets import budgets
 from embeddings.services.embed import embedding_cache
 from embeddings.services.health import health_probe
+from embeddings.services.usage import usage
 from providers import registry as registry_module
 from providers.engine.vocabulary import prepare_vocabulary
 from providers.operator_settings import reader
@@ -17,8 +20,10 @@ KEY = "test-key-0123456789abcdef"
 
 @pytest.fixture(autouse=True)
 def fresh_process(settings):
-    """Start each test like a new process: a known key, an empty cache, newly built providers."""
-    settings.EMBEDDINGS = replace_conf(settings, single_user_api_key=KEY)
+    """Start each test like a new process: a known key, an empty cache, newly built providers, no thread."""
+    settings.EMBEDDINGS = replace_conf(
+        settings, single_user_api_key=KEY, usage_flush_seconds=0
+    )
     forget_all()
     yield
     forget_all()
@@ -30,6 +35,9 @@ def forget_all():
         embedding_cache,
         health_probe,
         reader,
+        limiter,
+        usage,
+        budgets,
     ):
         singleton.cache_clear()
 

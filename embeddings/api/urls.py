@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from embeddings.api.views import administration, embeddings, models, operations
+from embeddings.api.views import administration, embeddings, models, operations, usage
 
 urlpatterns = [
     path("embeddings", embeddings.CreateEmbeddings.as_view()),
@@ -20,6 +20,7 @@ urlpatterns = [
         "embeddings/circuit-breakers/<str:provider>/reset",
         administration.ResetCircuitBreaker.as_view(),
     ),
+    path("usage", usage.ShowUsage.as_view()),
     path("models", models.OpenAIListModels.as_view()),
     path("models/<path:model_id>", models.OpenAIShowModel.as_view()),
 ]
