@@ -1,12 +1,16 @@
-"""What surrounds every request: its id, its log line, and paths that may end in a slash or not."""
+"""What surrounds every request: its id, its log line, how its body is read, and paths with or without a last slash."""
 
 import re
 import time
 import uuid
 from collections.abc import Callable
+from typing import Any
 
 import structlog
+from django.conf import settings
+from django.core.handlers.wsgi import LimitedStream
 from django.http import HttpRequest, HttpResponse
+from gunicorn.http.errors import ParseException
 
 Handler = Callable[[HttpRequest], HttpResponse]
 
@@ -44,7 +48,65 @@ class RequestContextMiddleware:
             status=response.status_code,
             duration_ms=round((time.perf_counter() - started) * 1000, 1),
         )
+        # What this thread logs next, such as a request that is not even HTTP, is no part of this request.
+        structlog.contextvars.clear_contextvars()
         return response
+
+
+class RequestBodyMiddleware:
+    """Let a chunked body be read, and read a refused request's body to its end.
+
+    Django takes a body without Content-Length for empty. And a client that is still sending when the connection closes
+    sees a broken pipe in place of the answer.
+    """
+
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        limit: int = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+        # Only where the server marks the body's end: another one would let us wait for it.
+        if is_chunked(request) and request.META.get("wsgi.input_terminated"):
+            body = request.META["wsgi.input"]
+            # A byte over the limit tells that it was exceeded; any length but 0 makes REST framework look at the body.
+            request._stream = ChunkedBody(body, limit + 1)  # type: ignore[assignment]
+            request.META["CONTENT_LENGTH"] = str(limit)
+            response = self.get_response(request)
+            if response.status_code >= 400:
+                discard(body, at_most=2 * limit)
+            return response
+        response = self.get_response(request)
+        if response.status_code >= 400 and announced_bytes(request) <= 2 * limit:
+            discard(request, at_most=2 * limit)
+        return response
+
+
+class ChunkedBody(LimitedStream):
+    """A body of unknown length. One that is malformed fails like one that breaks off: with an OSError."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        try:
+            return super().read(-1 if size is None else size)
+        except ParseException as error:
+            raise OSError("The body's chunks are malformed.") from error
+
+
+def is_chunked(request: HttpRequest) -> bool:
+    return request.headers.get("Transfer-Encoding", "").strip().lower() == "chunked"
+
+
+def announced_bytes(request: HttpRequest) -> int:
+    value = request.META.get("CONTENT_LENGTH") or ""
+    return int(value) if value.isdecimal() else 0
+
+
+def discard(body: Any, *, at_most: int) -> None:
+    """Read on until the body ends, the client is gone or enough was read."""
+    try:
+        while at_most > 0 and (piece := body.read(2**16)):
+            at_most -= len(piece)
+    except (OSError, ParseException):
+        pass
 
 
 class OptionalTrailingSlashMiddleware:

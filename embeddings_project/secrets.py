@@ -5,14 +5,22 @@ import secrets
 import tempfile
 from pathlib import Path
 
+from django.core.exceptions import ImproperlyConfigured
+
 
 def read_or_create_secret(path: Path, *, prefix: str = "") -> str:
-    """Return the secret kept at `path`; make one first if there is none. Safe when several processes start at once."""
+    """Return the secret kept at `path`; make one first if there is none. Safe when several processes start at once.
+
+    Raises ImproperlyConfigured where the folder cannot hold it.
+    """
     try:
+        if not path.exists():
+            _publish(path, prefix + secrets.token_urlsafe(32))
         return path.read_text(encoding="ascii").strip()
-    except FileNotFoundError:
-        _publish(path, prefix + secrets.token_urlsafe(32))
-    return path.read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise ImproperlyConfigured(
+            f"DATA_DIR must be a folder that this user can write to: {path}: {error.strerror or error}."
+        ) from error
 
 
 def _publish(path: Path, value: str) -> None:

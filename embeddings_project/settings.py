@@ -72,6 +72,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "embeddings_project.middleware.RequestContextMiddleware",
+    "embeddings_project.middleware.RequestBodyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "embeddings_project.middleware.OptionalTrailingSlashMiddleware",
@@ -117,6 +118,7 @@ except (dj_database_url.ParseError, dj_database_url.UnknownSchemeError, ValueErr
     database = {}
 if database.get("ENGINE", "").endswith("sqlite3"):
     database["OPTIONS"] = SQLITE_OPTIONS
+database |= {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
 DATABASES = {"default": database}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -251,8 +253,8 @@ PROVIDERS: dict[str, dict[str, Any]] = {
     "google": remote("GOOGLE"),
     "mistral": remote("MISTRAL"),
     "local_api": remote(
-        "LOCAL_API",
-        url="_URL",
+        "LOCAL",
+        url="_API_URL",
         kind=env.choice("LOCAL_API_KIND", "openai", ["openai", "tei", "ollama"]),
     ),
     "huggingface": LOCAL_ENGINE,

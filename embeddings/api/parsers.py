@@ -6,6 +6,7 @@ from typing import IO, Any
 import orjson
 from rest_framework.exceptions import APIException, ParseError
 from rest_framework.parsers import BaseParser
+from rest_framework.request import Request
 
 from embeddings.conf import conf
 
@@ -33,7 +34,11 @@ class JSONParser(BaseParser):
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        body = self._read(stream)
+        self._check_announced((parser_context or {}).get("request"))
+        try:
+            body = self._read(stream)
+        except OSError as error:  # malformed chunks, or a client that hung up
+            raise ParseError("The body ends before it is complete.") from error
         try:
             data = orjson.loads(body)
         except orjson.JSONDecodeError as error:
@@ -41,6 +46,13 @@ class JSONParser(BaseParser):
         if not isinstance(data, dict):
             raise ParseError("The body must be a JSON object.")
         return data
+
+    @staticmethod
+    def _check_announced(request: Request | None) -> None:
+        """Refuse at once what would be refused in the end, rather than wait for it."""
+        announced = request.META.get("CONTENT_LENGTH", "") if request else ""
+        if announced.isdecimal() and int(announced) > conf().max_body_bytes:
+            raise BodyTooLarge
 
     @staticmethod
     def _read(stream: IO[bytes]) -> bytes:

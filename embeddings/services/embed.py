@@ -144,15 +144,14 @@ def _raw_vectors(
     computed: dict[int, Embedded] = {}
 
     def compute(indices: list[int]) -> Vectors:
-        with (
-            guarded(provider.name),
-            timed(provider.name, "infer" if provider.local else "upstream"),
-        ):
+        chosen = [prepared.texts[index] for index in indices]
+        with guarded(provider.name):
             embedded = provider.embed(
                 target.model,
-                [prepared.texts[index] for index in indices],
+                chosen,
                 dimensions=native,
                 input_type=request.input_type,
+                # Work that the local engine can do is not cut short by what remote providers are allowed.
                 timeout_seconds=conf().engine_timeout_seconds
                 if provider.local
                 else timeout_seconds,

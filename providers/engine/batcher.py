@@ -32,6 +32,8 @@ QUEUE_TOKENS = 4 * 2048 * 256
 _LOOK_AGAIN_SECONDS = 1.0
 _FIRST_GUESS_TOKENS_PER_SECOND = 2000.0
 Clock = Callable[[], float]
+# Told how long a stage took: "queue" a request until its first text runs, "infer" one run.
+Observe = Callable[[str, float], None]
 
 
 @dataclass(slots=True, eq=False)
@@ -39,6 +41,7 @@ class _Request:
     """One submit's texts on their way. `waiting` holds (length, index), shortest first; `tokens` is their sum."""
 
     rows: Sequence[Row]
+    enqueued_at: float
     deadline: float
     virtual_time: float
     waiting: list[tuple[int, int]]
@@ -70,8 +73,10 @@ class Batcher:
         engine_threads: int = 1,
         hung_after_seconds: float = 60.0,
         clock: Clock = time.monotonic,
+        observe: Observe = lambda stage, seconds: None,
     ) -> None:
         self._runtime = runtime
+        self._observe = observe
         self._batch_tokens = batch_tokens
         self._queue_tokens = queue_tokens
         self._hung_after_seconds = hung_after_seconds
@@ -144,6 +149,7 @@ class Batcher:
                 raise ProviderUnavailable("The local engine is shutting down.")
             request = _Request(
                 rows,
+                self._clock(),
                 deadline,
                 self._virtual_time,
                 waiting,
@@ -219,6 +225,7 @@ class Batcher:
     def _finished(self, batch: _Batch, seconds: float) -> None:
         with self._changed:
             self._running.pop(threading.get_ident(), None)
+            self._observe("infer", seconds)
             if seconds > 0:
                 rate = (
                     sum(len(request.rows[index]) for request, index in batch) / seconds
@@ -275,6 +282,8 @@ class Batcher:
         end = bisect_right(request.waiting, (longest, len(request.rows)))
         start = max(bisect_right(request.waiting, (longest // 2, -1)), end - count)
         taken = request.waiting[start:end]
+        if taken and len(request.waiting) == len(request.rows):
+            self._observe("queue", self._clock() - request.enqueued_at)
         del request.waiting[start:end]
         tokens = sum(length for length, _ in taken)
         request.tokens -= tokens

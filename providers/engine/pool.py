@@ -14,6 +14,7 @@ from providers.engine.runtime import Row, Runtime
 from providers.engine.tokenizer import ModelTokenizer
 from providers.engine.torch_runtime import TorchRuntime
 from providers.engine.weights import Prepared, Weights
+from providers.metrics import observed
 
 _TOKENIZER_FILE = "tokenizer.json"
 
@@ -126,7 +127,7 @@ class Pool:
     def _ready(
         self, prepared: Prepared, tokenizer: ModelTokenizer, runtime: Runtime
     ) -> LoadedModel:
-        batcher = Batcher(runtime, queue_tokens=self._queue_tokens)
+        batcher = Batcher(runtime, queue_tokens=self._queue_tokens, observe=observed)
         return LoadedModel(prepared=prepared, tokenizer=tokenizer, batcher=batcher)
 
 

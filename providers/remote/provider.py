@@ -29,6 +29,7 @@ from providers.exceptions import (
     ProviderMisconfigured,
     ProviderRejected,
 )
+from providers.metrics import timed
 from providers.remote.answers import (
     Answer,
     BadAnswerError,
@@ -172,9 +173,9 @@ class RemoteProvider(Provider):
         tasks = [
             partial(self._embed_batch, batch, deadline, retries) for batch in batches
         ]
-        return self._joined(
-            run_all(tasks, parallel=parallel, on_failure=deadline.cancel)
-        )
+        with timed(self.name, "upstream"):
+            answers = run_all(tasks, parallel=parallel, on_failure=deadline.cancel)
+        return self._joined(answers)
 
     def configuration_problem(self) -> str | None:
         if self.key_required and not self.api_key:

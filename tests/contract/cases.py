@@ -43,6 +43,10 @@ class ProviderCase:
     options: dict[str, str] = field(default_factory=dict)
 
     @property
+    def name(self) -> str:
+        return str(vars(self.provider)["name"])
+
+    @property
     def knows_dimensions(self):
         return self.provider is not LocalApiProvider
 

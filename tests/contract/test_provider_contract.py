@@ -56,6 +56,18 @@ def texts_of(count):
     return [f"text number {n}" for n in range(count)]
 
 
+def cases(applies):
+    """Run a test against those cases only to which it applies."""
+    chosen = [case for case in REMOTE_CASES if applies(case)]
+    return pytest.mark.parametrize("case", chosen, indirect=True, ids=lambda c: c.id)
+
+
+def can_be_seen(case, fault):
+    if fault is Fault.DUPLICATE:
+        return case.upstream.indexed
+    return fault is not Fault.WRONG_DIMENSIONS or case.knows_dimensions
+
+
 def test_every_fault_has_its_exception():
     assert set(Fault) == {*FAULTS, *OUTLASTING, Fault.SHUFFLED}
 
@@ -100,9 +112,8 @@ def test_no_texts_make_no_call(case, upstream, embed):
     assert upstream.calls == []
 
 
+@cases(lambda case: case.smaller is not None)
 def test_native_dimensions_are_asked_of_the_upstream(case, embed, provider):
-    if case.smaller is None:
-        pytest.skip("has no native dimensions")
     model, dimensions = case.smaller
     assert dimensions in provider.resolve(model).native_dimensions
 
@@ -128,9 +139,8 @@ def test_usage_is_summed_over_the_parts(embed):
     assert embed(texts).prompt_tokens == sum(map(tokens_in, texts))
 
 
+@cases(lambda case: case.upstream.indexed)
 def test_shuffled_answer_is_put_in_order(case, upstream, embed):
-    if not upstream.indexed:
-        pytest.skip("its answers carry no index")
     upstream.fault = Fault.SHUFFLED
     texts = texts_of(5)
 
@@ -139,9 +149,13 @@ def test_shuffled_answer_is_put_in_order(case, upstream, embed):
     np.testing.assert_array_equal(vectors, vectors_for(texts, case.dimensions))
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name.lower())
+@pytest.mark.parametrize(
+    ("case", "fault"),
+    [(c, f) for c in REMOTE_CASES for f in FAULTS if can_be_seen(c, f)],
+    indirect=["case"],
+    ids=lambda value: getattr(value, "id", None) or value.name.lower(),
+)
 def test_fault_raises_its_exception(case, upstream, embed, fault, caplog, capfd):
-    skip_what_cannot_be_seen(case, upstream, fault)
     upstream.fault = fault
     caplog.set_level("DEBUG")
 
@@ -226,9 +240,8 @@ def test_pause_beyond_the_deadline_is_not_begun(upstream, pauses, embed):
     assert pauses == []
 
 
+@cases(lambda case: case.max_items < 300)
 def test_fault_in_one_part_fails_the_whole(case, upstream, embed):
-    if case.max_items > 300:
-        pytest.skip("takes them all in one request")
     upstream.fault = Fault.FORBIDDEN
     upstream.fault_count = 1
 
@@ -298,10 +311,8 @@ def test_warm_up_reaches_the_upstream(case, provider, upstream):
     assert len(upstream.calls) == 1
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@cases(lambda case: case is REMOTE_CASES[0])  # the client is the same for all
 def test_forked_child_opens_its_own_connections(case, provider, embed):
-    if case is not REMOTE_CASES[0]:
-        pytest.skip("the client is the same for all")
     embed(["before"])
     before = provider._http._client()
 
@@ -311,13 +322,6 @@ def test_forked_child_opens_its_own_connections(case, provider, embed):
 
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert provider._http._client() is before
-
-
-def skip_what_cannot_be_seen(case, upstream, fault):
-    if fault is Fault.DUPLICATE and not upstream.indexed:
-        pytest.skip("its answers carry no index")
-    if fault is Fault.WRONG_DIMENSIONS and not case.knows_dimensions:
-        pytest.skip("its dimensions are unknown until the first answer")
 
 
 def everything_said_by(error):

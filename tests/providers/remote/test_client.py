@@ -2,12 +2,12 @@ import gzip
 import logging
 import socket
 import ssl
-import subprocess
 import threading
 import time
 from unittest.mock import Mock
 
 import pytest
+import trustme
 
 from providers.exceptions import (
     ProviderMalformed,
@@ -134,11 +134,9 @@ def test_http_libraries_log_no_address(open_echo, upstream, caplog):
     assert upstream.api_key not in caplog.text
 
 
-def test_certificate_of_nobody_known_is_refused(tmp_path, upstream):
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    make_certificate(certificate, key)
+def test_certificate_of_nobody_known_is_refused(upstream):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+    trustme.CA().issue_cert("localhost").configure_cert(context)
     server = upstream._server
     server.socket = context.wrap_socket(server.socket, server_side=True)
     address = upstream.base_url.replace("http://127.0.0.1", "https://localhost")
@@ -179,15 +177,3 @@ def respond_with(upstream, monkeypatch, pack):
         return pack(body), {**headers, "Content-Encoding": "gzip"}
 
     monkeypatch.setattr(upstream, "_good_answer", packed)
-
-
-def make_certificate(certificate, key):
-    command = [
-        *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-        *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
-        *("-out", str(certificate), "-keyout", str(key)),
-    ]
-    try:
-        subprocess.run(command, check=True, capture_output=True)
-    except FileNotFoundError:
-        pytest.skip("needs openssl on the path")

@@ -1,0 +1,53 @@
+"""Running servers: one for most tests, a second one that differs in what an operator may set."""
+
+import pytest
+
+from providers.engine.pins import DEFAULT_MODEL
+from providers.engine.vocabulary import prepare_vocabulary
+from providers.engine.weights import Weights
+from tests.e2e.server import Server
+from tests.environment import DATA_DIR
+
+
+@pytest.fixture(scope="session")
+def prepared_weights():
+    """The default model and OpenAI's vocabulary, fetched once per machine."""
+    Weights(DATA_DIR).prepare(DEFAULT_MODEL)
+    prepare_vocabulary(DATA_DIR)
+
+
+@pytest.fixture(scope="session")
+def server(prepared_weights, tmp_path_factory):
+    """A server as it starts for a user who has set nothing. Whatever the tests send, it never answers 500."""
+    running = Server(tmp_path_factory.mktemp("server"))
+    yield running.wait_until_ready()
+    running.end()
+    failed = [line for line in running.log_lines() if line.get("status") == 500]
+    assert not failed, running.output
+
+
+@pytest.fixture(scope="session")
+def open_handed_server(prepared_weights, tmp_path_factory):
+    """A server with two workers that takes the key as a Bearer token, too."""
+    running = Server(
+        tmp_path_factory.mktemp("open-handed"),
+        WEB_CONCURRENCY="2",
+        SINGLE_USER_ACCEPT_BEARER="true",
+    )
+    yield running.wait_until_ready()
+    running.end()
+
+
+@pytest.fixture
+def launch(prepared_weights, tmp_path):
+    """Return a function that starts a server of this test's own; it may never get ready."""
+    started = []
+
+    def start(**options):
+        server = Server(tmp_path / f"server-{len(started)}", **options)
+        started.append(server)
+        return server
+
+    yield start
+    for server in started:
+        server.end()

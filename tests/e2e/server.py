@@ -1,0 +1,240 @@
+"""A real server: started with `manage.py serve`, watched as a process group, stopped by a signal."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import requests
+from dotenv import dotenv_values
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.environment import DATA_DIR as TEST_DATA
+
+REPOSITORY = Path(__file__).parents[2]
+MODEL = "huggingface:sentence-transformers/all-MiniLM-L6-v2"
+START_SECONDS = 60.0
+STOP_SECONDS = 40.0  # gunicorn's graceful timeout is 30
+# Nothing listens there: whatever would leave the machine is refused at once.
+NOWHERE = "http://127.0.0.1:9"
+
+
+def poll(condition, *, seconds, what):
+    """Return the first true value of `condition`. Fails once `seconds` have passed."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"Not within {seconds:g} s: {what}")
+        time.sleep(0.05)
+    return value
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def lay_out_weights(data_dir: Path) -> None:
+    """Link what was prepared once per machine into `data_dir`, so that a start has nothing to fetch."""
+    for folder in ("prepared", "tiktoken"):
+        for source in (TEST_DATA / folder).rglob("*"):
+            target = data_dir / source.relative_to(TEST_DATA)
+            if source.is_file():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    target.hardlink_to(source)
+                except OSError:  # another file system
+                    target.write_bytes(source.read_bytes())
+
+
+def clean_environment(
+    *, home: Path, data_dir: Path, port: int, **changes: str
+) -> dict[str, str]:
+    """Return the environment of a user who has set nothing but where to serve; a `.env` beside manage.py is masked."""
+    return {
+        **dict.fromkeys(dotenv_values(REPOSITORY / ".env"), ""),
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "DATA_DIR": str(data_dir),
+        "PORT": str(port),
+        "HF_ENDPOINT": NOWHERE,
+        **changes,
+    }
+
+
+class Server:
+    """One server and its process group. `folder` holds its output and, unless it is given, its data."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        data_dir: Path | None = None,
+        command: tuple[str, ...] = (sys.executable, "manage.py", "serve"),
+        **environment: str,
+    ) -> None:
+        self.folder = folder
+        self.data_dir = data_dir or folder / "data"
+        self.port = int(environment.pop("PORT", "0")) or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.api = f"{self.url}/api/v1"
+        self.out, self.err = folder / "out.txt", folder / "err.txt"
+        self._given_key = environment.get("SINGLE_USER_API_KEY")
+        folder.mkdir(parents=True, exist_ok=True)
+        if data_dir is None:
+            lay_out_weights(self.data_dir)
+        with self.out.open("wb") as out, self.err.open("wb") as err:
+            self.process = subprocess.Popen(
+                command,
+                cwd=REPOSITORY,
+                env=clean_environment(
+                    home=folder,
+                    data_dir=self.data_dir,
+                    port=self.port,
+                    **environment,
+                ),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+
+    @property
+    def key(self) -> str:
+        return self._given_key or (self.data_dir / "api_key").read_text().strip()
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"X-API-KEY": self.key}
+
+    @property
+    def output(self) -> str:
+        """Everything the server wrote so far."""
+        return self.out.read_text() + self.err.read_text()
+
+    def wait_until_ready(self) -> "Server":
+        poll(self._ready, seconds=START_SECONDS, what=f"ready\n{self.output[-2000:]}")
+        return self
+
+    def wait_for_refusal(self) -> str:
+        """Wait until the server has given up starting and return what it wrote. Fails if it exits with 0."""
+        code = self.process.wait(START_SECONDS)
+        assert code != 0, self.output
+        poll(lambda: not self.members(), seconds=STOP_SECONDS, what="no process left")
+        return self.output
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        """Send a signal to the whole group, as Ctrl-C in a terminal does, and return the exit code."""
+        os.killpg(self.process.pid, number)
+        return self.process.wait(STOP_SECONDS)
+
+    def end(self) -> None:
+        """Leave nothing behind, whatever happened."""
+        for process in self.members():
+            process.kill()
+        self.process.wait(STOP_SECONDS)
+
+    def members(self) -> list[psutil.Process]:
+        """Return the living processes of the group."""
+        return [
+            process
+            for process in psutil.process_iter()
+            if self._is_member(process) and is_alive(process)
+        ]
+
+    def workers(self) -> list[psutil.Process]:
+        """Return the processes that answer requests: gunicorn's children."""
+        return [
+            child
+            for child in psutil.Process(self.process.pid).children()
+            if is_alive(child)
+        ]
+
+    def resident_bytes(self) -> int:
+        """Return the memory of the whole group; pages that several processes share are counted once (PSS)."""
+        return sum(proportional_set_size(process) for process in self.members())
+
+    def post(
+        self, body: Mapping[str, Any], *, path: str = "/embeddings", **headers: str
+    ) -> requests.Response:
+        return requests.post(
+            self.api + path,
+            json=body,
+            headers={**self.headers, **headers},
+            timeout=120,
+        )
+
+    def get(self, path: str, **headers: str) -> requests.Response:
+        return requests.get(
+            self.url + path, headers={**self.headers, **headers}, timeout=60
+        )
+
+    def embed(
+        self, texts: list[str], *, session: requests.Session | None = None
+    ) -> list[list[float]]:
+        """Return the local model's vectors of `texts`."""
+        answer = (session or requests).post(
+            f"{self.api}/embeddings",
+            json={"input": texts, "model": MODEL},
+            headers=self.headers,
+            timeout=120,
+        )
+        assert answer.status_code == 200, answer.text
+        return [item["embedding"] for item in answer.json()["data"]]
+
+    def connect(self) -> http.client.HTTPConnection:
+        """Return a plain connection, for requests that no well-behaved client sends."""
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+
+    def log_lines(self) -> list[dict[str, Any]]:
+        """Return the server's log; a line that is still being written is left out."""
+        whole = self.err.read_text().rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
+
+    def counter(self, name: str) -> float:
+        """Return the sum of a counter's samples at /metrics, over all labels."""
+        families = text_string_to_metric_families(self.get("/metrics").text)
+        return sum(
+            sample.value
+            for family in families
+            for sample in family.samples
+            if sample.name == name
+        )
+
+    def _ready(self) -> bool:
+        if self.process.poll() is not None:
+            raise AssertionError(f"The server gave up:\n{self.output}")
+        try:
+            return requests.get(f"{self.url}/readyz", timeout=30).status_code == 200
+        except requests.ConnectionError:
+            return False
+
+    def _is_member(self, process: psutil.Process) -> bool:
+        try:
+            return os.getpgid(process.pid) == self.process.pid
+        except ProcessLookupError:
+            return False
+
+
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def proportional_set_size(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_full_info().pss)
+    except psutil.NoSuchProcess:
+        return 0

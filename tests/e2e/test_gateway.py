@@ -1,0 +1,323 @@
+"""The server as a gateway: four workers in front of stub upstreams that are as strict as the real services."""
+
+import contextlib
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from tests.contract.cases import LOCAL_MODEL, REMOTE_CASES
+from tests.e2e.server import MODEL, Server, poll
+from tests.upstreams import Fault, OpenAIUpstream, vectors_for
+
+TIMEOUT_SECONDS = 2.0
+# One case a provider: local_api speaks its other formats in the contract suite.
+CASES = {case.name: case for case in REMOTE_CASES if not case.options}
+VARIABLES = {
+    "local_api": ("LOCAL_API_KEY", "LOCAL_API_URL"),
+    **{
+        name: (f"{name.upper()}_API_KEY", f"{name.upper()}_BASE_URL")
+        for name in CASES
+        if name != "local_api"
+    },
+}
+OPENAI = "text-embedding-3-small"
+# What passes through the gateway all the same.
+HARMLESS = (Fault.SLOW, Fault.SHUFFLED)
+PASSED_ON = (Fault.NO_SUCH_MODEL,)
+
+
+@pytest.fixture(scope="module")
+def upstreams():
+    with contextlib.ExitStack() as stack:
+        yield {
+            name: stack.enter_context(case.upstream()) for name, case in CASES.items()
+        }
+
+
+@pytest.fixture(scope="module")
+def elsewhere():
+    """Where a redirect would lead; nothing may arrive there."""
+    with OpenAIUpstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture(scope="module")
+def gateway(prepared_weights, upstreams, tmp_path_factory):
+    environment = {
+        "WEB_CONCURRENCY": "4",
+        "EMBEDDINGS_REQUEST_TIMEOUT": str(TIMEOUT_SECONDS),
+    }
+    for name, (key, url) in VARIABLES.items():
+        environment |= {key: upstreams[name].api_key, url: upstreams[name].base_url}
+    running = Server(tmp_path_factory.mktemp("gateway"), **environment)
+    yield running.wait_until_ready()
+    running.end()
+
+
+@pytest.fixture
+def openai(gateway, upstreams):
+    """OpenAI's stub with a closed breaker and nothing cached, left as it was found."""
+    upstream = upstreams["openai"]
+    reset(gateway)
+    upstream.calls.clear()
+    yield upstream
+    upstream.fault = upstream.fault_count = None
+    reset(gateway)
+
+
+def reset(gateway):
+    answer = gateway.post({}, path="/embeddings/circuit-breakers/openai/reset")
+    assert answer.status_code == 200, answer.text
+
+
+def rows(response):
+    assert response.status_code == 200, response.text
+    return np.array([item["embedding"] for item in response.json()["data"]], np.float32)
+
+
+def texts(count, name="text"):
+    return [f"{name} number {number}" for number in range(count)]
+
+
+@pytest.mark.parametrize("count", [1, 97, 130, 300])
+@pytest.mark.parametrize("name", list(CASES))
+def test_every_provider_answers_in_order_by_prefix_and_by_header(gateway, name, count):
+    case = CASES[name]
+    expected = vectors_for(texts(count, f"{name} {count}"), case.dimensions)
+    body = {"input": texts(count, f"{name} {count}"), "model": f"{name}:{case.model}"}
+    response = gateway.post(body)
+    np.testing.assert_allclose(rows(response), expected, atol=1e-6)
+    assert response.headers["X-Embeddings-Provider"] == name
+    body = {"input": texts(count, f"{name} {count} again"), "model": case.model}
+    response = gateway.post(body, **{"x-provider": name.upper()})
+    expected = vectors_for(texts(count, f"{name} {count} again"), case.dimensions)
+    np.testing.assert_allclose(rows(response), expected, atol=1e-6)
+    label = case.model if name == "openai" else f"{name}:{case.model}"
+    assert response.json()["model"] == label
+
+
+def test_usage_is_the_upstream_s_own_figure(gateway):
+    # The stub counts words; the tokenizer would count more.
+    response = gateway.post({"input": "internationalisation counts", "model": OPENAI})
+    assert response.json()["usage"]["prompt_tokens"] == 2
+
+
+def test_input_type_reaches_the_provider(gateway):
+    body = {"input": "who asks", "model": "cohere:embed-v4.0", "dimensions": 256}
+    response = gateway.post(body, **{"X-Embeddings-Input-Type": "query"})
+    np.testing.assert_allclose(
+        rows(response), vectors_for(["who asks"], 256, "query"), atol=1e-6
+    )
+    assert response.headers["X-Embeddings-Dimensions-Policy"] == "reduce"
+
+
+def secrets(gateway, upstream):
+    return [upstream.api_key, upstream.base_url, upstream.address, gateway.key]
+
+
+def assert_tells_nothing(gateway, upstream, response):
+    said = response.text + str(response.headers)
+    for secret in secrets(gateway, upstream):
+        assert secret not in said
+
+
+@pytest.mark.parametrize("fault", [f for f in Fault if f not in HARMLESS + PASSED_ON])
+def test_every_fault_of_an_upstream_ends_in_the_documented_fallback(
+    gateway, openai, elsewhere, fault
+):
+    openai.fault, openai.redirect_to = fault, elsewhere.base_url
+    body = {"input": [f"{fault.name} one", f"{fault.name} two"], "model": OPENAI}
+    response = gateway.post(body)
+    assert response.headers["X-Embeddings-Fallback-From"] == "openai"
+    assert response.json()["model"] == MODEL
+    expected = gateway.embed(body["input"])
+    np.testing.assert_allclose(rows(response), expected, atol=1e-6)
+    assert response.elapsed.total_seconds() < TIMEOUT_SECONDS + 2
+    assert_tells_nothing(gateway, openai, response)
+    assert elsewhere.calls == []
+
+
+@pytest.mark.parametrize("fault", [f for f in Fault if f not in HARMLESS + PASSED_ON])
+def test_every_fault_of_an_upstream_is_a_503_where_nothing_may_stand_in(
+    gateway, openai, elsewhere, fault
+):
+    openai.fault, openai.redirect_to = fault, elsewhere.base_url
+    body = {"input": [f"{fault.name} three", f"{fault.name} four"], "model": OPENAI}
+    response = gateway.post(body, **{"X-Embeddings-Fallback": "off"})
+    assert response.status_code == 503
+    assert "openai" in response.json()["detail"]
+    assert int(response.headers["Retry-After"]) >= 1
+    assert response.elapsed.total_seconds() < TIMEOUT_SECONDS + 2
+    assert_tells_nothing(gateway, openai, response)
+
+
+@pytest.mark.parametrize("fault", HARMLESS)
+def test_slow_and_shuffled_answers_are_put_right(gateway, openai, fault):
+    openai.fault = fault
+    asked = texts(5, fault.name)
+    response = gateway.post({"input": asked, "model": OPENAI})
+    np.testing.assert_allclose(rows(response), vectors_for(asked, 1536), atol=1e-6)
+
+
+def test_an_upstream_that_does_not_know_the_model_is_passed_on_as_404(gateway, openai):
+    openai.fault = Fault.NO_SUCH_MODEL
+    response = gateway.post({"input": "any", "model": OPENAI})
+    assert response.status_code == 404
+    assert response.json()["error"]["code"] == "model_not_found"
+    assert_tells_nothing(gateway, openai, response)
+
+
+def open_breaker(gateway, upstream):
+    upstream.fault = Fault.UNAUTHORIZED  # not retried, so one request is one call
+    for number in range(5):
+        gateway.post({"input": f"opens {number} {id(upstream.calls)}", "model": OPENAI})
+    assert breaker(gateway)["state"] == "open"
+    upstream.calls.clear()
+
+
+def breaker(gateway):
+    rows = gateway.get("/api/v1/embeddings/circuit-breakers").json()["data"]
+    return next(row for row in rows if row["provider"] == "openai")
+
+
+def ask(gateway, number):
+    return gateway.post({"input": f"asks {number}", "model": OPENAI}).headers[
+        "X-Embeddings-Provider"
+    ]
+
+
+def let_the_open_time_pass(gateway):
+    """Move the breaker's own clock mark: no test waits a minute."""
+    with (
+        contextlib.closing(
+            sqlite3.connect(gateway.data_dir / "db.sqlite3", timeout=10)
+        ) as db,
+        db,
+    ):
+        db.execute(
+            "UPDATE providers_breaker SET retry_at = '2020-01-01 00:00:00' WHERE provider = 'openai'"
+        )
+
+
+def test_open_breaker_spares_the_upstream_in_all_workers(gateway, openai):
+    open_breaker(gateway, openai)
+    with ThreadPoolExecutor(16) as pool:
+        served = set(pool.map(lambda number: ask(gateway, number), range(80)))
+    assert served == {"huggingface"}
+    assert openai.calls == []
+
+
+def test_after_its_time_one_probe_is_elected_among_all_workers(gateway, openai):
+    open_breaker(gateway, openai)
+    openai.fault = Fault.HANG
+    let_the_open_time_pass(gateway)
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda number: ask(gateway, 100 + number), range(40)))
+    assert len(openai.calls) == 1
+    assert breaker(gateway)["state"] == "open"
+
+
+def test_breaker_recovers_by_itself(gateway, openai):
+    open_breaker(gateway, openai)
+    openai.fault = None
+    let_the_open_time_pass(gateway)
+    assert [ask(gateway, 200 + number) for number in range(4)] == ["openai"] * 4
+    assert breaker(gateway)["state"] == "closed"
+
+
+def test_reset_works_at_once_in_all_workers(gateway, openai):
+    open_breaker(gateway, openai)
+    openai.fault = None
+    reset(gateway)
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(lambda number: ask(gateway, 300 + number), range(24))) == {
+            "openai"
+        }
+
+
+def test_cached_vectors_are_served_while_the_breaker_is_open(gateway, openai):
+    body = {"input": "kept in every worker", "model": OPENAI}
+    for _ in range(40):  # until each of the four workers most likely has it
+        gateway.post(body)
+    open_breaker(gateway, openai)
+    answers = [gateway.post(body).headers["X-Embeddings-Provider"] for _ in range(8)]
+    assert answers.count("openai") >= 1
+    assert openai.calls == []
+
+
+def test_a_locked_database_never_spoils_a_good_answer(gateway, openai):
+    openai.fault, openai.fault_count = Fault.UNAUTHORIZED, 1
+    ask(gateway, 400)  # a failure is on the books, so a success wants to write
+    openai.fault = None
+    with contextlib.closing(
+        sqlite3.connect(gateway.data_dir / "db.sqlite3", isolation_level=None)
+    ) as db:
+        db.execute("BEGIN IMMEDIATE")
+        response = gateway.post({"input": "good all the same", "model": OPENAI})
+        db.execute("ROLLBACK")
+    assert response.headers["X-Embeddings-Provider"] == "openai"
+    assert response.elapsed.total_seconds() < TIMEOUT_SECONDS
+
+
+def test_a_database_that_is_away_never_spoils_a_good_answer(launch, openai):
+    own = launch(
+        OPENAI_API_KEY=openai.api_key,
+        OPENAI_BASE_URL=openai.base_url,
+        WEB_CONCURRENCY="2",
+    ).wait_until_ready()
+    for file in own.data_dir.glob("db.sqlite3*"):
+        file.unlink()
+    assert {ask(own, 500 + number) for number in range(8)} == {"openai"}
+    openai.fault = Fault.UNAUTHORIZED
+    assert {ask(own, 510 + number) for number in range(8)} == {"huggingface"}
+
+
+def test_a_change_in_the_registry_reaches_all_workers_within_seconds(gateway):
+    def provider_is(enabled):
+        with (
+            contextlib.closing(
+                sqlite3.connect(gateway.data_dir / "db.sqlite3", timeout=10)
+            ) as db,
+            db,
+        ):
+            db.execute(
+                "UPDATE providers_providersetting SET enabled = ? WHERE name = 'mistral'",
+                [enabled],
+            )
+            db.execute("UPDATE providers_revision SET number = number + 1")
+
+    def statuses():
+        return {
+            gateway.post({"input": "x", "model": "mistral:mistral-embed"}).status_code
+            for _ in range(12)
+        }
+
+    provider_is(False)
+    try:
+        poll(lambda: statuses() == {403}, seconds=10, what="refused by all workers")
+    finally:
+        provider_is(True)
+    poll(lambda: statuses() == {200}, seconds=10, what="served by all workers")
+
+
+def test_counters_add_up_over_the_workers(gateway, openai):
+    before = gateway.counter("embedding_fallbacks_total")
+    openai.fault = Fault.UNAUTHORIZED
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: ask(gateway, 600 + number), range(24)))
+    assert gateway.counter("embedding_fallbacks_total") == before + 24
+
+
+def test_no_key_and_no_address_stands_in_the_log(gateway, upstreams):
+    log = gateway.output
+    for upstream in upstreams.values():
+        assert upstream.api_key not in log
+        assert upstream.address not in log
+
+
+def test_local_api_passes_any_model_on(gateway):
+    response = gateway.post({"input": "passed on", "model": f"local_api:{LOCAL_MODEL}"})
+    assert response.headers["X-Embeddings-Vector-Space"] == f"local_api/{LOCAL_MODEL}"
+    assert response.json()["model"] == f"local_api:{LOCAL_MODEL}"
