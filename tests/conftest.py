@@ -14,6 +14,7 @@ from providers import registry as registry_module
 from providers.engine.vocabulary import prepare_vocabulary
 from providers.operator_settings import reader
 from tests.environment import DATA_DIR
+from tests.servers import PostgresServer, RedisServer
 
 KEY = "test-key-0123456789abcdef"
 
@@ -89,3 +90,19 @@ def post(client, fakes):
         return client.post(path, body, format="json", headers=headers)
 
     return send
+
+
+@pytest.fixture(scope="session")
+def redis_server():
+    """A real Redis."""
+    server = RedisServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_server():
+    """A real PostgreSQL."""
+    server = PostgresServer()
+    yield server
+    server.stop()

@@ -23,6 +23,8 @@ WHERE LEAST(GREATEST(bucket.full_at, EXCLUDED.full_at - %(cost)s), EXCLUDED.full
   <= EXCLUDED.full_at - %(cost)s * 2 + %(limit)s
 RETURNING full_at - {NOW}
 """
+# After a refusal: what lies beyond the ceiling is brought down to it, so that the wait that is said is the true one.
+HEAL = f"UPDATE {TABLE} SET full_at = {NOW} + %(ceiling)s WHERE key = %(key)s AND full_at > {NOW} + %(ceiling)s"  # noqa: S608
 LOOK = f"SELECT full_at - {NOW} FROM {TABLE} WHERE key = %(key)s"  # noqa: S608
 FORGET = f"DELETE FROM {TABLE} WHERE full_at <= {NOW}"  # noqa: S608
 
@@ -40,6 +42,8 @@ class PostgresStore:
         if moved is not None:
             return Moved(allowed=True, lag=max(0, moved))
         lag = self._run(LOOK, values) or 0
+        if lag > ceiling:
+            self._run(HEAL, values, returns=False)
         return Moved(allowed=False, lag=min(max(0, lag), ceiling))
 
     def forget_full(self) -> None:

@@ -18,13 +18,18 @@ if now < 0 then
   now = time[1] * 1000000 + time[2]
 end
 local full_at = tonumber(redis.call('GET', KEYS[1]) or now)
-local lag = math.min(math.max(full_at - now, 0), ceiling)
-if lag + cost > limit then
-  return {0, lag}
+local function remember(lag)
+  redis.call('SET', KEYS[1], string.format('%.0f', now + lag), 'PX', math.max(1, math.ceil(lag / 1000)))
 end
-lag = lag + cost
-redis.call('SET', KEYS[1], string.format('%.0f', now + lag), 'PX', math.max(1, math.ceil(lag / 1000)))
-return {1, lag}
+local lag = math.min(math.max(full_at - now, 0), ceiling)
+if lag + cost <= limit then
+  remember(lag + cost)
+  return {1, lag + cost}
+end
+if full_at - now > ceiling then
+  remember(lag)
+end
+return {0, lag}
 """
 
 

@@ -24,7 +24,9 @@ ON CONFLICT (key) DO UPDATE SET full_at = min(max(full_at, :now), :now + :ceilin
 WHERE min(max(full_at, :now), :now + :ceiling) + :cost <= :now + :limit
 RETURNING full_at
 """
-LOOK = "SELECT min(max(full_at, :now), :now + :ceiling) FROM bucket WHERE key = :key"
+# After a refusal: what lies beyond the ceiling is brought down to it, so that the wait that is said is the true one.
+HEAL = "UPDATE bucket SET full_at = :now + :ceiling WHERE key = :key AND full_at > :now + :ceiling"
+LOOK = "SELECT max(full_at, :now) FROM bucket WHERE key = :key"
 FORGET = "DELETE FROM bucket WHERE full_at <= :now"
 
 
@@ -69,11 +71,15 @@ class SqliteStore:
     def _move(self, values: Values) -> Moved:
         connection = self._opened()
         now = self._clock()
-        rows = connection.execute(MOVE, {**values, "now": now}).fetchall()
-        if rows:
+        values = {**values, "now": now}
+        if rows := connection.execute(MOVE, values).fetchall():
             return Moved(allowed=True, lag=rows[0][0] - now)
-        row = connection.execute(LOOK, {**values, "now": now}).fetchone()
-        return Moved(allowed=False, lag=row[0] - now if row else 0)
+        row = connection.execute(LOOK, values).fetchone()
+        lag: int = row[0] - now if row else 0
+        ceiling = int(values["ceiling"])
+        if lag > ceiling:
+            connection.execute(HEAL, values)
+        return Moved(allowed=False, lag=min(lag, ceiling))
 
     def _opened(self) -> sqlite3.Connection:
         """Return this process's connection: SQLite's do not survive a fork."""
