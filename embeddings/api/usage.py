@@ -15,6 +15,7 @@ from embeddings.api.renderers import JSONRenderer
 from embeddings.services.budgets import month_start
 from embeddings.services.usage_report import GROUPS, UsageRow
 
+EPOCH_YEAR = 1970
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 USAGE_PARAMETERS = [
@@ -48,12 +49,9 @@ class MomentField(serializers.Field[datetime, Any, Any, Any]):
         text = str(data).strip().replace(" ", "+")
         try:
             day = parse_date(text)
-            moment = None if day else parse_datetime(text)
-            if day:
-                return self._of_day(day)
-            if moment:
-                zone = moment.tzinfo or UTC
-                return moment.replace(tzinfo=zone).astimezone(UTC)
+            moment = self._of_day(day) if day else parse_datetime(text)
+            if moment and moment.year >= EPOCH_YEAR:
+                return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
         except (ValueError, OverflowError):
             pass
         raise serializers.ValidationError(
@@ -82,7 +80,8 @@ class UsageQuerySerializer(serializers.Serializer[Any]):
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         now = datetime.now(UTC)
         attrs.setdefault("until", now)
-        attrs.setdefault("since", month_start(min(now, attrs["until"])))
+        last = min(now, attrs["until"] - timedelta(seconds=1))
+        attrs.setdefault("since", month_start(last))
         if attrs["since"] > attrs["until"]:
             raise serializers.ValidationError({"from": "must not be after to."})
         return attrs

@@ -10,6 +10,7 @@ PREFIX = "embeddings:bucket:"
 TIMEOUT_SECONDS = 0.25
 OWN_CLOCK = -1  # sent for "now": the script asks Redis
 
+# A bucket outlives the moment it is full by a minute: nothing hangs on when exactly Redis drops it.
 MOVE = """
 local now = tonumber(ARGV[1])
 local cost, limit, ceiling = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -19,7 +20,7 @@ if now < 0 then
 end
 local full_at = tonumber(redis.call('GET', KEYS[1]) or now)
 local function remember(lag)
-  redis.call('SET', KEYS[1], string.format('%.0f', now + lag), 'PX', math.max(1, math.ceil(lag / 1000)))
+  redis.call('SET', KEYS[1], string.format('%.0f', now + lag), 'PX', math.ceil(lag / 1000) + 60000)
 end
 local lag = math.min(math.max(full_at - now, 0), ceiling)
 if lag + cost <= limit then
