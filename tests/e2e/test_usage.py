@@ -4,9 +4,21 @@ import signal
 import sqlite3
 import time
 
+import pytest
+
 from tests.e2e.server import MODEL, poll
 
 BODY = {"input": "a text", "model": MODEL}
+
+
+def shared_by(store, request):
+    """Return the settings that put the buckets into `store`."""
+    if store == "redis":
+        return {"CACHE_URL": request.getfixturevalue("redis_server").url}
+    if store == "postgres":
+        server = request.getfixturevalue("postgres_server")
+        return {"DATABASE_URL": server.create_database("served")}
+    return {}
 
 
 def stored(server):
@@ -40,8 +52,10 @@ def test_kill_loses_at_most_what_came_since_the_last_flush(launch):
     assert 5 <= stored(server) <= 6
 
 
-def test_processes_share_a_limit_and_the_wait_they_say_is_true(launch):
+@pytest.mark.parametrize("store", ["file", "redis", "postgres"])
+def test_processes_share_a_limit_and_the_wait_they_say_is_true(launch, request, store):
     server = launch(
+        **shared_by(store, request),
         EMBEDDINGS_RATE_LIMIT="on",
         RATE_LIMIT_PER_MINUTE="30",
         RATE_LIMIT_BURST="5",
@@ -55,5 +69,8 @@ def test_processes_share_a_limit_and_the_wait_they_say_is_true(launch):
     assert all("x-ratelimit-remaining-requests" in answer.headers for answer in answers)
     while (refused := server.post(BODY)).status_code == 200:
         pass
+    assert not any(
+        line.get("event") == "limiter_unavailable" for line in server.log_lines()
+    )
     time.sleep(int(refused.headers["Retry-After"]))
     assert server.post(BODY).status_code == 200
