@@ -4,8 +4,9 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 from django_prometheus.exports import ExportToDjangoView
-from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularSwaggerView
 
+from embeddings.api.views.document import ShowDocument
 from embeddings.api.views.operations import ShowLiveness, ShowReadiness
 
 urlpatterns = [
@@ -14,7 +15,7 @@ urlpatterns = [
     path("healthz", ShowLiveness.as_view()),
     path("readyz", ShowReadiness.as_view()),
     path("metrics", ExportToDjangoView),
-    path("openapi.json", SpectacularJSONAPIView.as_view(), name="openapi"),
+    path("openapi.json", ShowDocument.as_view(), name="openapi"),
     path("docs", SpectacularSwaggerView.as_view(url_name="openapi")),
     path("admin/", admin.site.urls),
 ]

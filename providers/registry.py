@@ -5,8 +5,9 @@ Plug-ins are the built-ins by dotted path, then packages with an entry point in 
 
 import functools
 import threading
+import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -15,7 +16,11 @@ import structlog
 from django.conf import settings
 
 from providers.base import ModelSpec, Provider
-from providers.operator_settings import ModelRow, operator_settings
+from providers.operator_settings import (
+    ModelRow,
+    OperatorSettings,
+    operator_settings,
+)
 
 ENTRY_POINT_GROUP = "embeddings.providers"
 BUILT_IN = {
@@ -29,7 +34,21 @@ BUILT_IN = {
     "mistral": "providers.plugins.mistral:MistralProvider",
 }
 
+# A model that was downloaded meanwhile is found by `resolve` all the same.
+LISTING_SECONDS = 1.0
+
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Listing:
+    """One provider's models, by name and alias, and what they were derived from."""
+
+    provider: Provider
+    operator: OperatorSettings
+    until: float
+    models: tuple[ModelSpec, ...]
+    by_name: Mapping[str, ModelSpec]
 
 
 class Registry:
@@ -38,10 +57,13 @@ class Registry:
     A broken third-party plug-in is logged and left out.
     """
 
+    timer = staticmethod(time.monotonic)
+
     def __init__(self, options: Mapping[str, Mapping[str, Any]]) -> None:
         self._options = options
         self._lock = threading.RLock()
         self._built: dict[str, tuple[Mapping[str, Any], Provider]] = {}
+        self._listings: dict[str, _Listing] = {}
         self._plugins = {
             point.name.lower(): point for point in entry_points(group=ENTRY_POINT_GROUP)
         }
@@ -76,34 +98,31 @@ class Registry:
         """Return every provider that can be built."""
         return tuple(provider for name in self.names() if (provider := self.get(name)))
 
-    def models(self, provider: Provider) -> list[ModelSpec]:
+    def models(self, provider: Provider) -> tuple[ModelSpec, ...]:
         """Return what `provider` lists, as the operator changed it, then what the operator added."""
-        rows = {
-            name: row
-            for (owner, name), row in operator_settings().models.items()
-            if owner == provider.name
-        }
-        listed = [
-            _overlaid(spec, rows.pop(spec.name, None), local=provider.local)
-            for spec in provider.models()
-        ]
-        added = [] if provider.local else [row.spec for row in rows.values()]
-        return listed + added
+        return self._listing(provider).models
 
     def listed(self, provider: Provider, name: str) -> ModelSpec | None:
         """Return the listed model of that name or alias, never one that would merely be passed on."""
-        return next(
-            (
-                spec
-                for spec in self.models(provider)
-                if name in (spec.name, *spec.aliases)
-            ),
-            None,
-        )
+        return self._listing(provider).by_name.get(name)
 
     def resolve(self, provider: Provider, name: str) -> ModelSpec | None:
         """Return the model that `name` means at `provider`, or None if it is unknown there."""
         return self.listed(provider, name) or provider.resolve(name)
+
+    def _listing(self, provider: Provider) -> "_Listing":
+        """Return the models of `provider`: as they were a moment ago, since every request asks several times."""
+        operator, now = operator_settings(), self.timer()
+        kept = self._listings.get(provider.name)
+        if (
+            kept
+            and (kept.provider, kept.operator) == (provider, operator)
+            and now < kept.until
+        ):
+            return kept
+        listing = _listing_of(provider, operator, until=now + LISTING_SECONDS)
+        self._listings[provider.name] = listing
+        return listing
 
     def _build(self, name: str, options: Mapping[str, Any]) -> Provider | None:
         if name in BUILT_IN:
@@ -147,6 +166,33 @@ def _operator_options(name: str) -> dict[str, Any]:
         return {}
     given = {"base_url": row.base_url, "timeout_seconds": row.timeout_seconds}
     return {option: value for option, value in given.items() if value is not None}
+
+
+def _listing_of(
+    provider: Provider, operator: OperatorSettings, *, until: float
+) -> _Listing:
+    rows = {
+        name: row
+        for (owner, name), row in operator.models.items()
+        if owner == provider.name
+    }
+    models = [
+        _overlaid(spec, rows.pop(spec.name, None), local=provider.local)
+        for spec in provider.models()
+    ]
+    if not provider.local:  # a local model is its files; the console cannot add those
+        models += [row.spec for row in rows.values()]
+    by_name: dict[str, ModelSpec] = {}
+    for spec in models:
+        for name in (spec.name, *spec.aliases):
+            by_name.setdefault(name, spec)
+    return _Listing(
+        provider=provider,
+        operator=operator,
+        until=until,
+        models=tuple(models),
+        by_name=by_name,
+    )
 
 
 def _overlaid(spec: ModelSpec, row: ModelRow | None, *, local: bool) -> ModelSpec:

@@ -1,6 +1,7 @@
 """The use case: texts in, vectors out, from the first target that can serve them."""
 
 import functools
+import itertools
 import logging
 import time
 
@@ -22,8 +23,8 @@ from providers.metrics import timed
 from providers.registry import registry
 
 RETRY_AFTER_SECONDS = 5  # said with a 503 when no provider named a time itself
-# The part of the time left that one target may use while another could still stand in for it.
-SHARE_BEFORE_LAST = 0.9
+# One target's part of the time left, so that the next in the chain has some, too.
+SHARE_OF_TIME_LEFT = 0.9
 
 log = structlog.get_logger(__name__)
 
@@ -54,16 +55,16 @@ def embedding_cache() -> EmbeddingCache:
 
 
 def _first_answer(request: EmbeddingRequest, primary: Target) -> EmbeddingResult:
-    targets = [primary, *fallback_targets(request, primary)]
     deadline = time.monotonic() + conf().request_timeout_seconds
     failures: list[Failure] = []
     with metrics.active_requests.track():
-        for target in targets:
-            left = deadline - time.monotonic()
-            timeout = left if target is targets[-1] else left * SHARE_BEFORE_LAST
+        for target in itertools.chain([primary], fallback_targets(request, primary)):
             try:
                 result = _embed_at(
-                    request, requested=primary, target=target, timeout_seconds=timeout
+                    request,
+                    requested=primary,
+                    target=target,
+                    timeout_seconds=(deadline - time.monotonic()) * SHARE_OF_TIME_LEFT,
                 )
             except ProviderError as error:
                 failures.append(_noted(target, error))

@@ -1,6 +1,6 @@
 """Text in, vectors out."""
 
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -19,6 +19,9 @@ from embeddings.api.serializers import (
 )
 from embeddings.services.embed import embed
 
+# What /docs offers to try: answered by every server, with or without a key for OpenAI.
+TWO_TEXTS = ["The cat sat on the mat.", "A feline rested on the rug."]
+
 
 class CreateEmbeddings(LimitedView):
     """Embed a string, a list of strings, a token array or a list of token arrays."""
@@ -26,6 +29,13 @@ class CreateEmbeddings(LimitedView):
     @extend_schema(
         operation_id="create_embeddings",
         request=EmbeddingRequestSerializer,
+        examples=[
+            OpenApiExample(
+                "Two texts",
+                value={"input": TWO_TEXTS, "model": "text-embedding-3-small"},
+                request_only=True,
+            )
+        ],
         responses={200: answers.EMBEDDING_LIST},
         parameters=STEERING_PARAMETERS,
     )
@@ -45,6 +55,13 @@ class CreateEmbeddingBatch(LimitedView):
     @extend_schema(
         operation_id="create_embedding_batch",
         request=BatchRequestSerializer,
+        examples=[
+            OpenApiExample(
+                "Two texts",
+                value={"texts": TWO_TEXTS, "model": "text-embedding-3-small"},
+                request_only=True,
+            )
+        ],
         responses={200: answers.EMBEDDING_BATCH},
         parameters=STEERING_PARAMETERS,
     )

@@ -1,6 +1,6 @@
 """The models: listed, described, warmed up, downloaded; in this API's own shape and in OpenAI's."""
 
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -17,11 +17,20 @@ from embeddings.api.representation import (
 from embeddings.api.representation import model_state as state_of
 from embeddings.api.requests import validated
 from embeddings.api.serializers import ModelActionSerializer
+from embeddings.conf import DEFAULT_LOCAL_MODEL
 from embeddings.services import catalog
 from providers.operator_settings import operator_settings
 
+LOCAL_MODEL = f"huggingface:{DEFAULT_LOCAL_MODEL}"
 MODEL_ID = OpenApiParameter(
-    "model_id", str, OpenApiParameter.PATH, description="`model` or `provider:model`."
+    "model_id",
+    str,
+    OpenApiParameter.PATH,
+    description="`model` or `provider:model`.",
+    examples=[OpenApiExample("The local model", value=LOCAL_MODEL)],
+)
+MODEL_ACTION = OpenApiExample(
+    "The local model", value={"model": LOCAL_MODEL}, request_only=True
 )
 
 
@@ -55,6 +64,7 @@ class WarmUpModel(APIView):
     @extend_schema(
         operation_id="warm_up_model",
         request=ModelActionSerializer,
+        examples=[MODEL_ACTION],
         responses={200: answers.WARMED_MODEL},
     )
     def post(self, request: Request) -> Response:
@@ -70,6 +80,7 @@ class DownloadModel(APIView):
     @extend_schema(
         operation_id="download_model",
         request=ModelActionSerializer,
+        examples=[MODEL_ACTION],
         responses={200: answers.DOWNLOADED_MODEL},
     )
     def post(self, request: Request) -> Response:

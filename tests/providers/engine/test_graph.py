@@ -180,7 +180,7 @@ def test_half_precision_and_a_task_prefix_are_understood(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "settings",
+    "config",
     [
         {"position_embedding_type": "relative_key"},
         {"model_type": "mpnet"},
@@ -188,8 +188,8 @@ def test_half_precision_and_a_task_prefix_are_understood(tmp_path):
         {"is_decoder": True},
     ],
 )
-def test_what_a_graph_cannot_express_is_not_built(tmp_path, settings):
-    tiny.write_model(tmp_path / "m", **settings)
+def test_what_a_graph_cannot_express_is_not_built(tmp_path, config):
+    tiny.write_model(tmp_path / "m", **config)
     assert not read_model_config(tmp_path / "m").buildable
 
 
