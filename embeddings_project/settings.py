@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import dj_database_url
 from django.templatetags.static import static
@@ -177,7 +178,14 @@ def read_model_map() -> dict[str, str]:
 
 def read_redis_url() -> str | None:
     url = env.secret("CACHE_URL")
-    if url and not url.startswith(("redis://", "rediss://", "unix://")):
+    try:
+        parts = urlsplit(url or "")
+        sound = (parts.scheme in ("redis", "rediss") and parts.port != 0) or (
+            parts.scheme == "unix" and bool(parts.path)
+        )
+    except ValueError:
+        sound = False
+    if url and not sound:
         env.problem("CACHE_URL", "must look like redis://host:6379/0")
         return None
     return url

@@ -3,6 +3,8 @@
 from typing import Any, cast
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from embeddings.access.limiter.gcra import Clock, Moved, StoreUnavailable
 
@@ -43,7 +45,7 @@ class RedisStore:
             url,
             socket_timeout=TIMEOUT_SECONDS,
             socket_connect_timeout=TIMEOUT_SECONDS,
-            retry_on_error=[],
+            retry=Retry(NoBackoff(), 0),
         )
         self._script = self._client.register_script(MOVE)
 
