@@ -113,8 +113,8 @@ def address(request: Request) -> str:
 def _admit(key: str, limits: CallerLimits, view: Any) -> None:
     """Take one request from the bucket of `key`. Raises RateLimited, whose wait holds for requests and tokens both."""
     rate = Rate(
-        per_minute=max(1, limits.requests_per_minute or conf().limiter.per_minute),
-        burst=max(1, limits.burst or conf().limiter.burst),
+        per_minute=_own(limits.requests_per_minute, conf().limiter.per_minute),
+        burst=_own(limits.burst, conf().limiter.burst),
     )
     if tokens := _token_rate(limits):
         left = limiter().any_left(_token_key(key.partition(":")[2]), tokens)
@@ -129,8 +129,15 @@ def _admit(key: str, limits: CallerLimits, view: Any) -> None:
 
 
 def _token_rate(limits: CallerLimits) -> Rate | None:
-    per_minute = limits.tokens_per_minute
-    return Rate(per_minute=per_minute, burst=per_minute) if per_minute else None
+    if limits.tokens_per_minute is None:
+        return None
+    per_minute = max(1, limits.tokens_per_minute)
+    return Rate(per_minute=per_minute, burst=per_minute)
+
+
+def _own(limit: int | None, default: int) -> int:
+    """Return the caller's own limit, at least 1: a bucket cannot be empty for ever."""
+    return default if limit is None else max(1, limit)
 
 
 def _token_key(caller_id: str) -> str:

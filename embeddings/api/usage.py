@@ -157,7 +157,9 @@ def _moment(moment: datetime) -> str:
 
 
 def _harmless(value: Any) -> Any:
-    """Return text so that no spreadsheet takes it for a formula; names of models and users come from people."""
+    """Return a cell that every spreadsheet reads as it is meant: no exponents, and no formulas in people's names."""
+    if isinstance(value, float):
+        return f"{value:.10f}".rstrip("0").rstrip(".")
     if isinstance(value, str) and value.startswith(FORMULA_STARTS):
         return f"'{value}"
     return value

@@ -31,13 +31,14 @@ def stored(server):
         file.close()
 
 
-def test_clean_stop_stores_all_usage(launch):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_clean_stop_stores_all_usage(launch, number):
     server = launch(EMBEDDINGS_USAGE_FLUSH="600", WEB_CONCURRENCY="2")
     server.wait_until_ready()
     for _ in range(20):
         assert server.post(BODY).status_code == 200
     assert stored(server) == 0
-    server.stop(signal.SIGTERM)
+    server.stop(number)
     assert stored(server) == 20
 
 

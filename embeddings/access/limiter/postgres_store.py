@@ -8,6 +8,7 @@ Values = dict[str, str | int]
 
 TABLE = "embeddings_bucket"
 # Not logged: after a crash of the database all buckets are full, and each move spares a write-ahead record.
+# Migration 0002 runs this; a change needs a migration of its own.
 CREATE = (
     f"CREATE UNLOGGED TABLE {TABLE} (key text PRIMARY KEY, full_at bigint NOT NULL)"
 )

@@ -101,6 +101,13 @@ def test_limits_of_the_caller_s_own_go_before_the_server_s(post, limits):
     assert rate_headers(post(BODY)) == ("5", "0", "500ms")
 
 
+def test_limit_of_zero_is_the_tightest_there_is(post, limits):
+    limits(requests_per_minute=0, burst=0)
+    assert [post(BODY).status_code for _ in range(2)] == [200, 429]
+    limits(tokens_per_minute=0, burst=9, requests_per_minute=600)
+    assert post(BODY).headers["x-ratelimit-limit-tokens"] == "1"
+
+
 @pytest.mark.parametrize("switch", ["enabled", "embeddings"])
 def test_switched_off_limits_nobody_and_says_nothing(post, settings, configure, switch):
     configure(limiter=replace(settings.EMBEDDINGS.limiter, **{switch: False}))

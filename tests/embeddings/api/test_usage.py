@@ -193,7 +193,7 @@ def test_csv(ask, how):
         "errors": "1",
         "tokens": "100",
         "cache_hits": "3",
-        "cost_usd": "1.25e-05",
+        "cost_usd": "0.0000125",
     }
     assert lines[2]["username"] == "'=eve"  # no formula
 
