@@ -134,6 +134,7 @@ AUTH_PASSWORD_VALIDATORS = [
     },
 ]
 LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
 
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
@@ -295,11 +296,10 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "/static/embeddings/icon.svg",
     "REDOC_DIST": "SIDECAR",
     "SCHEMA_PATH_PREFIX": r"/api/v1",
-    "COMPONENT_SPLIT_REQUEST": True,
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
 }
 UNFOLD = {
-    "SITE_TITLE": "Embeddings",
+    "SITE_TITLE": "Embeddings console",
     "SITE_HEADER": "Embeddings",
     "SITE_SUBHEADER": "Operator console",
     "SITE_SYMBOL": "scatter_plot",
