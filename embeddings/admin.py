@@ -14,6 +14,7 @@ from unfold.admin import ModelAdmin, StackedInline
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminTextareaWidget
 
+from embeddings import usage_admin  # noqa: F401  (registers its pages)
 from embeddings.access import api_keys
 from embeddings.access.auditing import AuditedPage
 from embeddings.access.callers import LIMIT_NAMES, user_limits

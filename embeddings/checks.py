@@ -1,5 +1,6 @@
 """System checks: set-ups that would be unsafe or cannot work stop the start, each naming its variable."""
 
+from importlib.util import find_spec
 from typing import Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -149,6 +150,18 @@ def check_providers(**_: Any) -> list[CheckMessage]:
         for variable, names in named.items()
         if names - known
     ]
+
+
+@register("embeddings")
+def check_redis(**_: Any) -> list[CheckMessage]:
+    if conf().limiter.redis_url and find_spec("redis") is None:
+        return [
+            Error(
+                "CACHE_URL needs the Redis client: pip install 'embeddings-server[redis]'.",
+                id="embeddings.E020",
+            )
+        ]
+    return []
 
 
 def is_placeholder(secret: str) -> bool:

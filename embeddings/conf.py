@@ -55,11 +55,23 @@ class AccessConf:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LimiterConf:
+    """How often callers may come who have no limits of their own. `embeddings`: whether those endpoints take part."""
+
+    enabled: bool
+    embeddings: bool
+    per_minute: int
+    burst: int
+    redis_url: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddingsConf:
     """What the server was told.
 
     `fallback_chain`: provider -> providers that may stand in for it, in order.
     `fallback_models`: model (exact, or ending in `*`) -> model that stands in for it.
+    `usage_flush_seconds`: 0 means that usage is stored only when asked.
     """
 
     default_provider: str
@@ -75,6 +87,8 @@ class EmbeddingsConf:
     cache_ttl_seconds: int
     single_user_api_key: str
     single_user_accept_bearer: bool
+    limiter: LimiterConf
+    usage_flush_seconds: float
     access: AccessConf = AccessConf()
 
 

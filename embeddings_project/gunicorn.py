@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "embeddings_project.settings")
@@ -53,6 +54,14 @@ def post_worker_init(worker: Any) -> None:
     from embeddings.services.health import health_probe  # Django is set up only now
 
     threading.Thread(target=health_probe().check, name="warm-up", daemon=True).start()
+
+
+def worker_exit(server: Any, worker: Any) -> None:
+    """Store the usage this worker has counted and not stored yet."""
+    if apps.ready:  # a worker may fail before
+        from embeddings.services.usage import usage  # not before the fork
+
+        usage().close()
 
 
 def child_exit(server: Any, worker: Any) -> None:

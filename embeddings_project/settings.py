@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import dj_database_url
 from django.templatetags.static import static
@@ -13,6 +14,7 @@ from embeddings.conf import (
     DEFAULT_FALLBACK_MODELS,
     AccessConf,
     EmbeddingsConf,
+    LimiterConf,
 )
 from embeddings_project.env import Env
 from embeddings_project.logging import logging_config
@@ -198,6 +200,21 @@ def read_model_map() -> dict[str, str]:
     return dict(models)
 
 
+def read_redis_url() -> str | None:
+    url = env.secret("CACHE_URL")
+    try:
+        parts = urlsplit(url or "")
+        sound = (parts.scheme in ("redis", "rediss") and parts.port != 0) or (
+            parts.scheme == "unix" and bool(parts.path)
+        )
+    except ValueError:
+        sound = False
+    if url and not sound:
+        env.problem("CACHE_URL", "must look like redis://host:6379/0")
+        return None
+    return url
+
+
 REQUEST_TIMEOUT_SECONDS = env.seconds("EMBEDDINGS_REQUEST_TIMEOUT", 30, maximum=600)
 EMBEDDINGS = EmbeddingsConf(
     default_provider=env.text("EMBEDDINGS_DEFAULT_PROVIDER", "openai").lower(),
@@ -227,6 +244,16 @@ EMBEDDINGS = EmbeddingsConf(
     ),
     single_user_accept_bearer=env.boolean("SINGLE_USER_ACCEPT_BEARER", default=False),
     access=ACCESS,
+    limiter=LimiterConf(
+        enabled=env.boolean("RATE_LIMIT_ENABLED", default=True),
+        embeddings=env.boolean("EMBEDDINGS_RATE_LIMIT", default=False),
+        per_minute=env.integer(
+            "RATE_LIMIT_PER_MINUTE", 60, minimum=1, maximum=10_000_000
+        ),
+        burst=env.integer("RATE_LIMIT_BURST", 10, minimum=1, maximum=10_000_000),
+        redis_url=read_redis_url(),
+    ),
+    usage_flush_seconds=env.seconds("EMBEDDINGS_USAGE_FLUSH", 3, maximum=600),
 )
 DATA_UPLOAD_MAX_MEMORY_SIZE = EMBEDDINGS.max_body_bytes
 

@@ -6,21 +6,27 @@ import pytest
 from rest_framework.test import APIClient
 
 from embeddings.access.api_keys import keys_by_prefix, use_notes
+from embeddings.access.limiter.limiter import limiter
 from embeddings.access.tokens import users_by_name
+from embeddings.services.budgets import budgets
 from embeddings.services.embed import embedding_cache
 from embeddings.services.health import health_probe
+from embeddings.services.usage import usage
 from providers import registry as registry_module
 from providers.engine.vocabulary import prepare_vocabulary
 from providers.operator_settings import reader
 from tests.environment import DATA_DIR
+from tests.servers import PostgresServer, RedisServer
 
 KEY = "test-key-0123456789abcdef"
 
 
 @pytest.fixture(autouse=True)
 def fresh_process(settings):
-    """Start each test like a new process: a known key, an empty cache, newly built providers."""
-    settings.EMBEDDINGS = replace_conf(settings, single_user_api_key=KEY)
+    """Start each test like a new process: a known key, an empty cache, newly built providers, no thread."""
+    settings.EMBEDDINGS = replace_conf(
+        settings, single_user_api_key=KEY, usage_flush_seconds=0
+    )
     forget_all()
     yield
     forget_all()
@@ -35,6 +41,9 @@ def forget_all():
         use_notes,
         keys_by_prefix,
         users_by_name,
+        limiter,
+        usage,
+        budgets,
     ):
         singleton.cache_clear()
 
@@ -86,3 +95,19 @@ def post(client, fakes):
         return client.post(path, body, format="json", headers=headers)
 
     return send
+
+
+@pytest.fixture(scope="session")
+def redis_server():
+    """A real Redis."""
+    server = RedisServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_server():
+    """A real PostgreSQL."""
+    server = PostgresServer()
+    yield server
+    server.stop()

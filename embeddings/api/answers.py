@@ -186,6 +186,32 @@ KEY: dict[str, Schema] = {
 API_KEY = an_object(**KEY)
 API_KEY_LIST = an_object(data=a_list(API_KEY))
 NEW_API_KEY = an_object(**KEY, key=STRING)
+USAGE_FIGURES: dict[str, Schema] = {
+    "requests": INTEGER,
+    "errors": INTEGER,
+    "tokens": INTEGER,
+    "cache_hits": INTEGER,
+    "cost_usd": NUMBER,
+}
+USAGE_ROW = an_object(**USAGE_FIGURES)
+# Which of these a row has says `group_by`.
+USAGE_ROW["properties"] = {
+    "hour": MOMENT,
+    "day": {"type": "string", "format": "date"},
+    "provider": STRING,
+    "model": STRING,
+    "caller": STRING,
+    "username": STRING,
+    "key_id": or_null(INTEGER),
+    **USAGE_FIGURES,
+}
+USAGE = an_object(
+    object=one_of("list"),
+    **{"from": MOMENT, "to": MOMENT},
+    group_by=one_of("hour", "day", "model", "caller"),
+    data=a_list(USAGE_ROW),
+    total=an_object(**USAGE_FIGURES),
+)
 LIVENESS = an_object(status=one_of("ok"))
 READINESS = an_object(status=one_of("ready", "not ready"))
 CACHE_CLEARED = an_object(status=one_of("ok"), cleared=INTEGER)

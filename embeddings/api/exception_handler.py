@@ -1,5 +1,6 @@
 """The only table from error to status. Every body has a plain `detail` and, for SDKs, OpenAI's envelope."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,7 @@ SERVICE_STATUS: dict[type[Exception], int] = {
     errors.NotAllowed: 403,
     errors.ProviderNotFound: 404,
     errors.ModelActionFailed: 502,
+    errors.BudgetExhausted: 429,
     errors.ServiceUnavailable: 503,
 }
 
@@ -140,6 +142,10 @@ def _problem(error: Exception) -> Problem | None:
 def _headers(error: Exception) -> dict[str, str]:
     if isinstance(error, errors.ServiceUnavailable):
         return {"Retry-After": str(error.retry_after_seconds)}
+    if isinstance(error, errors.BudgetExhausted):
+        # OpenAI's SDKs would ask again at once, twice, since they wait a minute at most.
+        renewal = str(error.retry_after_seconds)
+        return {"Retry-After": renewal, "x-should-retry": "false"}
     if isinstance(error, exceptions.APIException):
         challenge, wait = (
             getattr(error, "auth_header", None),
@@ -147,7 +153,11 @@ def _headers(error: Exception) -> dict[str, str]:
         )
         return {
             **({"WWW-Authenticate": challenge} if challenge else {}),
-            **({"Retry-After": str(max(1, round(wait)))} if wait is not None else {}),
+            **(
+                {"Retry-After": str(max(1, math.ceil(wait)))}
+                if wait is not None
+                else {}
+            ),
         }
     return {}
 

@@ -22,7 +22,7 @@ ERRORS: dict[int, str] = {
     405: "The path does not know this method.",
     413: "The body is too large.",
     415: "The body is not JSON.",
-    429: "Too many requests; `Retry-After` says when to come back.",
+    429: "Too many requests, or a monthly budget is used up; `Retry-After` says when to come back.",
     500: "The server failed.",
     502: "The model could not be loaded or fetched.",
     503: "No provider could answer; `Retry-After` says when to come back.",

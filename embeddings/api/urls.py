@@ -8,6 +8,7 @@ from embeddings.api.views import (
     embeddings,
     models,
     operations,
+    usage,
 )
 
 urlpatterns = [
@@ -30,6 +31,7 @@ urlpatterns = [
     path("auth/token/refresh", credentials.RefreshToken.as_view()),
     path("auth/keys", credentials.Keys.as_view()),
     path("auth/keys/<int:key_id>", credentials.RevokeKey.as_view()),
+    path("usage", usage.ShowUsage.as_view()),
     path("models", models.OpenAIListModels.as_view()),
     path("models/<path:model_id>", models.OpenAIShowModel.as_view()),
 ]

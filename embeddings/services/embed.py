@@ -15,6 +15,7 @@ from embeddings.services.errors import ServiceUnavailable
 from embeddings.services.routing import fallback_targets, primary_target
 from embeddings.services.tokenization import Prepared, estimated_tokens, prepare
 from embeddings.services.types import EmbeddingRequest, EmbeddingResult, Failure, Target
+from embeddings.services.usage import usage
 from providers.base import Embedded, Provider, Vectors
 from providers.breaker import guarded
 from providers.exceptions import ProviderError, ProviderMisconfigured
@@ -34,9 +35,28 @@ def embed(request: EmbeddingRequest) -> EmbeddingResult:
     Raises ServiceError: InvalidRequest, ModelNotFound, NotAllowed, InputTooLong, or ServiceUnavailable if every target
     failed. Raises ProviderError where the upstream rejected the request itself, which no other provider would mend.
     """
-    primary = primary_target(
-        model=request.model, provider=request.provider, caller=request.caller
+    primary = None
+    try:
+        primary = primary_target(
+            model=request.model, provider=request.provider, caller=request.caller
+        )
+        result = _first_answer(request, primary)
+    except Exception:
+        usage().failed(request.caller, primary)
+        raise
+    usage().answered(request, result)
+    return result
+
+
+@functools.cache
+def embedding_cache() -> EmbeddingCache:
+    """Return the process-wide cache."""
+    return EmbeddingCache(
+        max_size=conf().cache_max_size, ttl_seconds=conf().cache_ttl_seconds
     )
+
+
+def _first_answer(request: EmbeddingRequest, primary: Target) -> EmbeddingResult:
     deadline = time.monotonic() + conf().request_timeout_seconds
     failures: list[Failure] = []
     with metrics.active_requests.track():
@@ -57,14 +77,6 @@ def embed(request: EmbeddingRequest) -> EmbeddingResult:
                 metrics.fallbacks.labels(primary.provider, target.provider).inc()
             return result
     raise ServiceUnavailable(failures, retry_after_seconds=_retry_after(failures))
-
-
-@functools.cache
-def embedding_cache() -> EmbeddingCache:
-    """Return the process-wide cache."""
-    return EmbeddingCache(
-        max_size=conf().cache_max_size, ttl_seconds=conf().cache_ttl_seconds
-    )
 
 
 def _embed_at(
@@ -103,6 +115,8 @@ def _embed_at(
             answered=vectors.shape[1],
         ),
         truncated=prepared.truncated,
+        cache_hits=len(prepared.texts) - sum(computed),
+        computed_tokens=_computed_tokens(tokens, prepared, computed),
     )
 
 
@@ -173,6 +187,16 @@ def _prompt_tokens(prepared: Prepared, computed: dict[int, Embedded]) -> int:
         if prepared.counted_tokens is None
         else prepared.counted_tokens
     )
+
+
+def _computed_tokens(
+    tokens: int, prepared: Prepared, computed: dict[int, Embedded]
+) -> int:
+    """Return what the provider read for this request: its own figure, else the share of the texts it was given."""
+    stated = [embedded.prompt_tokens for embedded in computed.values()]
+    if any(figure is None for figure in stated):
+        return -(-tokens * sum(computed) // len(prepared.texts))
+    return sum(figure or 0 for figure in stated)
 
 
 def _noted(target: Target, error: ProviderError) -> Failure:

@@ -53,6 +53,14 @@ class ModelActionFailed(ServiceError):
     """A warm-up or a download did not succeed."""
 
 
+class BudgetExhausted(ServiceError):
+    """The caller has used up a monthly budget; it renews after `retry_after_seconds`."""
+
+    def __init__(self, message: str, *, retry_after_seconds: int) -> None:
+        super().__init__(message, code="insufficient_quota")
+        self.retry_after_seconds = retry_after_seconds
+
+
 class ServiceUnavailable(ServiceError):
     """No target could serve the request; `failures` names each that was tried."""
 

@@ -56,7 +56,10 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddingResult:
-    """`vectors`: float32 (n, d), unit length (a zero vector stays zero), in the order of the inputs."""
+    """`vectors`: float32 (n, d), unit length (a zero vector stays zero), in the order of the inputs.
+
+    `cache_hits`: texts that were not computed for this request. `computed_tokens`: tokens of those that were.
+    """
 
     vectors: Vectors
     target: Target
@@ -64,6 +67,8 @@ class EmbeddingResult:
     fallback_from: str | None = None
     dimensions_policy: DimensionsPolicy | None = None
     truncated: int = 0
+    cache_hits: int = 0
+    computed_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,6 +65,8 @@ def test_taken_port_is_refused_in_a_plain_sentence(launch):
         ("EMBEDDINGS_DEFAULT_PROVIDER", "opnai"),
         ("WEB_CONCURRENCY", "many"),
         ("DATABASE_URL", "nonsense"),
+        ("CACHE_URL", "memcached://localhost"),
+        ("CACHE_URL", "redis://localhost:port"),
     ],
 )
 def test_wrong_setting_stops_the_start_and_is_named(launch, variable, value):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
@@ -32,6 +34,15 @@ def test_sound_settings_raise_nothing(fakes):
 def test_unsafe_key_stops_the_start(configure, key, expected):
     configure(single_user_api_key=key)
     assert expected in ids()
+
+
+def test_redis_without_its_client_stops_the_start(settings, configure, monkeypatch):
+    configure(
+        limiter=replace(settings.EMBEDDINGS.limiter, redis_url="redis://localhost")
+    )
+    assert "embeddings.E020" not in ids()
+    monkeypatch.setattr("embeddings.checks.find_spec", lambda name: None)
+    assert "embeddings.E020" in ids()
 
 
 def test_debug_beyond_loopback_stops_the_start(settings):

@@ -3,8 +3,8 @@
 from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
+from embeddings.access.throttling import LimitedView, refusals_counted
 from embeddings.api import answers
 from embeddings.api.representation import (
     embedding_batch,
@@ -23,7 +23,7 @@ from embeddings.services.embed import embed
 TWO_TEXTS = ["The cat sat on the mat.", "A feline rested on the rug."]
 
 
-class CreateEmbeddings(APIView):
+class CreateEmbeddings(LimitedView):
     """Embed a string, a list of strings, a token array or a list of token arrays."""
 
     @extend_schema(
@@ -40,13 +40,16 @@ class CreateEmbeddings(APIView):
         parameters=STEERING_PARAMETERS,
     )
     def post(self, request: Request) -> Response:
-        body = validated(EmbeddingRequestSerializer, request)
-        result = embed(embedding_request(request, body, inputs=body["input"]))
+        with refusals_counted(request):
+            body = validated(EmbeddingRequestSerializer, request)
+            wanted = embedding_request(request, body, inputs=body["input"])
+        result = embed(wanted)
+        self.charge_tokens(request, result.prompt_tokens)
         data = embedding_list(result, encoding_format=body["encoding_format"])
         return Response(data, headers=embedding_headers(result))
 
 
-class CreateEmbeddingBatch(APIView):
+class CreateEmbeddingBatch(LimitedView):
     """Embed a list of strings and answer with bare vectors."""
 
     @extend_schema(
@@ -63,6 +66,9 @@ class CreateEmbeddingBatch(APIView):
         parameters=STEERING_PARAMETERS,
     )
     def post(self, request: Request) -> Response:
-        body = validated(BatchRequestSerializer, request)
-        result = embed(embedding_request(request, body, inputs=body["texts"]))
+        with refusals_counted(request):
+            body = validated(BatchRequestSerializer, request)
+            wanted = embedding_request(request, body, inputs=body["texts"])
+        result = embed(wanted)
+        self.charge_tokens(request, result.prompt_tokens)
         return Response(embedding_batch(result), headers=embedding_headers(result))

@@ -1,0 +1,165 @@
+"""How often callers may come, and whether they still have budget: REST framework's side of limiter and budgets."""
+
+import contextlib
+import ipaddress
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from rest_framework import exceptions
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.throttling import BaseThrottle
+from rest_framework.views import APIView
+
+from embeddings.access.limiter.gcra import MICROSECONDS, Rate, Standing
+from embeddings.access.limiter.limiter import limiter
+from embeddings.conf import conf
+from embeddings.services.budgets import check_budgets
+from embeddings.services.callers import Caller, CallerLimits
+from embeddings.services.usage import usage
+
+KINDS = ("requests", "tokens")
+
+
+class RateLimited(exceptions.APIException):
+    """The caller's bucket is empty. `wait`: whole seconds after which it will hold one more."""
+
+    status_code = 429
+    default_code = "rate_limit_exceeded"
+
+    def __init__(self, standing: Standing, *, kind: str, per_minute: int) -> None:
+        self.wait = max(1, math.ceil(standing.retry_after / MICROSECONDS))
+        seconds = "1 second" if self.wait == 1 else f"{self.wait} seconds"
+        super().__init__(
+            f"Too many {kind}: the limit is {per_minute} a minute; try again in {seconds}."
+        )
+
+
+class CallerThrottle(BaseThrottle):
+    """Let a caller through if its budgets, its tokens and its requests allow it."""
+
+    def allow_request(self, request: Request, view: APIView) -> bool:
+        caller = request.auth
+        if isinstance(caller, Caller):
+            check_budgets(caller)
+            if takes_part():
+                _admit(f"caller:{caller.id}", caller.limits, view)
+        elif takes_part():
+            _admit(f"ip:{address(request)}", CallerLimits(), view)
+        return True
+
+
+class LimitedView(APIView):
+    """A view that takes part in the limiter and says in every answer where the caller stands."""
+
+    throttle_classes = (CallerThrottle,)
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Count those who fail to authenticate by their address, so that guessing is limited too."""
+        try:
+            super().initial(request, *args, **kwargs)
+        except (exceptions.AuthenticationFailed, exceptions.NotAuthenticated):
+            if takes_part():
+                _admit(f"ip:{address(request)}", CallerLimits(), self)
+            raise
+
+    def finalize_response(
+        self, request: Request, response: Response, *args: Any, **kwargs: Any
+    ) -> Response:
+        for kind in KINDS:
+            if standing := getattr(self, f"{kind}_standing", None):
+                for name, value in _headers(kind, standing).items():
+                    response[name] = value
+        return super().finalize_response(request, response, *args, **kwargs)
+
+    def charge_tokens(self, request: Request, tokens: int) -> None:
+        """Take what was really used from the caller's tokens a minute."""
+        caller = request.auth
+        rate = _token_rate(caller.limits) if isinstance(caller, Caller) else None
+        if isinstance(caller, Caller) and rate and takes_part():
+            self.tokens_standing = limiter().charge(_token_key(caller.id), rate, tokens)
+
+
+@contextlib.contextmanager
+def refusals_counted(request: Request) -> Iterator[None]:
+    """Count as the caller's error what fails before it is known which model was meant."""
+    try:
+        yield
+    except Exception:
+        if isinstance(request.auth, Caller):
+            usage().failed(request.auth)
+        raise
+
+
+def takes_part() -> bool:
+    """Tell whether the embeddings endpoints are limited at all."""
+    return conf().limiter.enabled and conf().limiter.embeddings
+
+
+def address(request: Request) -> str:
+    """Return whom to count a request without a caller for: its IPv4 address, or its IPv6 network."""
+    try:
+        given = ipaddress.ip_address(request.META.get("REMOTE_ADDR", ""))
+    except ValueError:
+        return "unknown"  # a Unix socket
+    if isinstance(given, ipaddress.IPv6Address):
+        if given.ipv4_mapped:
+            return str(given.ipv4_mapped)
+        return str(ipaddress.ip_network((given, 64), strict=False))
+    return str(given)
+
+
+def _admit(key: str, limits: CallerLimits, view: Any) -> None:
+    """Take one request from the bucket of `key`. Raises RateLimited, whose wait holds for requests and tokens both."""
+    rate = Rate(
+        per_minute=_own(limits.requests_per_minute, conf().limiter.per_minute),
+        burst=_own(limits.burst, conf().limiter.burst),
+    )
+    if tokens := _token_rate(limits):
+        left = limiter().any_left(_token_key(key.partition(":")[2]), tokens)
+        view.tokens_standing = left
+        if not left.allowed:
+            view.requests_standing = at_requests = limiter().look(key, rate)
+            longest = max(left, at_requests, key=lambda standing: standing.retry_after)
+            raise RateLimited(longest, kind="tokens", per_minute=tokens.per_minute)
+    view.requests_standing = standing = limiter().take(key, rate)
+    if not standing.allowed:
+        raise RateLimited(standing, kind="requests", per_minute=rate.per_minute)
+
+
+def _token_rate(limits: CallerLimits) -> Rate | None:
+    if limits.tokens_per_minute is None:
+        return None
+    per_minute = max(1, limits.tokens_per_minute)
+    return Rate(per_minute=per_minute, burst=per_minute)
+
+
+def _own(limit: int | None, default: int) -> int:
+    """Return the caller's own limit, at least 1: a bucket cannot be empty for ever."""
+    return default if limit is None else max(1, limit)
+
+
+def _token_key(caller_id: str) -> str:
+    return f"tokens:{caller_id}"
+
+
+def _headers(kind: str, standing: Standing) -> dict[str, str]:
+    return {
+        f"x-ratelimit-limit-{kind}": str(standing.limit),
+        f"x-ratelimit-remaining-{kind}": str(standing.remaining),
+        f"x-ratelimit-reset-{kind}": duration(standing.reset_after),
+    }
+
+
+def duration(microseconds: int) -> str:
+    """Write a time as OpenAI does, rounded up to milliseconds: 0s, 120ms, 8.64s, 6m0s, 1h0m0s."""
+    milliseconds = -(-microseconds // 1000)
+    if 0 < milliseconds < 1000:
+        return f"{milliseconds}ms"
+    minutes, rest = divmod(milliseconds, 60_000)
+    seconds = f"{rest / 1000:g}s"
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes}m{seconds}"
+    return f"{minutes}m{seconds}" if minutes else seconds

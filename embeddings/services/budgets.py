@@ -1,0 +1,137 @@
+"""Monthly budgets: what a caller's tokens and their cost may come to in one month (UTC)."""
+
+import functools
+import math
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import structlog
+from django.db import DatabaseError, InterfaceError
+from django.db.models import Sum
+
+from embeddings.models import UsageHour
+from embeddings.services.callers import Caller
+from embeddings.services.errors import BudgetExhausted
+from embeddings.services.usage import usage
+
+# How old the sum of all processes may be; this process's own uncounted use is always added.
+FRESH_SECONDS = 5.0
+MAX_REMEMBERED = 10_000
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Used:
+    """What one caller has used this month."""
+
+    tokens: int
+    cost_usd: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Read:
+    """A sum from the database, and when it was read."""
+
+    used: Used
+    month: datetime
+    at: float
+    flushes: int
+
+
+class Budgets:
+    """Remember the sums of callers with a budget for a few seconds."""
+
+    clock = staticmethod(time.time)
+    timer = staticmethod(time.monotonic)
+
+    def __init__(self) -> None:
+        self._read: dict[str, _Read] = {}
+
+    def check(self, caller: Caller) -> None:
+        """Raise BudgetExhausted if nothing is left."""
+        limits = caller.limits
+        if limits.monthly_tokens is None and limits.monthly_cost_usd is None:
+            return
+        now = datetime.fromtimestamp(self.clock(), UTC)
+        used = self._used(caller.id, month_start(now))
+        if limits.monthly_tokens is not None and used.tokens >= limits.monthly_tokens:
+            raise _exhausted(
+                f"{limits.monthly_tokens} tokens", f"{used.tokens}", now=now
+            )
+        if (
+            limits.monthly_cost_usd is not None
+            and used.cost_usd >= limits.monthly_cost_usd
+        ):
+            raise _exhausted(
+                f"{limits.monthly_cost_usd:f} US dollars",
+                f"{used.cost_usd:.4f}",
+                now=now,
+            )
+
+    def _used(self, caller_id: str, month: datetime) -> Used:
+        # In this order, what is being stored meanwhile may be counted twice for a moment, but never not at all.
+        flushes = usage().flushes
+        pending = usage().pending(caller_id, since=month.timestamp())
+        read = self._read.get(caller_id)
+        if (
+            read is None
+            or read.month != month
+            or read.flushes != flushes
+            or self.timer() - read.at > FRESH_SECONDS
+        ):
+            read = self._look(caller_id, month, flushes) or read
+        stored = (
+            read.used
+            if read and read.month == month
+            else Used(tokens=0, cost_usd=Decimal(0))
+        )
+        return Used(
+            tokens=stored.tokens + pending.tokens,
+            cost_usd=stored.cost_usd + Decimal(pending.cost).scaleb(-10),
+        )
+
+    def _look(self, caller_id: str, month: datetime, flushes: int) -> _Read | None:
+        """Sum up in the database; None while it is away, since a budget must not be why nothing works."""
+        rows = UsageHour.objects.filter(caller=caller_id, hour__gte=month)
+        try:
+            sums = rows.aggregate(tokens=Sum("tokens"), cost=Sum("cost"))
+        except (DatabaseError, InterfaceError) as error:
+            log.warning("budget_not_read", reason=type(error).__name__)
+            return None
+        used = Used(tokens=sums["tokens"] or 0, cost_usd=sums["cost"] or Decimal(0))
+        if len(self._read) >= MAX_REMEMBERED:
+            self._read.clear()
+        self._read[caller_id] = read = _Read(
+            used=used, month=month, at=self.timer(), flushes=flushes
+        )
+        return read
+
+
+@functools.cache
+def budgets() -> Budgets:
+    """Return the process-wide budgets."""
+    return Budgets()
+
+
+def check_budgets(caller: Caller) -> None:
+    """Raise BudgetExhausted if one of the caller's monthly budgets is used up."""
+    budgets().check(caller)
+
+
+def month_start(moment: datetime) -> datetime:
+    """Return the first moment of the month that `moment` lies in."""
+    return moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+
+
+def _exhausted(budget: str, used: str, *, now: datetime) -> BudgetExhausted:
+    start = month_start(now)
+    renews = start.replace(
+        year=start.year + start.month // 12, month=start.month % 12 + 1
+    )
+    return BudgetExhausted(
+        f"The monthly budget of {budget} is used up ({used} used); it renews at {renews:%Y-%m-%dT%H:%M:%SZ}.",
+        retry_after_seconds=math.ceil((renews - now).total_seconds()),
+    )

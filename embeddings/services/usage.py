@@ -1,0 +1,202 @@
+"""What callers used, counted in memory and added to the database every few seconds: never a write per request.
+
+A clean stop loses nothing; a killed process loses what it counted since the last flush.
+"""
+
+import atexit
+import functools
+import os
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import structlog
+from django.db import DatabaseError, InterfaceError, connection
+
+from embeddings import metrics
+from embeddings.conf import conf
+from embeddings.services.callers import Caller
+from embeddings.services.types import EmbeddingRequest, EmbeddingResult, Target
+from embeddings.services.usage_store import Account, Counts, Place, store
+
+HOUR_SECONDS = 3600
+# While the database is away, counts of further places are summed up in one place, so that memory stays bounded.
+MAX_PLACES = 20_000
+OVERFLOW = Caller(id="(overflow)", username="(overflow)", is_admin=False)
+NAME_LENGTH = 200
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """Tokens, and cost in units of 10^-10 US dollars."""
+
+    tokens: int = 0
+    cost: int = 0
+
+
+@dataclass(slots=True)
+class _Page:
+    """Accounts by caller id, and how many places they hold together."""
+
+    accounts: dict[str, Account] = field(default_factory=dict)
+    places: int = 0
+
+    def add(self, caller: Caller, place: Place, counts: Counts) -> None:
+        known = self.accounts.get(caller.id)
+        if known is None or place not in known.places:
+            if self.places >= MAX_PLACES:
+                caller, place = OVERFLOW, Place(hour=place.hour, provider="", model="")
+            known = self.accounts.setdefault(caller.id, Account(caller=caller))
+            self.places += place not in known.places
+        known.add(place, counts)
+
+    def merge(self, older: "_Page") -> None:
+        """Take back what could not be stored."""
+        for account in older.accounts.values():
+            for place, counts in account.places.items():
+                self.add(account.caller, place, counts)
+            if mine := self.accounts.get(account.caller.id):
+                mine.add_end_users(account.end_users)
+
+
+class Ledger:
+    """The counts of one process."""
+
+    clock = staticmethod(time.time)
+
+    def __init__(self, *, flush_seconds: float) -> None:
+        self._flush_seconds = flush_seconds
+        self._lock = threading.Lock()  # around the pages
+        self._flush_lock = threading.Lock()  # one flush at a time
+        self._page = _Page()
+        self._being_stored = _Page()
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.flushes = 0
+
+    def answered(self, request: EmbeddingRequest, result: EmbeddingResult) -> None:
+        """Count a request that got its vectors."""
+        model = result.target.model
+        counts = Counts(
+            requests=1,
+            tokens=result.prompt_tokens,
+            cache_hits=result.cache_hits,
+            # Dollars a million tokens, with four decimals at most, are whole units a token.
+            cost=round(
+                result.computed_tokens * (model.price_per_million_tokens or 0) * 10_000
+            ),
+        )
+        place = Place(
+            hour=self._hour(),
+            provider=result.target.provider,
+            model=model.name[:NAME_LENGTH],
+        )
+        self._add(request.caller, place, counts, end_user=request.user)
+
+    def failed(self, caller: Caller, target: Target | None = None) -> None:
+        """Count a request that failed, at the model it was for if that is a known one."""
+        place = Place(
+            hour=self._hour(),
+            provider=target.provider if target else "",
+            model=metrics.model_label(target)[:NAME_LENGTH] if target else "",
+        )
+        self._add(caller, place, Counts(errors=1))
+
+    def pending(self, caller_id: str, *, since: float) -> Spent:
+        """Return what `caller_id` used since then (seconds) and the database does not hold yet."""
+        with self._lock:
+            accounts = [
+                page.accounts.get(caller_id)
+                for page in (self._page, self._being_stored)
+            ]
+            counts = [
+                counts
+                for account in accounts
+                if account
+                for place, counts in account.places.items()
+                if place.hour >= since
+            ]
+        return Spent(
+            tokens=sum(c.tokens for c in counts), cost=sum(c.cost for c in counts)
+        )
+
+    def flush(self) -> bool:
+        """Add the counts to the database. If that fails they are kept for the next time, and False is returned."""
+        with self._flush_lock:
+            with self._lock:
+                self._being_stored, self._page = self._page, _Page()
+            if not self._being_stored.accounts:
+                return True
+            try:
+                self._store(self._being_stored.accounts.values())
+            except (DatabaseError, InterfaceError) as error:
+                log.warning("usage_not_stored", reason=type(error).__name__)
+                return False
+        return True
+
+    def close(self) -> None:
+        """Store what is left, and stop the thread."""
+        self._stopped.set()
+        self.flush()
+
+    def _store(self, accounts: Iterable[Account]) -> None:
+        stored = False
+        try:
+            store(accounts)
+            stored = True
+        finally:
+            with self._lock:
+                done, self._being_stored = self._being_stored, _Page()
+                if stored:
+                    self.flushes += 1
+                else:
+                    self._page.merge(done)
+
+    def _add(
+        self,
+        caller: Caller,
+        place: Place,
+        counts: Counts,
+        *,
+        end_user: str | None = None,
+    ) -> None:
+        with self._lock:
+            self._page.add(caller, place, counts)
+            account = self._page.accounts.get(caller.id)
+            if end_user and account:
+                account.add_end_user(end_user, place.hour, counts)
+            if self._thread is None and self._flush_seconds:
+                self._start()
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(
+            target=self._run, name="usage-flush", daemon=True
+        )
+        self._thread.start()
+        atexit.register(self.close)
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._flush_seconds):
+            try:
+                self.flush()
+            except Exception:
+                log.exception("usage_flush_failed")  # the counts are kept
+            finally:
+                connection.close()  # this thread's own
+
+    def _hour(self) -> int:
+        now = int(self.clock())
+        return now - now % HOUR_SECONDS
+
+
+@functools.cache
+def usage() -> Ledger:
+    """Return the process-wide ledger."""
+    return Ledger(flush_seconds=conf().usage_flush_seconds)
+
+
+# A forked child starts with a ledger of its own; what its parent counted, the parent stores.
+os.register_at_fork(after_in_child=usage.cache_clear)

@@ -1,0 +1,77 @@
+"""What a real server counts and limits, and what is left of it after each way to end."""
+
+import signal
+import sqlite3
+import time
+
+import pytest
+
+from tests.e2e.server import MODEL, poll
+
+BODY = {"input": "a text", "model": MODEL}
+
+
+def shared_by(store, request):
+    """Return the settings that put the buckets into `store`."""
+    if store == "redis":
+        return {"CACHE_URL": request.getfixturevalue("redis_server").url}
+    if store == "postgres":
+        server = request.getfixturevalue("postgres_server")
+        return {"DATABASE_URL": server.create_database("served")}
+    return {}
+
+
+def stored(server):
+    """Return the requests in the database, as any other process sees them."""
+    file = sqlite3.connect(server.data_dir / "db.sqlite3")
+    try:
+        rows = file.execute("SELECT sum(requests) FROM embeddings_usagehour")
+        return rows.fetchone()[0] or 0
+    finally:
+        file.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_clean_stop_stores_all_usage(launch, number):
+    server = launch(EMBEDDINGS_USAGE_FLUSH="600", WEB_CONCURRENCY="2")
+    server.wait_until_ready()
+    for _ in range(20):
+        assert server.post(BODY).status_code == 200
+    assert stored(server) == 0
+    server.stop(number)
+    assert stored(server) == 20
+
+
+def test_kill_loses_at_most_what_came_since_the_last_flush(launch):
+    server = launch(EMBEDDINGS_USAGE_FLUSH="0.1").wait_until_ready()
+    for _ in range(5):
+        server.post(BODY)
+    poll(lambda: stored(server) == 5, seconds=20, what="usage is stored by itself")
+    server.post(BODY)
+    for process in server.members():
+        process.kill()
+    assert 5 <= stored(server) <= 6
+
+
+@pytest.mark.parametrize("store", ["file", "redis", "postgres"])
+def test_processes_share_a_limit_and_the_wait_they_say_is_true(launch, request, store):
+    server = launch(
+        **shared_by(store, request),
+        EMBEDDINGS_RATE_LIMIT="on",
+        RATE_LIMIT_PER_MINUTE="30",
+        RATE_LIMIT_BURST="5",
+        WEB_CONCURRENCY="2",
+    ).wait_until_ready()
+    began = time.monotonic()
+    answers = [server.post(BODY) for _ in range(30)]
+    allowed = [answer for answer in answers if answer.status_code == 200]
+    assert 5 <= len(allowed) <= 5 + (time.monotonic() - began) / 2 + 1
+    assert {answer.status_code for answer in answers} == {200, 429}
+    assert all("x-ratelimit-remaining-requests" in answer.headers for answer in answers)
+    while (refused := server.post(BODY)).status_code == 200:
+        pass
+    assert not any(
+        line.get("event") == "limiter_unavailable" for line in server.log_lines()
+    )
+    time.sleep(int(refused.headers["Retry-After"]))
+    assert server.post(BODY).status_code == 200

@@ -1,0 +1,133 @@
+"""What only one store does: its own clock, its way to forget, its way to fail."""
+
+import multiprocessing
+import sqlite3
+import time
+
+import pytest
+import redis
+from django.db import connections
+
+from embeddings.access.limiter.gcra import StoreUnavailable
+from embeddings.access.limiter.postgres_store import TABLE, PostgresStore
+from embeddings.access.limiter.redis_store import PREFIX, RedisStore
+from embeddings.access.limiter.sqlite_store import SqliteStore
+from tests.embeddings.access.limiter.conftest import SECOND
+
+MOVE = {"cost": SECOND, "limit": 10 * SECOND, "ceiling": 10 * SECOND}
+DAY = 24 * 3600 * SECOND
+
+
+def test_redis_goes_by_its_own_clock(redis_server):
+    store = RedisStore(redis_server.url)
+    assert store.move("clockless", **MOVE).lag == SECOND
+    second = store.move("clockless", **MOVE)
+    assert SECOND < second.lag <= 2 * SECOND
+    store.close()
+
+
+def test_postgres_goes_by_its_own_clock(postgres_alias):
+    store = PostgresStore(postgres_alias)
+    assert 0 < store.move("clockless", **MOVE).lag <= SECOND
+    assert (
+        store.move("clockless", **{**MOVE, "cost": DAY, "limit": 2 * DAY}).lag > SECOND
+    )
+
+
+def test_redis_forgets_a_bucket_once_it_is_full(redis_store, redis_server):
+    redis_store.move("someone", **MOVE)
+    with redis.Redis.from_url(redis_server.url) as client:
+        assert 0 < client.pttl(PREFIX + "someone") <= 61_000
+
+
+def test_sqlite_and_postgres_drop_rows_of_full_buckets(
+    sqlite_store, postgres_store, tmp_path, clock
+):
+    for store in (sqlite_store, postgres_store):
+        store.move("someone", **MOVE)
+    clock.turn(1)
+    for store in (sqlite_store, postgres_store):
+        store.forget_full()
+    with sqlite3.connect(tmp_path / "limiter.sqlite3") as file:
+        assert file.execute("SELECT count(*) FROM bucket").fetchone() == (0,)
+    file.close()
+    with connections["buckets"].cursor() as cursor:
+        cursor.execute(f"SELECT count(*) FROM {TABLE}")
+        assert cursor.fetchone() == (0,)
+
+
+def test_stuck_file_is_unavailable(sqlite_store, tmp_path, monkeypatch):
+    monkeypatch.setattr("embeddings.access.limiter.sqlite_store.BUSY_SECONDS", 0.01)
+    other = sqlite3.connect(tmp_path / "limiter.sqlite3", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(StoreUnavailable):
+        sqlite_store.move("someone", **MOVE)
+    other.close()
+    assert sqlite_store.move("someone", **MOVE).allowed
+
+
+def test_file_that_is_no_database_is_unavailable(tmp_path):
+    path = tmp_path / "limiter.sqlite3"
+    path.write_text("not a database" * 100)
+    with pytest.raises(StoreUnavailable):
+        SqliteStore(path).move("someone", **MOVE)
+
+
+def test_absent_redis_is_unavailable(tmp_path):
+    store = RedisStore(f"unix://{tmp_path / 'nobody'}")
+    with pytest.raises(StoreUnavailable):
+        store.move("someone", **MOVE)
+
+
+def test_postgres_without_its_table_is_unavailable(postgres_alias):
+    with connections[postgres_alias].cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {TABLE} RENAME TO elsewhere")
+    try:
+        with pytest.raises(StoreUnavailable):
+            PostgresStore(postgres_alias).move("someone", **MOVE)
+    finally:
+        with connections[postgres_alias].cursor() as cursor:
+            cursor.execute(f"ALTER TABLE elsewhere RENAME TO {TABLE}")
+
+
+PROCESSES, CALLERS, ROUNDS = 6, 50, 100
+BURST, A_SECOND = 10, 10
+SHARED = {
+    "cost": SECOND // A_SECOND,
+    "limit": BURST * SECOND // A_SECOND,
+    "ceiling": BURST * SECOND // A_SECOND,
+}
+
+
+def ask_for_all(path, start, answers):
+    """Ask for every caller, round after round, from a process of its own."""
+    store = SqliteStore(path)
+    allowed = dict.fromkeys(range(CALLERS), 0)
+    start.wait(60)
+    began = time.time()
+    for _ in range(ROUNDS):
+        for caller in allowed:
+            allowed[caller] += store.move(f"caller:{caller}", **SHARED).allowed
+    answers.put((began, time.time(), allowed))
+
+
+def test_six_processes_and_fifty_callers_at_ten_times_the_limit_stay_within_the_bound(
+    tmp_path,
+):
+    """Each caller asks 600 times within seconds, where burst and rate allow 10 and ten a second."""
+    spawn = multiprocessing.get_context("spawn")
+    start, answers = spawn.Barrier(PROCESSES), spawn.Queue()
+    path = tmp_path / "limiter.sqlite3"
+    workers = [
+        spawn.Process(target=ask_for_all, args=(path, start, answers))
+        for _ in range(PROCESSES)
+    ]
+    for worker in workers:
+        worker.start()
+    outcomes = [answers.get(timeout=120) for _ in workers]
+    for worker in workers:
+        worker.join(60)
+    took = max(end for _, end, _ in outcomes) - min(began for began, _, _ in outcomes)
+    for caller in range(CALLERS):
+        together = sum(allowed[caller] for _, _, allowed in outcomes)
+        assert BURST <= together <= BURST + A_SECOND * took + 1

@@ -1,0 +1,228 @@
+"""The limiter as clients of the embeddings endpoints meet it."""
+
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+from rest_framework.test import APIClient
+
+from embeddings.access.limiter.limiter import Limiter, limiter
+from embeddings.access.limiter.sqlite_store import SqliteStore
+from embeddings.access.throttling import address, duration
+from embeddings.services.callers import SINGLE_USER, CallerLimits
+from embeddings.services.usage import usage
+from tests.embeddings.access.limiter.conftest import SECOND, Clock
+from tests.fakes import MINILM
+
+MODEL = f"onnx:{MINILM}"
+BODY = {"input": "one two three", "model": MODEL}
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def use(monkeypatch, store):
+    own = Limiter(store)
+    monkeypatch.setattr("embeddings.access.throttling.limiter", lambda: own)
+
+
+@pytest.fixture(autouse=True)
+def own_limiter(monkeypatch, settings, configure, tmp_path, clock):
+    """Take part, with a bucket of three that refills once a second."""
+    configure(
+        limiter=replace(
+            settings.EMBEDDINGS.limiter, embeddings=True, per_minute=60, burst=3
+        )
+    )
+    store = SqliteStore(tmp_path / "limiter.sqlite3", clock=clock)
+    use(monkeypatch, store)
+    yield
+    store.close()
+
+
+@pytest.fixture
+def limits(monkeypatch):
+    """Return a function that gives the caller limits of its own."""
+
+    def give(**values):
+        caller = replace(SINGLE_USER, limits=CallerLimits(**values))
+        monkeypatch.setattr("embeddings.access.authentication.SINGLE_USER", caller)
+
+    return give
+
+
+def rate_headers(response, kind="requests"):
+    return tuple(
+        response.headers.get(f"x-ratelimit-{what}-{kind}")
+        for what in ("limit", "remaining", "reset")
+    )
+
+
+def test_every_answer_says_where_the_caller_stands(post):
+    assert rate_headers(post(BODY)) == ("3", "2", "1s")
+    assert rate_headers(post({**BODY, "input": ""})) == ("3", "1", "2s")
+    path = "/api/v1/embeddings/batch"
+    answer = post({"texts": ["a"], "model": MODEL}, path)
+    assert rate_headers(answer) == ("3", "0", "3s")
+
+
+def test_empty_bucket_is_429_in_the_shape_of_openai(post):
+    for _ in range(3):
+        assert post(BODY).status_code == 200
+    response = post(BODY)
+    assert response.status_code == 429
+    assert response.headers["Retry-After"] == "1"
+    assert rate_headers(response) == ("3", "0", "3s")
+    assert response.json()["error"] == {
+        "message": "Too many requests: the limit is 60 a minute; try again in 1 second.",
+        "type": "rate_limit_error",
+        "param": None,
+        "code": "rate_limit_exceeded",
+    }
+
+
+@pytest.mark.parametrize("per_minute", [7, 60, 61, 400])
+def test_client_that_waits_as_long_as_it_was_told_gets_through(
+    post, limits, clock, per_minute
+):
+    limits(requests_per_minute=per_minute, burst=2)
+    for _ in range(3):
+        while (refused := post(BODY)).status_code == 200:
+            pass
+        clock.turn(int(refused.headers["Retry-After"]))
+        assert post(BODY).status_code == 200
+
+
+def test_limits_of_the_caller_s_own_go_before_the_server_s(post, limits):
+    limits(requests_per_minute=600, burst=5)
+    assert [post(BODY).status_code for _ in range(6)] == [200] * 5 + [429]
+    assert rate_headers(post(BODY)) == ("5", "0", "500ms")
+
+
+def test_limit_of_zero_is_the_tightest_there_is(post, limits):
+    limits(requests_per_minute=0, burst=0)
+    assert [post(BODY).status_code for _ in range(2)] == [200, 429]
+    limits(tokens_per_minute=0, burst=9, requests_per_minute=600)
+    assert post(BODY).headers["x-ratelimit-limit-tokens"] == "1"
+
+
+@pytest.mark.parametrize("switch", ["enabled", "embeddings"])
+def test_switched_off_limits_nobody_and_says_nothing(post, settings, configure, switch):
+    configure(limiter=replace(settings.EMBEDDINGS.limiter, **{switch: False}))
+    answers = [post(BODY) for _ in range(6)]
+    assert {answer.status_code for answer in answers} == {200}
+    assert rate_headers(answers[0]) == (None, None, None)
+
+
+def test_tokens_are_charged_by_what_was_used_and_a_debt_is_waited_for(
+    post, limits, clock
+):
+    limits(tokens_per_minute=6, burst=10)
+    assert rate_headers(post(BODY), "tokens") == ("6", "2", "30.001s")
+    assert rate_headers(post(BODY), "tokens") == ("6", "0", "1m0.001s")
+    refused = post(BODY)
+    assert refused.status_code == 429
+    assert "tokens" in refused.json()["detail"]
+    assert rate_headers(refused) == ("10", "8", "2s")
+    clock.turn(int(refused.headers["Retry-After"]))
+    assert post(BODY).status_code == 200
+
+
+def test_wait_for_tokens_holds_for_requests_too(post, limits, clock):
+    limits(requests_per_minute=1, burst=1, tokens_per_minute=3)
+    assert post({**BODY, "input": "one two three four"}).status_code == 200
+    refused = post(BODY)
+    assert refused.headers["Retry-After"] == "60"
+    clock.turn(60)
+    assert post(BODY).status_code == 200
+
+
+def test_guessing_keys_is_limited_by_address_and_spares_the_right_key(post):
+    def guess(address):
+        client = APIClient(headers={"X-API-KEY": "wrong"}, REMOTE_ADDR=address)
+        return client.post("/api/v1/embeddings", BODY, format="json").status_code
+
+    assert [guess("192.0.2.1") for _ in range(5)] == [401] * 3 + [429] * 2
+    assert guess("192.0.2.2") == 401
+    assert post(BODY).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("given", "counted"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8::1", "2001:db8::/64"),
+        ("2001:db8::2", "2001:db8::/64"),
+        ("", "unknown"),
+    ],
+)
+def test_address_is_counted_by_what_one_party_holds(rf, given, counted):
+    assert address(rf.get("/", REMOTE_ADDR=given)) == counted
+
+
+def test_store_that_is_away_lets_requests_through(post, monkeypatch, tmp_path):
+    path = tmp_path / "broken.sqlite3"
+    path.write_text("no database" * 100)
+    use(monkeypatch, SqliteStore(path))
+    assert {post(BODY).status_code for _ in range(5)} == {200}
+
+
+def test_spent_budget_is_429_and_says_which_and_until_when(post, limits):
+    limits(monthly_tokens=5)
+    assert [post(BODY).status_code for _ in range(3)] == [200, 200, 429]
+    refused = post(BODY)
+    assert refused.json()["error"]["code"] == "insufficient_quota"
+    assert "monthly budget of 5 tokens" in refused.json()["detail"]
+    assert "renews at" in refused.json()["detail"]
+    assert int(refused.headers["Retry-After"]) > 0
+    assert refused.headers["x-should-retry"] == "false"
+
+
+def test_budgets_hold_where_the_limiter_is_off(post, limits, settings, configure):
+    configure(limiter=replace(settings.EMBEDDINGS.limiter, embeddings=False))
+    limits(monthly_cost_usd=Decimal(0))
+    assert post(BODY).status_code == 429
+
+
+def test_refused_requests_are_neither_answers_nor_errors(post, limits):
+    limits(burst=1)
+    assert [post(BODY).status_code for _ in range(3)] == [200, 429, 429]
+    account = usage()._page.accounts["single_user"]
+    assert [(c.requests, c.errors) for c in account.places.values()] == [(1, 0)]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "written"),
+    [
+        (0, "0s"),
+        (0.0000001, "0s"),
+        (0.000001, "1ms"),
+        (0.12, "120ms"),
+        (1, "1s"),
+        (8.64, "8.64s"),
+        (59.9996, "1m0s"),
+        (360, "6m0s"),
+        (3600, "1h0m0s"),
+        (3725.5, "1h2m5.5s"),
+    ],
+)
+def test_times_are_written_as_openai_writes_them(seconds, written):
+    assert duration(round(seconds * SECOND)) == written
+
+
+def test_limiter_of_a_default_install_keeps_a_file_of_its_own(settings, tmp_path):
+    settings.DATA_DIR = tmp_path
+    limiter()._store.move("a", cost=1, limit=1, ceiling=1)
+    assert (tmp_path / "limiter.sqlite3").exists()
+    limiter()._store.close()
+
+
+def test_limiter_is_in_redis_where_there_is_one(settings, configure, redis_server):
+    own = replace(settings.EMBEDDINGS.limiter, redis_url=redis_server.url)
+    configure(limiter=own)
+    assert type(limiter()._store).__name__ == "RedisStore"
+    assert limiter()._store.move("a", cost=1, limit=1, ceiling=1).allowed
+    limiter()._store.close()

@@ -1,0 +1,113 @@
+"""Monthly budgets, with the calendar and the clock in the test's hand."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+from django.db import DatabaseError
+
+from embeddings.models import UsageHour
+from embeddings.services.budgets import FRESH_SECONDS, Budgets
+from embeddings.services.callers import Caller, CallerLimits
+from embeddings.services.errors import BudgetExhausted
+from embeddings.services.usage import Ledger, usage
+from tests.embeddings.services.test_usage import asked, result
+
+NOW = datetime(2026, 12, 30, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def budgets(db, monkeypatch):
+    budgets = Budgets()
+    budgets.now, budgets.uptime = NOW, 100.0
+    monkeypatch.setattr(Budgets, "clock", lambda self: self.now.timestamp())
+    monkeypatch.setattr(Budgets, "timer", lambda self: self.uptime)
+    monkeypatch.setattr(Ledger, "clock", lambda self: budgets.now.timestamp())
+    return budgets
+
+
+def anna(**limits):
+    return Caller(
+        id="key:7", username="anna", is_admin=False, limits=CallerLimits(**limits)
+    )
+
+
+def used_elsewhere(*, tokens, cost=0, hour=NOW, caller="key:7"):
+    UsageHour.objects.create(
+        caller=caller, hour=hour, username="anna", tokens=tokens, cost=cost
+    )
+
+
+def test_no_budget_asks_nothing(budgets, django_assert_num_queries):
+    with django_assert_num_queries(0):
+        budgets.check(anna())
+
+
+def test_tokens_of_all_processes_count(budgets):
+    used_elsewhere(tokens=95)
+    budgets.check(anna(monthly_tokens=100))
+    usage().answered(asked(anna()), result(tokens=5))
+    with pytest.raises(BudgetExhausted, match="100 tokens is used up"):
+        budgets.check(anna(monthly_tokens=100))
+
+
+def test_cost_counts(budgets):
+    used_elsewhere(tokens=1, cost=Decimal("1.99"))
+    budgets.check(anna(monthly_cost_usd=Decimal(2)))
+    usage().answered(asked(anna()), result(computed=500_000, price=0.02))
+    with pytest.raises(BudgetExhausted, match="2 US dollars"):
+        budgets.check(anna(monthly_cost_usd=Decimal(2)))
+
+
+def test_others_and_other_months_do_not_count(budgets):
+    used_elsewhere(tokens=100, caller="key:8")
+    used_elsewhere(tokens=100, hour=datetime(2026, 11, 30, 23, tzinfo=UTC))
+    budgets.check(anna(monthly_tokens=100))
+
+
+def test_refusal_says_when_the_budget_renews(budgets):
+    used_elsewhere(tokens=100)
+    with pytest.raises(BudgetExhausted) as caught:
+        budgets.check(anna(monthly_tokens=100))
+    assert caught.value.code == "insufficient_quota"
+    assert "renews at 2027-01-01T00:00:00Z" in caught.value.message
+    assert caught.value.retry_after_seconds == 36 * 3600
+
+
+def test_budget_renews_with_the_month(budgets):
+    used_elsewhere(tokens=100)
+    with pytest.raises(BudgetExhausted) as caught:
+        budgets.check(anna(monthly_tokens=100))
+    budgets.now = datetime.fromtimestamp(
+        NOW.timestamp() + caught.value.retry_after_seconds, UTC
+    )
+    budgets.check(anna(monthly_tokens=100))
+
+
+def test_database_is_asked_every_few_seconds_only(budgets, django_assert_num_queries):
+    budgets.check(anna(monthly_tokens=100))
+    used_elsewhere(tokens=100)
+    with django_assert_num_queries(0):
+        budgets.check(anna(monthly_tokens=100))
+    budgets.uptime += FRESH_SECONDS + 0.1
+    with pytest.raises(BudgetExhausted):
+        budgets.check(anna(monthly_tokens=100))
+
+
+def test_what_this_process_just_stored_is_never_missed(budgets):
+    budgets.check(anna(monthly_tokens=10))
+    usage().answered(asked(anna()), result(tokens=10))
+    assert usage().flush()
+    with pytest.raises(BudgetExhausted):
+        budgets.check(anna(monthly_tokens=10))
+
+
+def test_database_that_is_away_stops_nobody(budgets, monkeypatch):
+    def away(*args, **kwargs):
+        raise DatabaseError("away")
+
+    monkeypatch.setattr("django.db.models.QuerySet.aggregate", away)
+    budgets.check(anna(monthly_tokens=10))
+    usage().answered(asked(anna()), result(tokens=10))
+    with pytest.raises(BudgetExhausted):
+        budgets.check(anna(monthly_tokens=10))

