@@ -24,6 +24,7 @@ keepalive = 75
 timeout = 60  # seconds without a heartbeat before a worker is replaced; a long request does not stop the heartbeat
 graceful_timeout = 30
 control_socket_disable = True
+umask = 0o077
 loglevel = settings.LOG_LEVEL
 logconfig_dict = {
     **settings.LOGGING,

@@ -53,6 +53,8 @@ def logging_config(*, level: str, log_format: str) -> dict[str, Any]:
             "django.server": {"handlers": [], "level": "INFO", "propagate": True},
             # Every answer is logged once, by RequestContextMiddleware; Django's own 4xx lines would say it twice.
             "django.request": {"handlers": [], "level": "ERROR", "propagate": True},
+            # A foreign Host header is the client's doing; the 400 is logged like any other.
+            "django.security.DisallowedHost": {"level": "CRITICAL"},
             "httpx2": {"level": "WARNING"},
             "httpcore2": {"level": "WARNING"},
             "huggingface_hub": {"level": "WARNING"},

@@ -155,6 +155,7 @@ AUTH_PASSWORD_VALIDATORS = [
     },
 ]
 LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
 
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
@@ -297,11 +298,10 @@ SPECTACULAR_SETTINGS = {
     "REDOC_DIST": "SIDECAR",
     "SCHEMA_PATH_PREFIX": r"/api/v1",
     "PREPROCESSING_HOOKS": ["embeddings.api.schema.without_what_is_off"],
-    "COMPONENT_SPLIT_REQUEST": True,
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
 }
 UNFOLD = {
-    "SITE_TITLE": "Embeddings",
+    "SITE_TITLE": "Embeddings console",
     "SITE_HEADER": "Embeddings",
     "SITE_SUBHEADER": "Operator console",
     "SITE_SYMBOL": "scatter_plot",

@@ -32,7 +32,17 @@ WITH_BODY = (413, 415, 429, 502, 503)  # only where there is a body to act on
 
 
 class DocumentedErrors(AutoSchema):
-    """Add to every operation the errors it may answer with."""
+    """Give every operation its summary and the errors it may answer with."""
+
+    def get_summary(self) -> str:
+        """Return the first sentence of the view's docstring."""
+        first, _, _ = str(self.get_description()).partition("\n")
+        return first.partition(". ")[0].rstrip(".")
+
+    def get_tags(self) -> list[str]:
+        """Group what lies outside of the API's prefix as operations."""
+        inside = self.path.startswith("/api/")
+        return list(super().get_tags()) if inside else ["operations"]
 
     def _get_response_bodies(self, direction: Any = "response") -> Any:
         responses = super()._get_response_bodies(direction)

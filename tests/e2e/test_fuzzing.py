@@ -8,7 +8,7 @@ from collections import Counter
 from tests.e2e.server import REPOSITORY
 
 SECONDS = 120
-EXAMPLES = 80  # an operation
+EXAMPLES = 50  # an operation
 LEFT_OUT = (
     # 502 and 503 are documented answers (nothing to download from, no provider left); a 500 is looked for below.
     "not_a_server_error",

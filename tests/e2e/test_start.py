@@ -21,6 +21,14 @@ def test_made_secrets_are_readable_by_their_owner_only(server):
         assert stat.S_IMODE((server.data_dir / name).stat().st_mode) == 0o600, name
 
 
+def test_what_the_server_writes_is_its_owner_s_alone(server):
+    modes = {
+        file.name: stat.S_IMODE(file.stat().st_mode)
+        for file in server.data_dir.glob("db.sqlite3*")
+    }
+    assert set(modes.values()) == {0o600}
+
+
 def test_second_start_keeps_key_and_login_and_prints_neither(launch):
     first = launch().wait_until_ready()
     key = first.key

@@ -31,6 +31,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *, skip_prepare: bool, **options: Any) -> None:
+        os.umask(0o077)  # what the server writes is its owner's alone
         self._claim_port()
         call_command("migrate", interactive=False, verbosity=0)
         seed_registry(

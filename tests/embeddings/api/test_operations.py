@@ -92,6 +92,11 @@ def test_foreign_host_is_refused_and_the_setting_named():
     assert "ALLOWED_HOSTS" in response.json()["detail"]
 
 
+def test_foreign_host_is_no_error_in_the_log(caplog):
+    APIClient().get("/admin/", headers={"Host": "evil.example"})
+    assert not [record for record in caplog.records if record.exc_info]
+
+
 def test_unforeseen_failure_is_a_json_500_without_its_inside(fakes):
     fakes["onnx"].fault = RuntimeError("inner secret")
     client = APIClient(
