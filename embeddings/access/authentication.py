@@ -67,7 +67,7 @@ class MultiUserAuthentication(authentication.BaseAuthentication):
     """A user's token as `Authorization: Bearer`, or a user's API key there or as `X-API-KEY`."""
 
     def authenticate(self, request: Request) -> tuple[User, Caller]:
-        key, bearer = request.headers.get("X-API-KEY") or None, bearer_token(request)
+        key, bearer = request.headers.get("X-API-KEY"), bearer_token(request)
         # A dict, not a set: in the order of sending, and the same key sent twice is looked up once.
         given = list(dict.fromkeys(text for text in (key, bearer) if text is not None))
         if not given:
