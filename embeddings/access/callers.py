@@ -25,6 +25,7 @@ def caller_of_user(user: User) -> Caller:
         is_admin=user.is_staff,
         user_id=user.pk,
         limits=merged_limits(user_limits(user)),
+        shared_limits=frozenset(LIMIT_NAMES),
     )
 
 
@@ -41,6 +42,9 @@ def caller_of_key(key: ApiKey) -> Caller:
         allowed_models=tuple(key.allowed_models),
         read_only_media=key.read_only_media,
         limits=merged_limits(key, user_limits(user)),
+        shared_limits=frozenset(
+            name for name in LIMIT_NAMES if getattr(key, name) is None
+        ),
     )
 
 

@@ -44,7 +44,9 @@ class CallerThrottle(BaseThrottle):
         if isinstance(caller, Caller):
             check_budgets(caller)
             if takes_part():
-                _admit(f"caller:{caller.id}", caller.limits, view)
+                payer = caller.payer("requests_per_minute", "burst")
+                tokens_payer = caller.payer("tokens_per_minute")
+                _admit(f"caller:{payer}", caller.limits, view, tokens_of=tokens_payer)
         elif takes_part():
             _admit(f"ip:{address(request)}", CallerLimits(), view)
         return True
@@ -78,7 +80,9 @@ class LimitedView(APIView):
         caller = request.auth
         rate = _token_rate(caller.limits) if isinstance(caller, Caller) else None
         if isinstance(caller, Caller) and rate and takes_part():
-            self.tokens_standing = limiter().charge(_token_key(caller.id), rate, tokens)
+            self.tokens_standing = limiter().charge(
+                _token_key(caller.payer("tokens_per_minute")), rate, tokens
+            )
 
 
 @contextlib.contextmanager
@@ -110,14 +114,14 @@ def address(request: Request) -> str:
     return str(given)
 
 
-def _admit(key: str, limits: CallerLimits, view: Any) -> None:
+def _admit(key: str, limits: CallerLimits, view: Any, *, tokens_of: str = "") -> None:
     """Take one request from the bucket of `key`. Raises RateLimited, whose wait holds for requests and tokens both."""
     rate = Rate(
         per_minute=_own(limits.requests_per_minute, conf().limiter.per_minute),
         burst=_own(limits.burst, conf().limiter.burst),
     )
     if tokens := _token_rate(limits):
-        left = limiter().any_left(_token_key(key.partition(":")[2]), tokens)
+        left = limiter().any_left(_token_key(tokens_of), tokens)
         view.tokens_standing = left
         if not left.allowed:
             view.requests_standing = at_requests = limiter().look(key, rate)

@@ -56,33 +56,33 @@ class Budgets:
         if limits.monthly_tokens is None and limits.monthly_cost_usd is None:
             return
         now = datetime.fromtimestamp(self.clock(), UTC)
-        used = self._used(caller.id, month_start(now))
-        if limits.monthly_tokens is not None and used.tokens >= limits.monthly_tokens:
-            raise _exhausted(
-                f"{limits.monthly_tokens} tokens", f"{used.tokens}", now=now
-            )
-        if (
-            limits.monthly_cost_usd is not None
-            and used.cost_usd >= limits.monthly_cost_usd
-        ):
-            raise _exhausted(
-                f"{limits.monthly_cost_usd:f} US dollars",
-                f"{used.cost_usd:.4f}",
-                now=now,
-            )
+        if limits.monthly_tokens is not None:
+            used = self._used(caller.payer("monthly_tokens"), month_start(now))
+            if used.tokens >= limits.monthly_tokens:
+                raise _exhausted(
+                    f"{limits.monthly_tokens} tokens", f"{used.tokens}", now=now
+                )
+        if limits.monthly_cost_usd is not None:
+            used = self._used(caller.payer("monthly_cost_usd"), month_start(now))
+            if used.cost_usd >= limits.monthly_cost_usd:
+                raise _exhausted(
+                    f"{limits.monthly_cost_usd:f} US dollars",
+                    f"{used.cost_usd:.4f}",
+                    now=now,
+                )
 
-    def _used(self, caller_id: str, month: datetime) -> Used:
+    def _used(self, payer: str, month: datetime) -> Used:
         # In this order, what is being stored meanwhile may be counted twice for a moment, but never not at all.
         flushes = usage().flushes
-        pending = usage().pending(caller_id, since=month.timestamp())
-        read = self._read.get(caller_id)
+        pending = usage().pending(payer, since=month.timestamp())
+        read = self._read.get(payer)
         if (
             read is None
             or read.month != month
             or read.flushes != flushes
             or self.timer() - read.at > FRESH_SECONDS
         ):
-            read = self._look(caller_id, month, flushes) or read
+            read = self._look(payer, month, flushes) or read
         stored = (
             read.used
             if read and read.month == month
@@ -93,9 +93,11 @@ class Budgets:
             cost_usd=stored.cost_usd + Decimal(pending.cost).scaleb(-10),
         )
 
-    def _look(self, caller_id: str, month: datetime, flushes: int) -> _Read | None:
+    def _look(self, payer: str, month: datetime, flushes: int) -> _Read | None:
         """Sum up in the database; None while it is away, since a budget must not be why nothing works."""
-        rows = UsageHour.objects.filter(caller=caller_id, hour__gte=month)
+        kind, _, number = payer.partition(":")
+        whose = {"user_id": int(number)} if kind == "user" else {"caller": payer}
+        rows = UsageHour.objects.filter(hour__gte=month, **whose)
         try:
             sums = rows.aggregate(tokens=Sum("tokens"), cost=Sum("cost"))
         except (DatabaseError, InterfaceError) as error:
@@ -104,7 +106,7 @@ class Budgets:
         used = Used(tokens=sums["tokens"] or 0, cost_usd=sums["cost"] or Decimal(0))
         if len(self._read) >= MAX_REMEMBERED:
             self._read.clear()
-        self._read[caller_id] = read = _Read(
+        self._read[payer] = read = _Read(
             used=used, month=month, at=self.timer(), flushes=flushes
         )
         return read

@@ -21,6 +21,7 @@ class CallerLimits:
 class Caller:
     """One caller, as authentication found it. Empty scopes allow what the server allows.
 
+    `shared_limits` names those of `limits` that were given to the user and not to the key.
     `id` is stable and unique: `single_user`, `user:<pk>`, or `key:<pk>` when an API key was used.
     """
 
@@ -33,6 +34,13 @@ class Caller:
     allowed_models: tuple[str, ...] = ()
     read_only_media: bool = False
     limits: CallerLimits = field(default_factory=CallerLimits)
+    shared_limits: frozenset[str] = frozenset()
+
+    def payer(self, *limits: str) -> str:
+        """Return who uses up these limits: all of a user's keys and tokens together where the user was given them."""
+        own = [name for name in limits if getattr(self.limits, name) is not None]
+        shared = bool(own) and self.shared_limits.issuperset(own)
+        return f"user:{self.user_id}" if shared else self.id
 
     def may_use(self, provider: str, model: str) -> bool:
         """Tell whether the caller's own scopes let it use this model; they narrow the server's allowlists."""

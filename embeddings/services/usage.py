@@ -105,17 +105,18 @@ class Ledger:
         )
         self._add(caller, place, Counts(errors=1))
 
-    def pending(self, caller_id: str, *, since: float) -> Spent:
-        """Return what `caller_id` used since then (seconds) and the database does not hold yet."""
+    def pending(self, payer: str, *, since: float) -> Spent:
+        """Return what `payer` (see Caller.payer) used since then (seconds) and the database does not hold yet."""
         with self._lock:
             accounts = [
-                page.accounts.get(caller_id)
+                account
                 for page in (self._page, self._being_stored)
+                for account in page.accounts.values()
+                if payer in (account.caller.id, f"user:{account.caller.user_id}")
             ]
             counts = [
                 counts
                 for account in accounts
-                if account
                 for place, counts in account.places.items()
                 if place.hour >= since
             ]

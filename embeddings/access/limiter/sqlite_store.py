@@ -38,8 +38,15 @@ def wall_clock() -> int:
 class SqliteStore:
     """One connection a process, one statement at a time: threads queue here rather than in SQLite's busy loop."""
 
-    def __init__(self, path: Path, *, clock: Clock = wall_clock) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Clock = wall_clock,
+        busy_seconds: float = BUSY_SECONDS,
+    ) -> None:
         self._path = path
+        self._busy_seconds = busy_seconds
         self._clock = clock
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
@@ -87,7 +94,7 @@ class SqliteStore:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(
                 self._path,
-                timeout=BUSY_SECONDS,
+                timeout=self._busy_seconds,
                 isolation_level=None,
                 check_same_thread=False,
             )

@@ -51,6 +51,29 @@ def test_tokens_of_all_processes_count(budgets):
         budgets.check(anna(monthly_tokens=100))
 
 
+def test_a_user_s_budget_is_used_up_by_all_its_keys_together(budgets):
+    def key(number, **changes):
+        return Caller(
+            id=f"key:{number}",
+            username="anna",
+            is_admin=False,
+            user_id=3,
+            key_id=number,
+            limits=CallerLimits(monthly_tokens=100),
+            **changes,
+        )
+
+    shared = {"shared_limits": frozenset({"monthly_tokens"})}
+    UsageHour.objects.create(
+        caller="key:7", hour=NOW, username="anna", user_id=3, tokens=60
+    )
+    usage().answered(asked(key(8, **shared)), result(tokens=40))
+    for number in (7, 8, 9):
+        with pytest.raises(BudgetExhausted):
+            budgets.check(key(number, **shared))
+    budgets.check(key(7))  # a budget of the key's own is its own
+
+
 def test_cost_counts(budgets):
     used_elsewhere(tokens=1, cost=Decimal("1.99"))
     budgets.check(anna(monthly_cost_usd=Decimal(2)))
