@@ -7,6 +7,7 @@ neighbours: what else the machine does cancels out of the ratios.
 
 import argparse
 import os
+import secrets
 import statistics
 import sys
 import tempfile
@@ -20,6 +21,15 @@ from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 SCRATCH = tempfile.TemporaryDirectory()
+parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+parser.add_argument("--texts", type=int, default=1, help="texts in a request")
+parser.add_argument("--rounds", type=int, default=1500)
+parser.add_argument(
+    "--credential", choices=["single", "key", "token"], default="single"
+)
+OPTIONS = parser.parse_args()
+if OPTIONS.credential != "single":
+    os.environ.update(AUTH_MODE="multi_user", JWT_SECRET_KEY=secrets.token_hex(32))
 os.environ.update(
     DJANGO_SETTINGS_MODULE="embeddings_project.settings",
     DATABASE_URL=f"sqlite:///{SCRATCH.name}/db.sqlite3",
@@ -33,12 +43,15 @@ import django  # noqa: E402  (after the environment)
 django.setup()
 
 from django.conf import settings  # noqa: E402
+from django.contrib.auth.models import User  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.test import Client  # noqa: E402
 from rest_framework.authentication import BaseAuthentication  # noqa: E402
 
+from embeddings.access.api_keys import NewKey, create_key  # noqa: E402
 from embeddings.access.limiter.limiter import Limiter  # noqa: E402
 from embeddings.access.limiter.sqlite_store import SqliteStore  # noqa: E402
+from embeddings.access.tokens import make_access_token  # noqa: E402
 from embeddings.api.views.embeddings import CreateEmbeddings  # noqa: E402
 from embeddings.services.callers import SINGLE_USER  # noqa: E402
 from embeddings.services.preparation import prepare_local_model  # noqa: E402
@@ -98,6 +111,16 @@ LIMITER = Limiter(SqliteStore(Path(SCRATCH.name) / "limiter.sqlite3"))
 LEDGER = Ledger(flush_seconds=CONF.usage_flush_seconds)
 
 
+def credential() -> dict[str, str]:
+    """Return the header that lets the benchmark in."""
+    if OPTIONS.credential == "single":
+        return {"X-API-KEY": CONF.single_user_api_key}
+    user = User.objects.create_user("bench")
+    if OPTIONS.credential == "token":
+        return {"Authorization": f"Bearer {make_access_token(user)}"}
+    return {"X-API-KEY": create_key(user, NewKey())[1]}
+
+
 def seconds(send: Callable[[], Any]) -> float:
     """Return how long one request took."""
     started = time.perf_counter()
@@ -106,16 +129,10 @@ def seconds(send: Callable[[], Any]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--texts", type=int, default=1, help="texts in a request")
-    parser.add_argument("--rounds", type=int, default=1500)
-    options = parser.parse_args()
     call_command("migrate", verbosity=0)
     prepare_local_model()
-    client = Client(
-        SERVER_NAME="localhost", headers={"X-API-KEY": CONF.single_user_api_key}
-    )
-    texts = [f"a short text, number {number}" for number in range(options.texts)]
+    client = Client(SERVER_NAME="localhost", headers=credential())
+    texts = [f"a short text, number {number}" for number in range(OPTIONS.texts)]
 
     def send() -> None:
         answer = client.post(
@@ -126,7 +143,7 @@ def main() -> None:
         assert answer.status_code == 200, answer.content  # noqa: S101
 
     measured: dict[str, list[float]] = {name: [] for name in VARIANTS}
-    for _ in range(options.rounds):
+    for _ in range(OPTIONS.rounds):
         for name, switches in VARIANTS.items():
             with stages(**switches):
                 measured[name].append(seconds(send))

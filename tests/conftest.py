@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from rest_framework.test import APIClient
 
+from embeddings.access import row_memory
 from embeddings.access.api_keys import keys_by_prefix, use_notes
 from embeddings.access.limiter.limiter import limiter
 from embeddings.access.tokens import users_by_name
@@ -22,11 +23,13 @@ KEY = "test-key-0123456789abcdef"
 
 
 @pytest.fixture(autouse=True)
-def fresh_process(settings):
+def fresh_process(settings, monkeypatch):
     """Start each test like a new process: a known key, an empty cache, newly built providers, no thread."""
     settings.EMBEDDINGS = replace_conf(
         settings, single_user_api_key=KEY, usage_flush_seconds=0
     )
+    # Changes of users and keys count at once, rather than within a second; one test has its own clock for that.
+    monkeypatch.setattr(row_memory, "FRESH_SECONDS", 0.0)
     forget_all()
     yield
     forget_all()

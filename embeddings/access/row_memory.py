@@ -1,6 +1,8 @@
 """Rows that every request asks for and that seldom change."""
 
 import threading
+import time
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
@@ -8,41 +10,60 @@ from django.db import connection
 from django.db.models import Model, QuerySet
 
 MAX_ROWS = 10_000
+FRESH_SECONDS = 1.0
 
 Row = TypeVar("Row", bound=Model)
 
 
+@dataclass(slots=True, kw_only=True)
+class _Known(Generic[Row]):
+    columns: tuple[Any, ...]
+    row: Row
+    asked_at: float
+
+
 class RowMemory(Generic[Row]):
-    """Find rows by a unique field. The database is asked every time, so that a change counts at once; but what Django
-    takes long for, writing the SQL and building the objects, is done only if a column differs from the last time.
+    """Find rows by a unique field. The database is asked at most once a second for each, so that a change counts within
+    that time in every process; and what Django takes long for, writing the SQL and building the objects, is done only
+    if a column differs from the last time. Values that no row has are asked for every time.
 
     The objects are shared by threads and must not be changed.
     """
+
+    timer = staticmethod(time.monotonic)
 
     def __init__(self, rows: QuerySet[Row], field: str) -> None:
         self._rows = rows.order_by()
         self._field = field
         self._lock = threading.Lock()
-        self._known: dict[str, tuple[tuple[Any, ...], Row]] = {}
+        self._known: dict[str, _Known[Row]] = {}
 
     def find(self, value: str) -> Row | None:
-        """Return the row whose field is `value`, or None. One query, three when the row is new or has changed."""
+        """Return the row whose field is `value`, or None. At most one query, three if the row is new or has changed."""
+        known, now = self._known.get(value), self.timer()
+        if known is not None and now - known.asked_at < FRESH_SECONDS:
+            return known.row
         columns = self._columns(value)
         if columns is None:
+            self.forget(value)
             return None
-        known = self._known.get(value)
-        if known is not None and known[0] == columns:
-            return known[1]
+        if known is not None and known.columns == columns:
+            known.asked_at = now
+            return known.row
         row = self._rows.filter(**{self._field: value}).first()
         if row is not None and self._columns(value) == columns:
-            self._remember(value, columns, row)
+            self._remember(value, _Known(columns=columns, row=row, asked_at=now))
         return row
 
-    def _remember(self, value: str, columns: tuple[Any, ...], row: Row) -> None:
+    def forget(self, value: str) -> None:
+        """Ask for this row anew the next time, because it was changed here."""
+        self._known.pop(value, None)
+
+    def _remember(self, value: str, known: "_Known[Row]") -> None:
         with self._lock:
             if len(self._known) >= MAX_ROWS:
                 self._known.clear()
-            self._known[value] = (columns, row)
+            self._known[value] = known
 
     def _columns(self, value: str) -> tuple[Any, ...] | None:
         with connection.cursor() as cursor:

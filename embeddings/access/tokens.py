@@ -8,6 +8,7 @@ stale.
 import functools
 import hashlib
 import hmac
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -76,12 +77,22 @@ def make_access_token(user: User) -> str:
 
 def user_of_access_token(raw: str) -> User:
     """Return whom the token lets in, with the user's limits; not to be changed. Raises TokenRefused."""
-    return _user(_read(AccessToken, raw), credential_required=False)
+    access = conf().access
+    token = _verified(access, raw)
+    if token["exp"] <= time.time() - access.jwt_leeway_seconds:
+        raise TokenRefused("The token has expired.")
+    return _user(token, credential_required=False)
 
 
 def user_of_refresh_token(raw: str) -> User:
     """Return whose refresh token this is. Raises TokenRefused."""
     return _user(_read(RefreshToken, raw), credential_required=True)
+
+
+@functools.lru_cache(maxsize=1024)
+def _verified(access: AccessConf, raw: str) -> OwnToken:
+    """Return an access token whose signature and claims are good. They stay so, but for its time."""
+    return _read(AccessToken, raw)
 
 
 def _made(kind: type[OwnToken], user: User) -> str:

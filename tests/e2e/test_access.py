@@ -11,7 +11,7 @@ import openai
 import pytest
 import requests
 
-from tests.e2e.server import MODEL, REPOSITORY, Server, clean_environment
+from tests.e2e.server import MODEL, REPOSITORY, Server, clean_environment, poll
 
 SECRET = "An-e2e-Secret-0123456789-abcdefghijkl"
 PASSWORD = "correct horse battery"
@@ -189,15 +189,18 @@ def test_cookie_of_the_console_opens_no_api(shared_server):
     assert answer.status_code == 401
 
 
-def test_revoked_key_is_refused_by_every_worker_at_once(shared_server):
+def test_revoked_key_is_refused_by_every_worker_within_a_second(shared_server):
     access = log_in(shared_server, username="root").json()["access"]
     keys = f"{shared_server.api}/auth/keys"
     headers = {"Authorization": f"Bearer {access}"}
     made = requests.post(keys, json={}, headers=headers, timeout=60).json()
     assert raw(shared_server, ("X-API-KEY", made["key"]))[0] == 200
     requests.delete(f"{keys}/{made['id']}", headers=headers, timeout=60)
-    answers = [raw(shared_server, ("X-API-KEY", made["key"]))[0] for _ in range(12)]
-    assert answers == [401] * 12
+
+    def answers():
+        return {raw(shared_server, ("X-API-KEY", made["key"]))[0] for _ in range(12)}
+
+    poll(lambda: answers() == {401}, seconds=5, what="refused by both workers")
 
 
 def test_guesses_at_once_over_two_workers_get_five_looks_and_no_more(shared_server):

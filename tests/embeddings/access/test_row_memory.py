@@ -1,4 +1,4 @@
-"""Authentication is quick because nothing is built twice, and true because the database is asked each time."""
+"""Authentication is quick because nothing is built twice, and true because the database is asked every second."""
 
 import pytest
 from django.contrib.auth.models import User
@@ -29,6 +29,21 @@ def test_any_change_counts_at_once_however_it_is_made(memory, change):
     User.objects.filter(username="ada").update(**change)
     [(name, value)] = change.items()
     assert getattr(memory.find("ada"), name) == value
+
+
+def test_database_is_asked_once_a_second(
+    memory, monkeypatch, django_assert_num_queries
+):
+    now = [100.0]
+    memory.timer = lambda: now[0]
+    monkeypatch.setattr(row_memory, "FRESH_SECONDS", 1.0)
+    memory.find("ada")
+    User.objects.filter(username="ada").update(is_active=False)
+    now[0] = 100.9
+    with django_assert_num_queries(0):
+        assert memory.find("ada").is_active
+    now[0] = 101.0
+    assert not memory.find("ada").is_active
 
 
 def test_change_of_a_joined_row_counts_at_once(memory, ada):
