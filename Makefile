@@ -23,6 +23,10 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/mypy
 
+# What authentication, limits and usage cost on a cache-hot request, by each kind of credential.
+bench: $(VENV)/.dev
+	for credential in single key token; do $(BIN)/python benchmarks/access_overhead.py --credential $$credential; done
+
 # Resolve anew from pyproject.toml and write down the exact set.
 lock:
 	.ci/lock

@@ -143,7 +143,7 @@ class Keys(KeyView):
 
 
 class RevokeKey(KeyView):
-    """End a key at once."""
+    """End a key, in all processes within a second."""
 
     @extend_schema(operation_id="revoke_api_key", responses={200: answers.API_KEY})
     def delete(self, request: Request, key_id: int) -> Response:
