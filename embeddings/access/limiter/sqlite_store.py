@@ -3,6 +3,7 @@
 Nothing is lost that matters if the file is: all buckets are full then. So it is never synced to disk.
 """
 
+import fcntl
 import os
 import sqlite3
 import threading
@@ -92,19 +93,26 @@ class SqliteStore:
         """Return this process's connection: SQLite's do not survive a fork."""
         if self._connection is None or self._pid != os.getpid():
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(
-                self._path,
-                timeout=self._busy_seconds,
-                isolation_level=None,
-                check_same_thread=False,
-            )
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=OFF")
-            connection.execute(CREATE)
+            # One process at a time: SQLite does not wait its busy time for the change of a new file to WAL.
+            with self._path.with_suffix(".lock").open("wb") as turn:
+                fcntl.flock(turn, fcntl.LOCK_EX)
+                connection = self._open()
             # One that was opened before a fork is kept, unused: SQLite forbids even closing it here.
             self._inherited = self._connection
             self._connection, self._pid = connection, os.getpid()
         return self._connection
+
+    def _open(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path,
+            timeout=self._busy_seconds,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=OFF")
+        connection.execute(CREATE)
+        return connection
 
     def _close(self) -> None:
         if self._connection is not None and self._pid == os.getpid():

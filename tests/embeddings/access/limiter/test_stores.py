@@ -2,7 +2,9 @@
 
 import multiprocessing
 import sqlite3
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import redis
@@ -88,6 +90,21 @@ def test_postgres_without_its_table_is_unavailable(postgres_alias):
     finally:
         with connections[postgres_alias].cursor() as cursor:
             cursor.execute(f"ALTER TABLE elsewhere RENAME TO {TABLE}")
+
+
+def test_a_new_file_may_be_opened_by_many_at_once(tmp_path):
+    def open_and_ask(path):
+        store = SqliteStore(path)
+        together.wait(20)
+        moved = store.move("someone", **MOVE)
+        store.close()
+        return moved.allowed
+
+    together = threading.Barrier(12)
+    with ThreadPoolExecutor(12) as pool:
+        for round_ in range(40):
+            path = tmp_path / f"{round_}.sqlite3"
+            assert any(pool.map(open_and_ask, [path] * 12))
 
 
 PROCESSES, CALLERS, ROUNDS = 6, 50, 100
