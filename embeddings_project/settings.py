@@ -87,6 +87,7 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "embeddings_project",
+    "media_jobs",
     "embeddings",
     "providers",
 ]
