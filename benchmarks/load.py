@@ -17,6 +17,7 @@ from pathlib import Path
 
 READ_BYTES = 1 << 18
 GIVE_UP_SECONDS = 900.0
+LAST_CHUNK = b"\r\n0\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +86,7 @@ class _Connection:
         self._out = memoryview(b"")
         self._in = bytearray()
         self._body_at = self._end = 0
+        self._chunked = False
         self._port = port
         self.socket = self._connect()
 
@@ -98,6 +100,7 @@ class _Connection:
         self.number, self._out = number, memoryview(request)
         self._in.clear()
         self._body_at = self._end = 0
+        self._chunked = False
         self.started = time.perf_counter()
         self.write()
 
@@ -121,7 +124,11 @@ class _Connection:
             head, mark, _ = bytes(self._in[:8192]).partition(b"\r\n\r\n")
             if mark:
                 self._body_at = len(head) + len(mark)
-                self._end = self._body_at + _content_length(head)
+                length = _content_length(head)
+                self._chunked = length is None
+                self._end = self._body_at + (length or 0)
+        if self._chunked:
+            return self._in.endswith(LAST_CHUNK)
         return 0 < self._end <= len(self._in)
 
     @property
@@ -130,18 +137,28 @@ class _Connection:
 
     @property
     def body(self) -> str:
-        return self._in[self._body_at :].decode()
+        raw = bytes(self._in[self._body_at :])
+        return (b"".join(_chunks(raw)) if self._chunked else raw).decode()
 
     def renew(self) -> None:
         self.socket.close()
         self.socket = self._connect()
 
 
-def _content_length(head: bytes) -> int:
+def _content_length(head: bytes) -> int | None:
     for line in head.lower().split(b"\r\n"):
         if line.startswith(b"content-length:"):
             return int(line[15:])
-    raise ConnectionError("the answer has no Content-Length")
+    return None
+
+
+def _chunks(raw: bytes) -> Iterator[bytes]:
+    """Yield the data of a chunked body."""
+    while raw:
+        size, _, raw = raw.partition(b"\r\n")
+        length = int(size, 16)
+        yield raw[:length]
+        raw = raw[length + 2 :]
 
 
 class _Run:
@@ -160,7 +177,9 @@ class _Run:
             self._busy[index] = 0
             for _ in range(stream.connections):
                 connection = _Connection(port, self.answers[index])
-                self._selector.register(connection.socket, 0, (connection, index))
+                self._selector.register(
+                    connection.socket, selectors.EVENT_READ, (connection, index)
+                )
                 self._next(connection, index)
 
     def finish(self) -> list[Answers]:
@@ -224,7 +243,9 @@ class _Run:
             self._fail(connection.answers, repr(error))
             self._selector.unregister(connection.socket)
             connection.renew()
-            self._selector.register(connection.socket, 1, (connection, index))
+            self._selector.register(
+                connection.socket, selectors.EVENT_READ, (connection, index)
+            )
         self._busy[index] -= 1
         self._next(connection, index)
 
