@@ -19,6 +19,7 @@ from embeddings.conf import (
 from embeddings_project.env import Env
 from embeddings_project.logging import logging_config
 from embeddings_project.secrets import read_or_create_secret
+from media_jobs.conf import MediaConf
 from media_jobs.vector_store.conf import VectorStoreConf
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -258,6 +259,16 @@ EMBEDDINGS = EmbeddingsConf(
     usage_flush_seconds=env.seconds("EMBEDDINGS_USAGE_FLUSH", 3, maximum=600),
 )
 DATA_UPLOAD_MAX_MEMORY_SIZE = EMBEDDINGS.max_body_bytes
+
+# Documents and the jobs that embed them.
+MEDIA_JOBS = MediaConf(
+    max_bytes=env.integer("MEDIA_MAX_BYTES", 50 * 2**20, minimum=1024, maximum=2**30),
+    workers=env.integer("MEDIA_WORKERS", 1, minimum=0, maximum=64),
+    work_dir=DATA_DIR / "jobs",
+    webhook_secret=env.secret("MEDIA_WEBHOOK_SECRET")
+    or read_or_create_secret(DATA_DIR / "webhook_secret"),
+    webhook_allow_private=env.boolean("MEDIA_WEBHOOK_ALLOW_PRIVATE", default=False),
+)
 
 # These seed the console's allowlists at the first start; afterwards the console decides.
 ALLOWED_EMBEDDING_PROVIDERS = env.words("ALLOWED_EMBEDDING_PROVIDERS")

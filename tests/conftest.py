@@ -10,7 +10,7 @@ from embeddings.access.api_keys import keys_by_prefix, use_notes
 from embeddings.access.limiter.limiter import limiter
 from embeddings.access.tokens import users_by_name
 from embeddings.services.budgets import budgets
-from embeddings.services.embed import embedding_cache
+from embeddings.services.cache.cache import embedding_cache
 from embeddings.services.health import health_probe
 from embeddings.services.usage import usage
 from media_jobs.vector_store.base import vector_store

@@ -1,0 +1,5 @@
+"""Vectors that were computed before, one a text.
+
+`keys` names them; `memory` holds the least recently used ones of this process; `cache` answers from them and computes
+each text once, however many ask for it.
+"""
