@@ -20,6 +20,7 @@ from embeddings_project.env import Env
 from embeddings_project.logging import logging_config
 from embeddings_project.secrets import read_or_create_secret
 from media_jobs.conf import MediaConf
+from media_jobs.vector_store.conf import VectorStoreConf
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION = "0.1.0"
@@ -272,6 +273,12 @@ MEDIA_JOBS = MediaConf(
 # These seed the console's allowlists at the first start; afterwards the console decides.
 ALLOWED_EMBEDDING_PROVIDERS = env.words("ALLOWED_EMBEDDING_PROVIDERS")
 ALLOWED_EMBEDDING_MODELS = env.words("ALLOWED_EMBEDDING_MODELS")
+
+VECTOR_STORE = VectorStoreConf(
+    memory_bytes=env.integer(
+        "MEDIA_SEARCH_MEMORY_BYTES", 256 * 2**20, minimum=0, maximum=2**40
+    )
+)
 
 LOCAL_ENGINE: dict[str, Any] = {
     "data_dir": DATA_DIR,

@@ -156,6 +156,7 @@ def _headers(error: Exception) -> dict[str, str]:
             getattr(error, "wait", None),
         )
         return {
+            **getattr(error, "headers", {}),
             **({"WWW-Authenticate": challenge} if challenge else {}),
             **(
                 {"Retry-After": str(max(1, math.ceil(wait)))}
