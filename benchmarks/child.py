@@ -16,7 +16,7 @@ class Child:
     """`python -m module` and the questions put to it."""
 
     def __init__(self, module: str, environment: Mapping[str, str]) -> None:
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: S603
             [sys.executable, "-m", module],
             cwd=REPOSITORY,
             env=dict(environment),

@@ -45,7 +45,7 @@ def prepare_infinity(model_folder: Path) -> Path:
     if not (INFINITY_GRAPHS / "ready").exists():
         script = REPOSITORY / "benchmarks" / "peers" / "prepare_infinity.py"
         python = PEERS / "bin" / "python"
-        subprocess.run(
+        subprocess.run(  # noqa: S603
             [str(python), str(script), str(model_folder), str(INFINITY_GRAPHS)],
             check=True,
         )
@@ -54,7 +54,7 @@ def prepare_infinity(model_folder: Path) -> Path:
 
 def _manage(*command: str) -> str:
     """Run one of this server's own commands on the prepared data folder and return what it says."""
-    return subprocess.run(
+    return subprocess.run(  # noqa: S603
         [sys.executable, "manage.py", *command],
         cwd=REPOSITORY,
         env={**os.environ, "DATA_DIR": str(PREPARED)},

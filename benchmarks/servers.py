@@ -94,7 +94,7 @@ class Server:
         self.port, self.log = port, log
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as output:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603
                 command,
                 cwd=cwd,
                 env=dict(environment),

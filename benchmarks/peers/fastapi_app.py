@@ -16,7 +16,6 @@ class Request(BaseModel):
     input: str | list[str]
 
 
-@app.post("/v1/embeddings")
 def create_embeddings(request: Request) -> dict[str, object]:
     """Answer in OpenAI's shape. A plain function: FastAPI runs it in one of its threads."""
     texts = [request.input] if isinstance(request.input, str) else request.input
@@ -26,3 +25,6 @@ def create_embeddings(request: Request) -> dict[str, object]:
         for index, vector in enumerate(vectors)
     ]
     return {"object": "list", "data": data, "model": "all-MiniLM-L6-v2"}
+
+
+app.add_api_route("/v1/embeddings", create_embeddings, methods=["POST"])
