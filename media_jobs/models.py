@@ -7,6 +7,10 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
+from media_jobs.vector_store.rows import ItemVectors, StoredChunk, VectorSpace
+
+__all__ = ["ItemVectors", "Job", "MediaItem", "StoredChunk", "VectorSpace"]
+
 
 def new_job_id() -> str:
     """Return an id that nobody can guess."""

@@ -14,6 +14,7 @@ from embeddings.services.cache.cache import embedding_cache
 from embeddings.services.health import health_probe
 from embeddings.services.token_counts import token_counts
 from embeddings.services.usage import usage
+from media_jobs.vector_store.base import vector_store
 from providers import registry as registry_module
 from providers.engine.vocabulary import prepare_vocabulary
 from providers.operator_settings import reader
@@ -49,6 +50,7 @@ def forget_all():
         limiter,
         usage,
         budgets,
+        vector_store,
     ):
         singleton.cache_clear()
 
