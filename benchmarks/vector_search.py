@@ -81,8 +81,8 @@ def embedded(texts: list[str]) -> Vectors:
     """Embed with the default model, as unit vectors."""
     prepare_local_model()
     provider = registry().get("onnx")
-    model = provider and provider.resolve(MODEL)
     assert provider is not None  # noqa: S101
+    model = provider.resolve(MODEL)
     assert model is not None  # noqa: S101
     parts = [
         provider.embed(
