@@ -92,6 +92,14 @@ class Overloaded(ProviderError):
     reason = "overloaded"
 
 
+class Abandoned(ProviderError):
+    """The client left before its answer was there, and the work was dropped."""
+
+    falls_back = False
+    trips_breaker = False
+    reason = "abandoned"
+
+
 class BreakerOpen(ProviderError):
     """The provider's circuit breaker is open; nothing was called."""
 

@@ -35,6 +35,11 @@ class ModelTokenizer:
         self._special = raw.num_special_tokens_to_add(is_pair=False)
         self._size = raw.get_vocab_size(with_added_tokens=True)
 
+    @property
+    def vocabulary_size(self) -> int:
+        """Token ids are below this."""
+        return self._size
+
     @classmethod
     def from_file(cls, path: Path, *, lower_case: bool = False) -> "ModelTokenizer":
         """Read tokenizer.json. Raises ProviderMisconfigured."""
