@@ -18,6 +18,7 @@ OWN_PREFIXES = (
     "LOCAL_API_",
     "AUTH_",
     "JWT_",
+    "MEDIA_",
 )
 # Other tools use these too (OPENAI_ORG_ID, GOOGLE_CLOUD_PROJECT): only a near miss of a known name is a typo.
 SHARED_PREFIXES = (

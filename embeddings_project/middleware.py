@@ -65,7 +65,7 @@ class RequestBodyMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        limit: int = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+        limit = most_bytes(request)
         # Only where the server marks the body's end: another one would let us wait for it.
         if is_chunked(request) and request.META.get("wsgi.input_terminated"):
             body = request.META["wsgi.input"]
@@ -90,6 +90,13 @@ class ChunkedBody(LimitedStream):
             return super().read(-1 if size is None else size)
         except ParseException as error:
             raise OSError("The body's chunks are malformed.") from error
+
+
+def most_bytes(request: HttpRequest) -> int:
+    """Return how large a body may be: a form may bring a file."""
+    body: int = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    is_form = (request.content_type or "").lower() == "multipart/form-data"
+    return max(body, settings.MEDIA_JOBS.max_bytes + 2**20) if is_form else body
 
 
 def is_chunked(request: HttpRequest) -> bool:

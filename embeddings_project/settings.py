@@ -19,6 +19,8 @@ from embeddings.conf import (
 from embeddings_project.env import Env
 from embeddings_project.logging import logging_config
 from embeddings_project.secrets import read_or_create_secret
+from media_jobs.conf import MediaConf
+from media_jobs.vector_store.conf import VectorStoreConf
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION = "0.1.0"
@@ -87,6 +89,7 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "embeddings_project",
+    "media_jobs",
     "embeddings",
     "providers",
 ]
@@ -257,9 +260,25 @@ EMBEDDINGS = EmbeddingsConf(
 )
 DATA_UPLOAD_MAX_MEMORY_SIZE = EMBEDDINGS.max_body_bytes
 
+# Documents and the jobs that embed them.
+MEDIA_JOBS = MediaConf(
+    max_bytes=env.integer("MEDIA_MAX_BYTES", 50 * 2**20, minimum=1024, maximum=2**30),
+    workers=env.integer("MEDIA_WORKERS", 1, minimum=0, maximum=64),
+    work_dir=DATA_DIR / "jobs",
+    webhook_secret=env.secret("MEDIA_WEBHOOK_SECRET")
+    or read_or_create_secret(DATA_DIR / "webhook_secret"),
+    webhook_allow_private=env.boolean("MEDIA_WEBHOOK_ALLOW_PRIVATE", default=False),
+)
+
 # These seed the console's allowlists at the first start; afterwards the console decides.
 ALLOWED_EMBEDDING_PROVIDERS = env.words("ALLOWED_EMBEDDING_PROVIDERS")
 ALLOWED_EMBEDDING_MODELS = env.words("ALLOWED_EMBEDDING_MODELS")
+
+VECTOR_STORE = VectorStoreConf(
+    memory_bytes=env.integer(
+        "MEDIA_SEARCH_MEMORY_BYTES", 256 * 2**20, minimum=0, maximum=2**40
+    )
+)
 
 LOCAL_ENGINE: dict[str, Any] = {
     "data_dir": DATA_DIR,

@@ -11,6 +11,7 @@ from embeddings.api.views.operations import ShowLiveness, ShowReadiness
 
 urlpatterns = [
     path("", RedirectView.as_view(url="/docs")),
+    path("api/v1/", include("media_jobs.api.urls")),
     path("api/v1/", include("embeddings.api.urls")),
     path("healthz", ShowLiveness.as_view()),
     path("readyz", ShowReadiness.as_view()),

@@ -10,9 +10,10 @@ from embeddings.access.api_keys import keys_by_prefix, use_notes
 from embeddings.access.limiter.limiter import limiter
 from embeddings.access.tokens import users_by_name
 from embeddings.services.budgets import budgets
-from embeddings.services.embed import embedding_cache
+from embeddings.services.cache.cache import embedding_cache
 from embeddings.services.health import health_probe
 from embeddings.services.usage import usage
+from media_jobs.vector_store.base import vector_store
 from providers import registry as registry_module
 from providers.engine.vocabulary import prepare_vocabulary
 from providers.operator_settings import reader
@@ -47,6 +48,7 @@ def forget_all():
         limiter,
         usage,
         budgets,
+        vector_store,
     ):
         singleton.cache_clear()
 

@@ -26,6 +26,7 @@ ERROR_CODES = {
     401: "invalid_api_key",
     404: "not_found",
     405: "method_not_allowed",
+    409: "conflict",
     413: "request_too_large",
     415: "unsupported_media_type",
     429: "rate_limit_exceeded",
@@ -35,6 +36,9 @@ SERVICE_STATUS: dict[type[Exception], int] = {
     errors.ModelNotFound: 404,
     errors.NotAllowed: 403,
     errors.ProviderNotFound: 404,
+    errors.NotFound: 404,
+    errors.Conflict: 409,
+    errors.UnsupportedFormat: 415,
     errors.ModelActionFailed: 502,
     errors.BudgetExhausted: 429,
     errors.ServiceUnavailable: 503,
@@ -152,6 +156,7 @@ def _headers(error: Exception) -> dict[str, str]:
             getattr(error, "wait", None),
         )
         return {
+            **getattr(error, "headers", {}),
             **({"WWW-Authenticate": challenge} if challenge else {}),
             **(
                 {"Retry-After": str(max(1, math.ceil(wait)))}

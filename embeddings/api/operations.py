@@ -7,7 +7,7 @@ from typing import Any
 
 from embeddings.conf import conf
 from embeddings.services.breakers import BreakerState
-from embeddings.services.cache import CacheStats
+from embeddings.services.cache.cache import CacheStats
 from embeddings.services.catalog import ProviderState
 from embeddings.services.health import Health
 from embeddings.services.monitoring import Figures

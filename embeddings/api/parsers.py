@@ -8,6 +8,12 @@ from rest_framework.exceptions import APIException, ParseError
 from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 
+from embeddings.api.content_encoding import (
+    CompressedBody,
+    DecompressedBody,
+    Readable,
+    encoding_of,
+)
 from embeddings.conf import conf
 
 
@@ -24,7 +30,10 @@ class BodyTooLarge(APIException):
 
 
 class JSONParser(BaseParser):
-    """Parse a JSON object. NaN, lone surrogates, absurd nesting and anything else that is not JSON is refused."""
+    """Parse a JSON object, compressed or not.
+
+    NaN, lone surrogates, absurd nesting and anything else that is not JSON is refused.
+    """
 
     media_type = "application/json"
 
@@ -34,9 +43,17 @@ class JSONParser(BaseParser):
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        self._check_announced((parser_context or {}).get("request"))
+        request = (parser_context or {}).get("request")
+        self._check_announced(request)
+        encoding = encoding_of(
+            request.headers.get("Content-Encoding", "") if request else ""
+        )
         try:
-            body = self._read(stream)
+            body = (
+                self._read(stream)
+                if encoding is None
+                else self._decompressed(stream, encoding)
+            )
         except OSError as error:  # malformed chunks, or a client that hung up
             raise ParseError("The body ends before it is complete.") from error
         try:
@@ -54,8 +71,20 @@ class JSONParser(BaseParser):
         if announced.isdecimal() and int(announced) > conf().max_body_bytes:
             raise BodyTooLarge
 
+    @classmethod
+    def _decompressed(cls, stream: Readable, encoding: str) -> bytes:
+        """Return what the body holds, which counts against the limit as if it had been sent plain."""
+        compressed = CompressedBody(stream)
+        try:
+            return cls._read(DecompressedBody(compressed, encoding))
+        except ParseError:
+            # A chunked body is read no further than the limit; that it is too large is the truer reason.
+            if compressed.bytes_read > conf().max_body_bytes:
+                raise BodyTooLarge from None
+            raise
+
     @staticmethod
-    def _read(stream: IO[bytes]) -> bytes:
+    def _read(stream: Readable) -> bytes:
         limit = conf().max_body_bytes
         chunks, size = [], 0
         while chunk := stream.read(min(2**20, limit + 1 - size)):

@@ -21,7 +21,7 @@ ERRORS: dict[int, str] = {
     404: "There is no such thing.",
     405: "The path does not know this method.",
     413: "The body is too large.",
-    415: "The body is not JSON.",
+    415: "The body is not JSON, or compressed otherwise than by gzip or zstd.",
     429: "Too many requests, or a monthly budget is used up; `Retry-After` says when to come back.",
     500: "The server failed.",
     502: "The model could not be loaded or fetched.",

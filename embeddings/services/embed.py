@@ -1,6 +1,5 @@
 """The use case: texts in, vectors out, from the first target that can serve them."""
 
-import functools
 import itertools
 import logging
 import time
@@ -10,7 +9,8 @@ import structlog
 from embeddings import metrics
 from embeddings.conf import conf
 from embeddings.services import dimensions
-from embeddings.services.cache import EmbeddingCache, cache_keys
+from embeddings.services.cache.cache import embedding_cache
+from embeddings.services.cache.keys import cache_keys
 from embeddings.services.errors import ServiceUnavailable
 from embeddings.services.routing import fallback_targets, primary_target
 from embeddings.services.tokenization import Prepared, estimated_tokens, prepare
@@ -46,14 +46,6 @@ def embed(request: EmbeddingRequest) -> EmbeddingResult:
         raise
     usage().answered(request, result)
     return result
-
-
-@functools.cache
-def embedding_cache() -> EmbeddingCache:
-    """Return the process-wide cache."""
-    return EmbeddingCache(
-        max_size=conf().cache_max_size, ttl_seconds=conf().cache_ttl_seconds
-    )
 
 
 def _first_answer(request: EmbeddingRequest, primary: Target) -> EmbeddingResult:
@@ -144,6 +136,9 @@ def _raw_vectors(
         if request.dimensions in target.model.native_dimensions
         else None
     )
+    # Work that the local engine can do is not cut short by what remote providers are allowed.
+    if provider.local:
+        timeout_seconds = conf().engine_timeout_seconds
     computed: dict[int, Embedded] = {}
 
     def compute(indices: list[int]) -> Vectors:
@@ -154,10 +149,7 @@ def _raw_vectors(
                 chosen,
                 dimensions=native,
                 input_type=request.input_type,
-                # Work that the local engine can do is not cut short by what remote providers are allowed.
-                timeout_seconds=conf().engine_timeout_seconds
-                if provider.local
-                else timeout_seconds,
+                timeout_seconds=timeout_seconds,
             )
         computed[len(indices)] = embedded
         return embedded.vectors
@@ -165,7 +157,9 @@ def _raw_vectors(
     keys = cache_keys(
         target, dimensions=native, input_type=request.input_type, texts=prepared.texts
     )
-    vectors = embedding_cache().get_or_compute(keys, compute)
+    vectors = embedding_cache().get_or_compute(
+        keys, compute, timeout_seconds=timeout_seconds
+    )
     misses = sum(computed)
     metrics.cache_lookups.labels("miss").inc(misses)
     metrics.cache_lookups.labels("hit").inc(len(keys) - misses)

@@ -32,6 +32,18 @@ class ProviderNotFound(ServiceError):
     """A path names a provider that is not registered."""
 
 
+class NotFound(ServiceError):
+    """What was named is not there, or another's."""
+
+
+class Conflict(ServiceError):
+    """The request does not fit what is stored."""
+
+
+class UnsupportedFormat(ServiceError):
+    """A file in a format that nothing here can read."""
+
+
 class NotAllowed(ServiceError):
     """The allowlists or the console leave this provider or model out."""
 

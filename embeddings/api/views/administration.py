@@ -15,8 +15,8 @@ from embeddings.services.breakers import (
     known_breaker_states,
     reset_breaker,
 )
+from embeddings.services.cache.cache import embedding_cache
 from embeddings.services.catalog import list_providers
-from embeddings.services.embed import embedding_cache
 from embeddings.services.monitoring import figures
 
 

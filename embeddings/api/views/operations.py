@@ -10,7 +10,7 @@ from embeddings import metrics
 from embeddings.api import answers
 from embeddings.api.operations import health_report
 from embeddings.services.breakers import known_breaker_states
-from embeddings.services.embed import embedding_cache
+from embeddings.services.cache.cache import embedding_cache
 from embeddings.services.health import health_probe
 
 

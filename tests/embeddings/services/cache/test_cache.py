@@ -4,10 +4,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from embeddings.services.cache import EmbeddingCache, cache_keys
-from embeddings.services.types import Target
-from providers.base import ModelSpec
-from providers.exceptions import ProviderMalformed, ProviderUnavailable
+from embeddings.services.cache.cache import EmbeddingCache
+from providers.exceptions import (
+    ProviderMalformed,
+    ProviderTimeout,
+    ProviderUnavailable,
+)
 
 
 class Clock:
@@ -44,43 +46,45 @@ def computing(*values):
     return compute
 
 
+def ask(cache, keys, compute, timeout_seconds=20):
+    return cache.get_or_compute(keys, compute, timeout_seconds=timeout_seconds)
+
+
 def never(indices):
     raise AssertionError(f"{indices} should have been in the cache")
 
 
 def test_hits_are_not_computed_again(cache):
-    cache.get_or_compute([b"a", b"b"], computing(1, 2))
-    np.testing.assert_array_equal(
-        cache.get_or_compute([b"b", b"a"], never), vectors(2, 1)
-    )
+    ask(cache, [b"a", b"b"], computing(1, 2))
+    np.testing.assert_array_equal(ask(cache, [b"b", b"a"], never), vectors(2, 1))
 
 
 def test_only_misses_are_computed(cache):
-    cache.get_or_compute([b"a"], computing(1))
+    ask(cache, [b"a"], computing(1))
     compute = computing(1, 2, 3)
     np.testing.assert_array_equal(
-        cache.get_or_compute([b"a", b"b", b"c"], compute), vectors(1, 2, 3)
+        ask(cache, [b"a", b"b", b"c"], compute), vectors(1, 2, 3)
     )
     assert compute.calls == [[1, 2]]
 
 
 def test_least_recently_used_goes_first(cache):
-    cache.get_or_compute([b"a", b"b", b"c"], computing(1, 2, 3))
-    cache.get_or_compute([b"a"], never)
-    cache.get_or_compute([b"d"], computing(4))
-    cache.get_or_compute([b"a", b"c", b"d"], never)
+    ask(cache, [b"a", b"b", b"c"], computing(1, 2, 3))
+    ask(cache, [b"a"], never)
+    ask(cache, [b"d"], computing(4))
+    ask(cache, [b"a", b"c", b"d"], never)
     compute = computing(2)
-    cache.get_or_compute([b"b"], compute)
+    ask(cache, [b"b"], compute)
     assert compute.calls == [[0]]
 
 
 def test_rows_expire(cache, clock):
-    cache.get_or_compute([b"a"], computing(1))
+    ask(cache, [b"a"], computing(1))
     clock.now = 60
-    cache.get_or_compute([b"a"], never)
+    ask(cache, [b"a"], never)
     clock.now = 60.1
     compute = computing(9)
-    cache.get_or_compute([b"a"], compute)
+    ask(cache, [b"a"], compute)
     assert compute.calls == [[0]]
 
 
@@ -89,23 +93,21 @@ def test_nothing_is_kept_of_a_failure(cache):
         raise ProviderUnavailable("down.")
 
     with pytest.raises(ProviderUnavailable):
-        cache.get_or_compute([b"a"], fail)
-    np.testing.assert_array_equal(
-        cache.get_or_compute([b"a"], computing(1)), vectors(1)
-    )
+        ask(cache, [b"a"], fail)
+    np.testing.assert_array_equal(ask(cache, [b"a"], computing(1)), vectors(1))
 
 
 def test_answer_may_be_changed_without_changing_the_cache(cache):
-    answer = cache.get_or_compute([b"a"], computing(1))
+    answer = ask(cache, [b"a"], computing(1))
     answer[0, 0] = 7
-    np.testing.assert_array_equal(cache.get_or_compute([b"a"], never), vectors(1))
+    np.testing.assert_array_equal(ask(cache, [b"a"], never), vectors(1))
 
 
 def test_a_size_of_zero_keeps_nothing():
     cache = EmbeddingCache(max_size=0, ttl_seconds=60)
     compute = computing(1)
-    cache.get_or_compute([b"a"], compute)
-    cache.get_or_compute([b"a"], compute)
+    ask(cache, [b"a"], compute)
+    ask(cache, [b"a"], compute)
     assert len(compute.calls) == 2
 
 
@@ -118,9 +120,9 @@ def test_text_asked_for_twice_at_once_is_computed_once(cache):
         return vectors(5)
 
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(cache.get_or_compute, [b"a"], slow)
+        first = pool.submit(ask, cache, [b"a"], slow)
         assert entered.wait(20)
-        second = pool.submit(cache.get_or_compute, [b"a"], never)
+        second = pool.submit(ask, cache, [b"a"], never)
         gate.set()
         np.testing.assert_array_equal(first.result(20), vectors(5))
         np.testing.assert_array_equal(second.result(20), vectors(5))
@@ -135,10 +137,10 @@ def test_requests_that_need_each_other_s_texts_do_not_wait_for_ever(cache):
 
     # Each leads one key; whichever plans second awaits the other's.
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(cache.get_or_compute, [b"a", b"b"], compute)
+        first = pool.submit(ask, cache, [b"a", b"b"], compute)
         while b"b" not in cache._in_flight:
             pass
-        second = pool.submit(cache.get_or_compute, [b"c", b"a", b"b"], compute)
+        second = pool.submit(ask, cache, [b"c", b"a", b"b"], compute)
         assert first.result(20).shape == (2, 1)
         assert second.result(20).shape == (3, 1)
 
@@ -152,9 +154,9 @@ def test_failure_reaches_everyone_who_waits(cache):
         raise ProviderUnavailable("down.")
 
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(cache.get_or_compute, [b"a"], fail)
+        first = pool.submit(ask, cache, [b"a"], fail)
         assert entered.wait(20)
-        second = pool.submit(cache.get_or_compute, [b"a"], never)
+        second = pool.submit(ask, cache, [b"a"], never)
         while cache.stats().hits == 0:
             pass
         gate.set()
@@ -163,44 +165,38 @@ def test_failure_reaches_everyone_who_waits(cache):
                 future.result(20)
 
 
+def test_who_waits_for_another_request_waits_no_longer_than_its_own_time(cache):
+    entered, gate = threading.Event(), threading.Event()
+
+    def slow(indices):
+        entered.set()
+        assert gate.wait(20)
+        return vectors(5)
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(ask, cache, [b"a"], slow)
+        assert entered.wait(20)
+        with pytest.raises(ProviderTimeout):
+            ask(cache, [b"a"], never, timeout_seconds=0)
+        gate.set()
+        np.testing.assert_array_equal(first.result(20), vectors(5))
+
+
 def test_rows_of_different_sizes_are_forgotten_not_mixed(cache):
-    cache.get_or_compute([b"a"], computing(1))
+    ask(cache, [b"a"], computing(1))
 
     def wider(indices):
         return np.ones((1, 2), np.float32)
 
     with pytest.raises(ProviderMalformed):
-        cache.get_or_compute([b"a", b"b"], wider)
-    assert cache.get_or_compute([b"a", b"b"], lambda i: np.ones((2, 2))).shape == (2, 2)
+        ask(cache, [b"a", b"b"], wider)
+    assert ask(cache, [b"a", b"b"], lambda i: np.ones((2, 2))).shape == (2, 2)
 
 
 def test_stats_count_texts(cache):
-    cache.get_or_compute([b"a", b"b", b"a"], computing(1, 2, 1))
-    cache.get_or_compute([b"a"], never)
+    ask(cache, [b"a", b"b", b"a"], computing(1, 2, 1))
+    ask(cache, [b"a"], never)
     stats = cache.stats()
     assert (stats.size, stats.hits, stats.misses, stats.hit_rate) == (2, 2, 2, 0.5)
     assert cache.clear() == 2
     assert cache.stats().size == 0
-
-
-def test_keys_differ_by_everything_that_changes_the_vector():
-    spec = ModelSpec(name="m", dimensions=2, max_tokens=5, vector_space="s")
-    revised = ModelSpec(
-        name="m", dimensions=2, max_tokens=5, vector_space="s", revision="2"
-    )
-
-    def key(provider="p", model=spec, dimensions=None, input_type="document", text="t"):
-        target = Target(provider=provider, model=model)
-        return cache_keys(
-            target, dimensions=dimensions, input_type=input_type, texts=[text]
-        )[0]
-
-    keys = {
-        key(),
-        key(provider="q"),
-        key(model=revised),
-        key(dimensions=2),
-        key(input_type="query"),
-        key(text="u"),
-    }
-    assert len(keys) == 6

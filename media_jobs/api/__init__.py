@@ -1,0 +1,1 @@
+"""Media over HTTP: the only part of this app that knows REST framework."""

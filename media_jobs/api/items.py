@@ -1,0 +1,154 @@
+"""Documents over HTTP."""
+
+from pathlib import PurePath
+from typing import Any
+
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from embeddings.access.callers import caller_of
+from embeddings.access.permissions import MayChangeMedia
+from embeddings.api.parsers import JSONParser
+from embeddings.api.requests import validated
+from embeddings.services.errors import InvalidRequest
+from media_jobs.api import answers
+from media_jobs.api.representation import item_report, page_of
+from media_jobs.api.serializers import (
+    ContentQuerySerializer,
+    ItemChangesSerializer,
+    NewItemSerializer,
+    PageSerializer,
+    UploadSerializer,
+)
+from media_jobs.api.uploads import UploadParser, discarding_files, path_of
+from media_jobs.extraction.extract import extracted_text
+from media_jobs.services.items import (
+    NewItem,
+    change_item,
+    create_item,
+    delete_item,
+    find_item,
+    visible_items,
+)
+
+PAGE = [PageSerializer]
+WITH_CONTENT = OpenApiParameter("content", bool, default=True)
+
+
+class MediaView(APIView):
+    """A view on documents: a caller's own, or for admins anyone's. A read-only key may look and not touch."""
+
+    permission_classes = (*APIView.permission_classes, MayChangeMedia)
+
+
+class MediaItems(MediaView):
+    """Documents."""
+
+    parser_classes = (JSONParser, UploadParser)
+
+    @extend_schema(
+        operation_id="list_media",
+        parameters=PAGE,
+        responses={200: answers.MEDIA_LIST},
+    )
+    def get(self, request: Request) -> Response:
+        """List the caller's documents, newest first, without their texts."""
+        return Response(
+            page_of(visible_items(caller_of(request)), item_report, **page(request))
+        )
+
+    @extend_schema(
+        operation_id="create_media",
+        request={
+            "application/json": NewItemSerializer,
+            "multipart/form-data": UploadSerializer,
+        },
+        responses={201: answers.MEDIA_ITEM},
+        examples=[
+            OpenApiExample(
+                "A text",
+                value={
+                    "title": "On cats",
+                    "content": "The cat sat on the mat. It stayed there all day.",
+                    "metadata": {"shelf": "animals"},
+                },
+                request_only=True,
+                media_type="application/json",
+            )
+        ],
+    )
+    def post(self, request: Request) -> Response:
+        """Store a document: a text, or a file (txt, md, html, pdf, docx)."""
+        if is_form(request):
+            with discarding_files(request):
+                new = _uploaded(request)
+        else:
+            new = NewItem(**validated(NewItemSerializer, request))
+        return Response(item_report(create_item(caller_of(request), new)), status=201)
+
+
+class ShowMediaItem(MediaView):
+    """One document."""
+
+    @extend_schema(
+        operation_id="show_media",
+        parameters=[WITH_CONTENT],
+        responses={200: answers.MEDIA_ITEM_WITH_TEXT},
+    )
+    def get(self, request: Request, media_id: int) -> Response:
+        """Show a document, with its text unless `content` is false."""
+        query = validated_query(ContentQuerySerializer, request)
+        item = find_item(caller_of(request), media_id)
+        text = {"content": item.content} if query["content"] else {}
+        return Response({**item_report(item), **text})
+
+    @extend_schema(
+        operation_id="change_media",
+        request=ItemChangesSerializer,
+        responses={200: answers.MEDIA_ITEM},
+        examples=[
+            OpenApiExample("A title", value={"title": "On dogs"}, request_only=True)
+        ],
+    )
+    def patch(self, request: Request, media_id: int) -> Response:
+        """Change a document. The vectors of another text stay, marked as stale, until they are made anew."""
+        changes = validated(ItemChangesSerializer, request)
+        return Response(item_report(change_item(caller_of(request), media_id, changes)))
+
+    @extend_schema(operation_id="delete_media", responses={200: answers.MEDIA_DELETED})
+    def delete(self, request: Request, media_id: int) -> Response:
+        """Delete a document and its vectors, and cancel its jobs."""
+        delete_item(caller_of(request), media_id)
+        return Response({"media_id": media_id, "status": "deleted"})
+
+
+def page(request: Request) -> dict[str, int]:
+    """Return the checked `limit` and `offset`."""
+    return validated_query(PageSerializer, request)
+
+
+def validated_query(serializer_class: Any, request: Request) -> dict[str, Any]:
+    """Return the checked query parameters. Raises ValidationError."""
+    serializer = serializer_class(data=request.query_params)
+    serializer.is_valid(raise_exception=True)
+    return dict(serializer.validated_data)
+
+
+def is_form(request: Request) -> bool:
+    """Tell whether the body is a form, with a file."""
+    return (request.content_type or "").lower().startswith(UploadParser.media_type)
+
+
+def _uploaded(request: Request) -> NewItem:
+    fields = validated(UploadSerializer, request)
+    upload = fields.pop("file")
+    name = PurePath(upload.name or "").name
+    content = extracted_text(path_of(upload), filename=name)
+    title = fields.pop("title", "") or PurePath(name).stem
+    if not title:
+        raise InvalidRequest("title must be given, since the file has no name.")
+    return NewItem(
+        title=title[:500], content=content, source_filename=name[:255], **fields
+    )

@@ -1,0 +1,103 @@
+"""What a client may send about documents."""
+
+from typing import Any
+
+import orjson
+from django.core.files.uploadedfile import TemporaryUploadedFile
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from embeddings.api.serializers import (
+    StrictCharField,
+    StrictSerializer,
+)
+from media_jobs.api.uploads import parsed_metadata
+
+MAX_METADATA_BYTES = 2**16
+MAX_LIMIT = 200
+DEFAULT_LIMIT = 50
+MAX_OFFSET = 2**31 - 1
+
+
+@extend_schema_field({"type": "object", "additionalProperties": True})
+class MetadataField(serializers.Field[dict[str, Any], Any, Any, Any]):
+    """A JSON object of bounded size."""
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        if not isinstance(data, dict):
+            raise serializers.ValidationError("must be a JSON object.")
+        written = orjson.dumps(data)
+        if len(written) > MAX_METADATA_BYTES:
+            raise serializers.ValidationError(
+                f"must have at most {MAX_METADATA_BYTES} bytes as JSON."
+            )
+        if b"\\u0000" in written:
+            raise serializers.ValidationError("must not contain NUL characters.")
+        return data
+
+
+class FormMetadataField(MetadataField):
+    """The same as a form sends it: as JSON text."""
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        return super().to_internal_value(parsed_metadata(str(data)))
+
+
+@extend_schema_field({"type": "string", "format": "binary"})
+class UploadField(serializers.Field[TemporaryUploadedFile, Any, Any, Any]):
+    """The file of a form."""
+
+    def to_internal_value(self, data: Any) -> TemporaryUploadedFile:
+        if not isinstance(data, TemporaryUploadedFile):
+            raise serializers.ValidationError("must be a file.")
+        return data
+
+
+class NewItemSerializer(StrictSerializer):
+    """The JSON body of `POST /media`."""
+
+    title = StrictCharField(max_length=500)
+    content = StrictCharField()
+    metadata = MetadataField(required=False)
+    language = StrictCharField(max_length=35, required=False)
+    source_filename = StrictCharField(max_length=255, required=False)
+
+
+class UploadSerializer(StrictSerializer):
+    """The form of `POST /media`; without a title, the file's name is the title."""
+
+    file = UploadField()
+    title = StrictCharField(max_length=500, required=False)
+    metadata = FormMetadataField(required=False)
+    language = StrictCharField(max_length=35, required=False)
+
+
+class ItemChangesSerializer(StrictSerializer):
+    """The body of `PATCH /media/{id}`."""
+
+    title = StrictCharField(max_length=500, required=False)
+    content = StrictCharField(required=False)
+    metadata = MetadataField(required=False)
+    language = StrictCharField(max_length=35, allow_blank=True, required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if not attrs:
+            raise serializers.ValidationError(
+                f"Send at least one of {', '.join(self.fields)}."
+            )
+        return attrs
+
+
+class PageSerializer(serializers.Serializer[Any]):
+    """Which part of a list is wanted."""
+
+    limit = serializers.IntegerField(
+        min_value=1, max_value=MAX_LIMIT, default=DEFAULT_LIMIT
+    )
+    offset = serializers.IntegerField(min_value=0, max_value=MAX_OFFSET, default=0)
+
+
+class ContentQuerySerializer(serializers.Serializer[Any]):
+    """The query of `GET /media/{id}`."""
+
+    content = serializers.BooleanField(default=True)

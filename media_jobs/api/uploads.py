@@ -1,0 +1,108 @@
+"""Files as they come in: streamed to disk, within bounds, one a request."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, cast
+
+import orjson
+from django.core.files.uploadedfile import TemporaryUploadedFile
+from django.core.files.uploadhandler import TemporaryFileUploadHandler
+from django.http.multipartparser import MultiPartParser as DjangoMultiPartParser
+from django.http.multipartparser import MultiPartParserError
+from django.http.request import QueryDict
+from rest_framework.exceptions import APIException, ParseError
+from rest_framework.parsers import BaseParser
+from rest_framework.request import Request
+
+from media_jobs.conf import conf
+
+# Room for the other fields and the boundaries.
+FORM_OVERHEAD_BYTES = 2**20
+
+
+class FileTooLarge(APIException):
+    """The file is over `MEDIA_MAX_BYTES`."""
+
+    status_code = 413
+    default_code = "request_too_large"
+
+    def __init__(self) -> None:
+        super().__init__(f"The file is over the limit of {conf().max_bytes} bytes.")
+
+
+class BoundedFile(TemporaryFileUploadHandler):
+    """Write the file to disk as it comes, and give up as soon as it is too large."""
+
+    def new_file(self, *args: Any, **kwargs: Any) -> None:
+        super().new_file(*args, **kwargs)
+        self._bytes = 0
+
+    def receive_data_chunk(self, raw_data: bytes, start: int) -> None:
+        self._bytes += len(raw_data)
+        if self._bytes > conf().max_bytes:
+            self.file.close()
+            raise FileTooLarge
+        super().receive_data_chunk(raw_data, start)
+
+
+class UploadParser(BaseParser):
+    """Parse a form with one file, `file`; its other fields are as in the JSON body, `metadata` as JSON text."""
+
+    media_type = "multipart/form-data"
+
+    def parse(
+        self,
+        stream: IO[bytes],
+        media_type: str | None = None,
+        parser_context: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        request = (parser_context or {})["request"]
+        meta = {**request.META, "CONTENT_TYPE": media_type or ""}
+        announced = meta.get("CONTENT_LENGTH") or ""
+        if announced.isdecimal() and int(announced) > (
+            conf().max_bytes + FORM_OVERHEAD_BYTES
+        ):
+            raise FileTooLarge
+        try:
+            fields, files = DjangoMultiPartParser(
+                meta, cast(Any, stream), [BoundedFile(request)], "utf-8"
+            ).parse()
+        except (MultiPartParserError, OSError) as error:
+            raise ParseError("The form is malformed, or ends too early.") from error
+        return {**_single(fields), **_single(files)}
+
+
+@contextmanager
+def discarding_files(request: Request) -> Iterator[None]:
+    """Remove the request's files in the end, whatever happens."""
+    try:
+        yield
+    finally:
+        for value in dict(request.data).values():
+            if isinstance(value, TemporaryUploadedFile):
+                value.close()
+
+
+def path_of(upload: TemporaryUploadedFile) -> Path:
+    """Return where an upload lies."""
+    upload.flush()
+    return Path(upload.temporary_file_path())
+
+
+def parsed_metadata(text: str) -> Any:
+    """Return the metadata field of a form. Raises ParseError."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise ParseError(f"metadata is not valid JSON: {error}.") from error
+
+
+def _single(values: QueryDict | Any) -> dict[str, Any]:
+    for name, given in values.lists():
+        if len(given) > 1:
+            for upload in given:
+                if isinstance(upload, TemporaryUploadedFile):
+                    upload.close()
+            raise ParseError(f"{name} was sent twice.")
+    return {name: given[0] for name, given in values.lists()}

@@ -1,0 +1,73 @@
+"""Text to spans: at natural boundaries, of bounded size in characters and in tokens, with exact offsets. Plain Python.
+
+A long text is cut window by window, so that what the splitter holds at once stays small. The last chunk of a window is
+cut again with what follows it: only there does the window's end show.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from semantic_text_splitter import TextSplitter
+
+from providers.base import Tokenizer
+
+WINDOW_CHARACTERS = 1 << 18
+# How much of what the token limit would allow on average is tried when a chunk must be cut smaller.
+TOKEN_MARGIN = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A chunk's place: `text[start:end]`, in characters (Unicode code points)."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenLimit:
+    """No chunk may count more than `max_tokens`."""
+
+    tokenizer: Tokenizer
+    max_tokens: int
+
+
+def spans(
+    text: str, *, size: int, overlap: int, limit: TokenLimit | None = None
+) -> Iterator[Span]:
+    """Yield the chunks of `text` in order, each of at most `size` characters, up to `overlap` of them shared."""
+    splitter = TextSplitter(size, overlap=overlap)
+    start = 0
+    while start < len(text):
+        end = start + WINDOW_CHARACTERS
+        found = _split(splitter, text, start, end)
+        if end < len(text) and len(found) > 1:
+            found, resume_at = found[:-1], found[-1].start
+        else:
+            resume_at = end
+        yield from _within(limit, text, found, overlap) if limit else found
+        start = resume_at
+
+
+def _split(splitter: TextSplitter, text: str, start: int, end: int) -> list[Span]:
+    return [
+        Span(start + offset, start + offset + len(chunk))
+        for offset, chunk in splitter.chunk_indices(text[start:end])
+        if chunk.strip()
+    ]
+
+
+def _within(
+    limit: TokenLimit, text: str, found: Sequence[Span], overlap: int
+) -> Iterator[Span]:
+    """Yield `found`, with what counts too many tokens cut smaller."""
+    counts = limit.tokenizer.count([text[span.start : span.end] for span in found])
+    for span, count in zip(found, counts, strict=True):
+        length = span.end - span.start
+        if count <= limit.max_tokens or length == 1:
+            yield span
+            continue
+        size = max(1, int(length * limit.max_tokens / count * TOKEN_MARGIN))
+        splitter = TextSplitter(size, overlap=min(overlap, size // 5))
+        parts = _split(splitter, text, span.start, span.end)
+        yield from _within(limit, text, parts, overlap)

@@ -1,0 +1,1 @@
+"""Uploaded files to text. What parses foreign formats runs in a process of its own, with bounds."""

@@ -1,0 +1,151 @@
+"""Documents, and the jobs that embed them."""
+
+import secrets
+from typing import ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+
+from media_jobs.vector_store.rows import ItemVectors, StoredChunk, VectorSpace
+
+__all__ = ["ItemVectors", "Job", "MediaItem", "StoredChunk", "VectorSpace"]
+
+
+def new_job_id() -> str:
+    """Return an id that nobody can guess."""
+    return f"mej_{secrets.token_hex(12)}"
+
+
+class MediaItem(models.Model):
+    """One document of one owner (none: the single user), with its text and what of it is embedded.
+
+    `embedded_checksum` is the checksum of the text that the stored vectors belong to: another one than `checksum` means
+    that the vectors are stale.
+    """
+
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.CASCADE,
+        related_name="media",
+    )
+    title = models.CharField(max_length=500)
+    language = models.CharField(max_length=35, blank=True, help_text="As given.")
+    source_filename = models.CharField(max_length=255, blank=True)
+    metadata = models.JSONField(default=dict, blank=True)
+    checksum = models.CharField(max_length=64, help_text="sha256 of the text in UTF-8.")
+    characters = models.PositiveBigIntegerField(default=0)
+    created_at = models.DateTimeField(default=timezone.now, db_index=True)
+    updated_at = models.DateTimeField(auto_now=True)
+    embedding_provider = models.CharField(max_length=64, blank=True)
+    embedding_model = models.CharField(max_length=200, blank=True)
+    vector_space = models.CharField(max_length=300, blank=True)
+    dimensions = models.PositiveIntegerField(null=True, blank=True)
+    embedding_count = models.PositiveIntegerField(default=0)
+    embedded_checksum = models.CharField(max_length=64, blank=True)
+    embedded_at = models.DateTimeField(null=True, blank=True)
+    # Last, since SQLite reads past a long text to the columns behind it.
+    content = models.TextField()
+
+    class Meta:
+        ordering: ClassVar = ["-created_at", "-pk"]
+        verbose_name = "media item"
+
+    def __str__(self) -> str:
+        return self.title
+
+    @property
+    def is_stale(self) -> bool:
+        """Tell whether the text changed after it was embedded."""
+        return bool(self.embedding_count) and self.embedded_checksum != self.checksum
+
+
+class Job(models.Model):
+    """One run of embedding one media item. It outlives the item.
+
+    `claim` names the run that holds the job; every write of that run is conditional on it and on the status, so that to
+    cancel a job is to change its status. `attempts` is counted when a run begins, so that a job that kills its process
+    cannot come back for ever.
+    """
+
+    class Status(models.TextChoices):
+        QUEUED = "queued"
+        PROCESSING = "processing"
+        COMPLETED = "completed"
+        FAILED = "failed"
+        CANCELLED = "cancelled"
+
+    public_id = models.CharField(max_length=40, unique=True, default=new_job_id)
+    media = models.ForeignKey(
+        MediaItem,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        related_name="jobs",
+    )
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.CASCADE,
+        related_name="media_jobs",
+    )
+    caller = models.CharField(max_length=64, help_text="Who asked: the caller's id.")
+    status = models.CharField(
+        max_length=10, choices=Status.choices, default=Status.QUEUED
+    )
+    priority = models.SmallIntegerField(default=0, help_text="Higher runs earlier.")
+    embedding_provider = models.CharField(max_length=64)
+    embedding_model = models.CharField(max_length=200)
+    dimensions = models.PositiveIntegerField(null=True, blank=True)
+    chunk_size = models.PositiveIntegerField()
+    chunk_overlap = models.PositiveIntegerField()
+    fingerprint = models.CharField(
+        max_length=64,
+        help_text="Text, model and cutting: equal jobs give equal vectors.",
+    )
+    chunks_total = models.PositiveIntegerField(null=True, blank=True)
+    chunks_processed = models.PositiveIntegerField(default=0)
+    error = models.TextField(blank=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    claim = models.CharField(max_length=32, blank=True)
+    heartbeat_at = models.DateTimeField(null=True, blank=True)
+    not_before = models.DateTimeField(
+        default=timezone.now, help_text="When it may run (again)."
+    )
+    webhook_url = models.CharField(max_length=2000, blank=True)
+    webhook_attempts = models.PositiveSmallIntegerField(default=0)
+    webhook_due_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering: ClassVar = ["-created_at", "-pk"]
+        indexes: ClassVar = [
+            models.Index(
+                fields=["status", "-priority", "created_at"], name="media_jobs_by_turn"
+            ),
+            models.Index(fields=["media", "status"], name="media_jobs_by_item"),
+            models.Index(fields=["-created_at"], name="media_jobs_newest"),
+        ]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["media", "fingerprint"],
+                condition=models.Q(status__in=["queued", "processing"]),
+                name="one_live_job_of_a_kind",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.public_id
+
+    @property
+    def progress(self) -> float:
+        """Return the share of chunks that are done, 0 to 1."""
+        if self.status == self.Status.COMPLETED:
+            return 1.0
+        if not self.chunks_total:
+            return 0.0
+        return min(1.0, self.chunks_processed / self.chunks_total)

@@ -1,0 +1,1 @@
+"""Where vectors are kept and searched. Plain Python, Django's ORM and numpy."""

@@ -1,0 +1,159 @@
+"""The vectors of one space in memory. Everything here is immutable, so that threads search without a lock.
+
+A change makes a new `Matrix` that shares the blocks that did not change: a few megabytes are copied, never the whole.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from media_jobs.vector_store.base import Vector
+
+Ids = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+BLOCK_ROWS = 8192
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """Rows as they were read. `vectors`: float32 (n, d); `alive`: which rows still count."""
+
+    chunk_ids: Ids
+    media_ids: Ids
+    vectors: NDArray[np.float32]
+    alive: Mask
+    live_rows: int
+
+    @classmethod
+    def of(
+        cls, chunk_ids: Ids, media_ids: Ids, vectors: NDArray[np.float32]
+    ) -> "Block":
+        alive = np.ones(len(chunk_ids), dtype=np.bool_)
+        return cls(
+            chunk_ids=chunk_ids,
+            media_ids=media_ids,
+            vectors=vectors,
+            alive=alive,
+            live_rows=len(chunk_ids),
+        )
+
+    def without(self, media_ids: Ids) -> "Block":
+        """Return the block with these items' rows dead."""
+        alive = self.alive & ~np.isin(self.media_ids, media_ids)
+        live_rows = int(np.count_nonzero(alive))
+        if live_rows == self.live_rows:
+            return self
+        return Block(
+            chunk_ids=self.chunk_ids,
+            media_ids=self.media_ids,
+            vectors=self.vectors,
+            alive=alive,
+            live_rows=live_rows,
+        )
+
+    def scores(self, query: Vector, only: Ids | None) -> NDArray[np.float32]:
+        """Return each row's cosine, or minus infinity where the row does not count."""
+        scores: NDArray[np.float32] = self.vectors @ query
+        wanted = self.alive
+        if only is not None:
+            wanted = wanted & np.isin(self.media_ids, only)
+        scores[~wanted] = -np.inf
+        return scores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matrix:
+    """All rows of a space as of `version`."""
+
+    version: int
+    blocks: tuple[Block, ...] = ()
+
+    def nearest(
+        self, query: Vector, limit: int, only: Collection[int] | None = None
+    ) -> list[tuple[int, float]]:
+        """Return the best `limit` chunk ids with their cosines, best first; equals in the order of their ids."""
+        if not self.blocks:
+            return []
+        wanted = None if only is None else as_ids(only)
+        scores = np.concatenate([block.scores(query, wanted) for block in self.blocks])
+        chunk_ids = np.concatenate([block.chunk_ids for block in self.blocks])
+        return best(chunk_ids, scores, limit)
+
+    def media_ids(self) -> Ids:
+        """Return the items that have rows, sorted."""
+        if not self.blocks:
+            return as_ids(())
+        return np.unique(
+            np.concatenate([block.media_ids[block.alive] for block in self.blocks])
+        )
+
+    def without(self, media_ids: Collection[int] | Ids) -> "Matrix":
+        """Return the matrix less these items."""
+        gone = as_ids(media_ids)
+        blocks = (
+            tuple(block.without(gone) for block in self.blocks)
+            if len(gone)
+            else self.blocks
+        )
+        return Matrix(version=self.version, blocks=blocks)
+
+    def updated(self, version: int, blocks: Iterable[Block]) -> "Matrix":
+        """Return the matrix of `version`, with `blocks` added."""
+        return Matrix(version=version, blocks=packed((*self.blocks, *blocks)))
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(
+            len(block.chunk_ids) * row_bytes(block.vectors.shape[1])
+            for block in self.blocks
+        )
+
+
+def row_bytes(dimensions: int) -> int:
+    """Return what a row takes: its vector, two ids and a flag."""
+    return 4 * dimensions + 17
+
+
+def as_ids(ids: Collection[int] | Ids) -> Ids:
+    return np.fromiter(ids, dtype=np.int64, count=len(ids))
+
+
+def best(
+    chunk_ids: Ids, scores: NDArray[np.float32], limit: int
+) -> list[tuple[int, float]]:
+    """Return the `limit` highest finite scores, best first, equals in the order of their ids."""
+    limit = min(limit, len(scores))
+    if limit < 1:
+        return []
+    threshold = np.partition(scores, -limit)[-limit]
+    candidates = np.flatnonzero((scores >= threshold) & np.isfinite(scores))
+    order = np.lexsort((chunk_ids[candidates], -scores[candidates]))[:limit]
+    chosen = candidates[order]
+    return list(zip(chunk_ids[chosen].tolist(), scores[chosen].tolist(), strict=True))
+
+
+def packed(blocks: Sequence[Block]) -> tuple[Block, ...]:
+    """Return the blocks with neighbours joined where they fit into one, and with half-dead ones cut down."""
+    result: list[Block] = []
+    for block in blocks:
+        if not block.live_rows:
+            continue
+        if result and result[-1].live_rows + block.live_rows <= BLOCK_ROWS:
+            result[-1] = joined(result[-1], block)
+        elif 2 * block.live_rows < len(block.chunk_ids):
+            result.append(joined(block))
+        else:
+            result.append(block)
+    return tuple(result)
+
+
+def joined(*blocks: Block) -> Block:
+    """Return one block of the rows that are alive."""
+    return Block.of(
+        np.concatenate([block.chunk_ids[block.alive] for block in blocks]),
+        np.concatenate([block.media_ids[block.alive] for block in blocks]),
+        np.concatenate([block.vectors[block.alive] for block in blocks]),
+    )

@@ -1,0 +1,129 @@
+"""The embedded store: vectors are bytes in the database, and each process searches a copy of them in memory.
+
+The copy follows the space's version, which grows in the transaction of every change: what another process stored or
+removed is seen by the next search. Exact: every vector is compared.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
+
+import numpy as np
+from django.db import DEFAULT_DB_ALIAS
+from django.db.models import QuerySet, Sum
+
+from media_jobs.vector_store.base import Vector
+from media_jobs.vector_store.conf import conf
+from media_jobs.vector_store.id_sets import one_of
+from media_jobs.vector_store.matrix import BLOCK_ROWS, Block, Matrix, as_ids
+from media_jobs.vector_store.matrix_memory import MatrixMemory
+from media_jobs.vector_store.row_store import Found, RowStore
+from media_jobs.vector_store.rows import ItemVectors, StoredChunk, VectorSpace
+
+FEW_CHUNKS = 1000  # so many are read and compared sooner than a copy is refreshed
+
+
+class OrmVectorStore(RowStore):
+    """Vectors in the chunks' rows. `memory_bytes` bounds the copies; a space beyond it is read at every search."""
+
+    def __init__(
+        self, using: str = DEFAULT_DB_ALIAS, *, memory_bytes: int | None = None
+    ) -> None:
+        super().__init__(using)
+        if memory_bytes is None:
+            memory_bytes = conf().memory_bytes
+        self._memory = MatrixMemory(memory_bytes)
+
+    @property
+    def memory_bytes(self) -> int:
+        """How much the copies take now."""
+        return self._memory.size_bytes
+
+    def _insert(self, rows: Sequence[StoredChunk], vectors: Sequence[bytes]) -> None:
+        for row, vector in zip(rows, vectors, strict=True):
+            row.vector = vector
+        self._chunks().bulk_create(rows)
+
+    def _nearest(
+        self,
+        query: Vector,
+        space: VectorSpace,
+        limit: int,
+        media_ids: Collection[int] | None,
+    ) -> Found:
+        matrix = self._memory.get(space.pk, space.version)
+        if matrix is None and not self._are_few(space, media_ids):
+            matrix = self._memory.refreshed(space, self._chunk_count, self._refresh)
+        if matrix is None:
+            return self._scan(query, space, limit, media_ids)
+        return matrix.nearest(query, limit, media_ids)
+
+    def _are_few(self, space: VectorSpace, media_ids: Collection[int] | None) -> bool:
+        if media_ids is None or len(media_ids) > FEW_CHUNKS:
+            return False
+        return self._chunk_count(space, media_ids) <= FEW_CHUNKS
+
+    def _chunk_count(
+        self, space: VectorSpace, media_ids: Collection[int] | None = None
+    ) -> int:
+        items = self._items_of(space, media_ids)
+        count: int = items.aggregate(sum=Sum("chunks", default=0))["sum"]
+        return count
+
+    def _items_of(
+        self, space: VectorSpace, media_ids: Collection[int] | None
+    ) -> QuerySet[ItemVectors]:
+        items = self._items().filter(space=space)
+        if media_ids is None:
+            return items
+        return items.filter(media_id__in=one_of(media_ids, self.using))
+
+    def _refresh(self, held: Matrix | None, space: VectorSpace) -> Matrix:
+        """Bring `held` to the space's version: read what is newer, drop what is gone."""
+        if held is None:
+            rows = self._chunks().filter(space=space)
+            return Matrix(version=space.version).updated(
+                space.version, self._read(rows, space)
+            )
+        items = self._items().filter(space=space)
+        newer = items.filter(version__gt=held.version).values_list(
+            "media_id", flat=True
+        )
+        changed = as_ids(newer)
+        matrix = held.without(changed)
+        if len(matrix.media_ids()) + len(changed) != items.count():
+            present = as_ids(items.values_list("media_id", flat=True))
+            matrix = matrix.without(np.setdiff1d(matrix.media_ids(), present))
+        rows = self._chunks().filter(media_id__in=newer)
+        return matrix.updated(space.version, self._read(rows, space))
+
+    def _scan(
+        self,
+        query: Vector,
+        space: VectorSpace,
+        limit: int,
+        media_ids: Collection[int] | None,
+    ) -> Found:
+        """Search without a copy, a block at a time."""
+        rows = self._chunks().filter(space=space)
+        if media_ids is not None:
+            items = self._items_of(space, media_ids)
+            rows = self._chunks().filter(media_id__in=items.values("media_id"))
+        found: Found = []
+        for block in self._read(rows, space):
+            part = Matrix(version=space.version, blocks=(block,))
+            found += part.nearest(query, limit)
+            found = sorted(found, key=lambda hit: (-hit[1], hit[0]))[:limit]
+        return found
+
+    def _read(self, rows: QuerySet[StoredChunk], space: VectorSpace) -> Iterator[Block]:
+        rows = rows.filter(vector__isnull=False)
+        values = rows.values_list("pk", "media_id", "vector").iterator(BLOCK_ROWS)
+        while part := list(islice(values, BLOCK_ROWS)):
+            chunk_ids, media_ids, vectors = zip(*part, strict=True)
+            yield Block.of(
+                as_ids(chunk_ids),
+                as_ids(media_ids),
+                np.frombuffer(b"".join(vectors), dtype="<f4").reshape(
+                    -1, space.dimensions
+                ),
+            )

@@ -1,0 +1,195 @@
+"""What all stores share: chunks are rows, replaced in one transaction, and a search reads one moment of them."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import islice
+
+from django.db import DEFAULT_DB_ALIAS, IntegrityError, models, transaction
+from django.db.models import F, Sum
+
+from media_jobs.vector_store.base import (
+    Chunk,
+    Hit,
+    Space,
+    StoreStats,
+    Superseded,
+    Vector,
+    VectorStore,
+    checked,
+)
+from media_jobs.vector_store.id_sets import one_of
+from media_jobs.vector_store.rows import ItemVectors, StoredChunk, VectorSpace
+from media_jobs.vector_store.snapshots import snapshot
+from media_jobs.vector_store.spool import SpooledChunk, spooled
+
+INSERT_ROWS = 256  # 256 chunks of 20,000 characters are 5 MB
+
+Found = list[tuple[int, float]]  # chunk ids with their scores, best first
+
+
+class RowStore(VectorStore):
+    """A store whose chunks are rows of the database `using`; where the vectors lie is for its children to say."""
+
+    def __init__(self, using: str = DEFAULT_DB_ALIAS) -> None:
+        self.using = using
+
+    def replace(
+        self,
+        media_id: int,
+        space: Space,
+        chunks: Iterable[Chunk],
+        *,
+        guard: Callable[[], bool] | None = None,
+    ) -> int:
+        with spooled(chunks, space.dimensions) as spool:
+            row = self._space_for(space)
+            try:
+                with transaction.atomic(using=self.using):
+                    self._take(media_id, space, row)
+                    self._chunks().filter(media_id=media_id).delete()
+                    count = self._insert_all(media_id, row, spool.read())
+                    self._publish(media_id, row, count)
+                    if guard is not None and not guard():
+                        raise Superseded("The guard of the replacement said no.")
+            except IntegrityError as error:
+                raise Superseded(f"Media item {media_id} is gone.") from error
+        return count
+
+    def delete(self, media_ids: Collection[int]) -> int:
+        ids = one_of(media_ids, self.using)
+        with transaction.atomic(using=self.using):
+            self._items().filter(media_id__in=ids).delete()
+            return self._chunks().filter(media_id__in=ids).delete()[0]
+
+    def search(
+        self,
+        query: Vector,
+        space: Space,
+        *,
+        top_k: int,
+        media_ids: Collection[int] | None = None,
+        text: str | None = None,
+    ) -> list[Hit]:
+        query = checked(query, space.dimensions)
+        if top_k < 1 or (media_ids is not None and not media_ids):
+            return []
+        with snapshot(self.using):
+            row = self._space_row(space)
+            if row is None:
+                return []
+            return self._hits(self._nearest(query, row, top_k, media_ids))
+
+    def stats(self, media_ids: Collection[int] | None = None) -> StoreStats:
+        items = self._items()
+        if media_ids is not None:
+            items = items.filter(media_id__in=one_of(media_ids, self.using))
+        groups = items.values_list(
+            "provider", "model", "space__vector_space", "space__dimensions"
+        ).annotate(items=models.Count("pk"), chunks=Sum("chunks"))
+        found = list(groups.order_by("provider", "model", "space_id"))
+        spaces = (
+            Space(provider=provider, model=model, vector_space=name, dimensions=size)
+            for provider, model, name, size, _, _ in found
+        )
+        return StoreStats(
+            chunks=sum(chunks for *_, chunks in found),
+            media=sum(items for *_, items, _ in found),
+            spaces=tuple(spaces),
+        )
+
+    @abstractmethod
+    def _nearest(
+        self,
+        query: Vector,
+        space: VectorSpace,
+        limit: int,
+        media_ids: Collection[int] | None,
+    ) -> Found:
+        """Find the chunks nearest to `query`. Runs in a snapshot."""
+
+    @abstractmethod
+    def _insert(self, rows: Sequence[StoredChunk], vectors: Sequence[bytes]) -> None:
+        """Store rows and their vectors (float32, little-endian). Runs in a transaction."""
+
+    def _chunks(self) -> models.QuerySet[StoredChunk]:
+        return StoredChunk.objects.using(self.using)
+
+    def _items(self) -> models.QuerySet[ItemVectors]:
+        return ItemVectors.objects.using(self.using)
+
+    def _spaces(self) -> models.QuerySet[VectorSpace]:
+        return VectorSpace.objects.using(self.using)
+
+    def _space_row(self, space: Space) -> VectorSpace | None:
+        return (
+            self._spaces()
+            .filter(vector_space=space.vector_space, dimensions=space.dimensions)
+            .first()
+        )
+
+    def _space_for(self, space: Space) -> VectorSpace:
+        """Return the row of the space, made if it is new. Runs before the transaction of a replacement."""
+        return self._spaces().get_or_create(
+            vector_space=space.vector_space, dimensions=space.dimensions
+        )[0]
+
+    def _take(self, media_id: int, space: Space, row: VectorSpace) -> None:
+        """Lock the item against other replacements by writing its row."""
+        item = ItemVectors(
+            media_id=media_id, space=row, provider=space.provider, model=space.model
+        )
+        self._items().bulk_create(
+            [item],
+            update_conflicts=True,
+            unique_fields=["media"],
+            update_fields=["space", "provider", "model"],
+        )
+
+    def _insert_all(
+        self, media_id: int, space: VectorSpace, chunks: Iterator[SpooledChunk]
+    ) -> int:
+        count = 0
+        while batch := list(islice(chunks, INSERT_ROWS)):
+            rows = [
+                StoredChunk(
+                    media_id=media_id,
+                    space=space,
+                    index=chunk.index,
+                    start=chunk.start,
+                    end=chunk.end,
+                    text=chunk.text,
+                )
+                for chunk in batch
+            ]
+            self._insert(rows, [chunk.vector for chunk in batch])
+            count += len(batch)
+        return count
+
+    def _publish(self, media_id: int, space: VectorSpace, count: int) -> None:
+        """Give the item the space's next version. The space stays locked from here to the commit, so that versions
+        become visible in their order.
+        """
+        items = self._items().filter(media_id=media_id)
+        if not count:
+            items.delete()
+            return
+        spaces = self._spaces().filter(pk=space.pk)
+        spaces.update(version=F("version") + 1)
+        items.update(chunks=count, version=spaces.values("version"))
+
+    def _hits(self, found: Found) -> list[Hit]:
+        chunks = (
+            self._chunks().defer("vector").in_bulk([chunk_id for chunk_id, _ in found])
+        )
+        return [
+            Hit(
+                media_id=chunk.media_id,
+                chunk_index=chunk.index,
+                text=chunk.text,
+                start=chunk.start,
+                end=chunk.end,
+                score=min(score, 1.0),  # rounding
+            )
+            for chunk_id, score in found
+            for chunk in [chunks[chunk_id]]
+        ]

@@ -1,0 +1,50 @@
+"""Both stores, each for three rows that live a minute, with a clock that tests turn."""
+
+import pytest
+import redis
+
+from embeddings.services.cache.redis_store import RedisStore
+from embeddings.services.cache.sqlite_store import SqliteStore
+
+MAX_SIZE, TTL_SECONDS = 3, 60
+
+
+class Clock:
+    """Seconds; stands still until it is turned."""
+
+    def __init__(self, now):
+        self.now = now
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock(1_800_000_000.0)
+
+
+@pytest.fixture
+def address(request, tmp_path):
+    """Where the store of this test is: a new file, or a Redis that holds nothing."""
+    if request.param == "sqlite":
+        yield tmp_path / "cache.sqlite3"
+        return
+    server = request.getfixturevalue("redis_server")
+    yield server.url
+    with redis.Redis.from_url(server.url) as client:
+        client.flushall()
+
+
+def opened(address, **options):
+    """Open the store at `address`, as another process would."""
+    options = {"max_size": MAX_SIZE, "ttl_seconds": TTL_SECONDS, **options}
+    kind = RedisStore if isinstance(address, str) else SqliteStore
+    return kind(address, **options)
+
+
+@pytest.fixture
+def store(address, clock):
+    store = opened(address, clock=clock)
+    yield store
+    store.close()

@@ -1,0 +1,226 @@
+"""Documents over HTTP."""
+
+import hashlib
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from rest_framework.test import APIClient
+
+from media_jobs.models import MediaItem
+from tests.media_jobs.conftest import MEDIA
+
+
+@pytest.fixture
+def upload(client, db):
+    """Return a function that uploads a file."""
+
+    def send(name, data, **fields):
+        form = {"file": SimpleUploadedFile(name, data), **fields}
+        return client.post(MEDIA, form, format="multipart")
+
+    return send
+
+
+def test_document_is_stored_with_its_checksum(create, client):
+    body = create("Zwölf Boxkämpfer", metadata={"shelf": 3}, language="de")
+    assert body["checksum"] == hashlib.sha256("Zwölf Boxkämpfer".encode()).hexdigest()
+    assert body["characters"] == 16
+    assert body["has_embeddings"] is False
+    shown = client.get(f"{MEDIA}/{body['media_id']}/").json()
+    assert shown == {**body, "content": "Zwölf Boxkämpfer"}
+
+
+def test_text_can_be_left_out(create, client):
+    item = create()
+    shown = client.get(f"{MEDIA}/{item['media_id']}?content=false").json()
+    assert shown == item
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "blank"),
+        (" \n\t", "blank"),
+        ("a\0b", "NUL"),
+        (7, "must be a string"),
+    ],
+)
+def test_content_that_is_no_text_is_400(client, db, content, says):
+    response = client.post(MEDIA, {"title": "x", "content": content}, format="json")
+    assert response.status_code == 400
+    assert says in response.json()["detail"]
+    assert response.json()["error"]["param"] == "content"
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"title": None}, "title"),
+        ({"title": "x" * 501}, "title"),
+        ({"metadata": ["a"]}, "metadata"),
+        ({"metadata": {"a": "x" * 70_000}}, "metadata"),
+        ({"metadata": {"a": "\0"}}, "metadata"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_wrong_field_is_named(client, db, change, param):
+    body = {"title": "x", "content": "y", **change}
+    response = client.post(MEDIA, body, format="json")
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == param
+
+
+def test_list_is_paged_newest_first_without_texts(create, client):
+    ids = [create(title=str(number))["media_id"] for number in range(3)]
+    body = client.get(MEDIA, {"limit": 2, "offset": 1}).json()
+    assert [row["media_id"] for row in body["data"]] == [ids[1], ids[0]]
+    assert body["pagination"] == {"limit": 2, "offset": 1, "count": 2, "total": 3}
+    assert "content" not in body["data"][0]
+
+
+@pytest.mark.parametrize("query", [{"limit": 0}, {"limit": 201}, {"offset": -1}])
+def test_page_out_of_range_is_400(client, db, query):
+    response = client.get(MEDIA, query)
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == next(iter(query))
+
+
+def test_list_reads_no_text(create, client, django_assert_num_queries):
+    create()
+    with django_assert_num_queries(2) as queries:
+        client.get(MEDIA)
+    assert '"content"' not in queries[0]["sql"]
+
+
+def test_change_of_the_title_keeps_the_text(create, client):
+    item = create()
+    response = client.patch(
+        f"{MEDIA}/{item['media_id']}", {"title": "Dogs"}, format="json"
+    )
+    assert response.json()["title"] == "Dogs"
+    assert response.json()["checksum"] == item["checksum"]
+
+
+def test_other_text_makes_its_vectors_stale(create, client):
+    item = create()
+    MediaItem.objects.update(embedding_count=1, embedded_checksum=item["checksum"])
+    url = f"{MEDIA}/{item['media_id']}"
+    assert client.get(url).json()["embeddings_stale"] is False
+    changed = client.patch(url, {"content": "Another text."}, format="json").json()
+    assert changed["embeddings_stale"] is True
+    assert changed["characters"] == 13
+
+
+def test_empty_change_is_400(create, client):
+    url = f"{MEDIA}/{create()['media_id']}"
+    assert client.patch(url, {}, format="json").status_code == 400
+
+
+def test_deleted_document_is_gone(create, client):
+    url = f"{MEDIA}/{create()['media_id']}"
+    assert client.delete(url).json()["status"] == "deleted"
+    assert client.get(url).status_code == 404
+    assert client.delete(url).status_code == 404
+
+
+@pytest.mark.parametrize("media_id", ["0", "999", "9" * 30, "x"])
+def test_unknown_document_is_404(client, db, media_id):
+    response = client.get(f"{MEDIA}/{media_id}")
+    assert response.status_code == 404
+    assert response.json()["error"]["code"] == "not_found"
+
+
+def test_file_is_stored_under_its_name(upload):
+    body = upload("notes.md", b"\xef\xbb\xbf# Cats\n\nThey sit.").json()
+    assert (body["title"], body["source_filename"]) == ("notes", "notes.md")
+    assert MediaItem.objects.get().content == "# Cats\n\nThey sit."
+
+
+def test_form_takes_title_and_metadata(upload):
+    body = upload("a.txt", b"text", title="T", metadata='{"a": [1]}').json()
+    assert (body["title"], body["metadata"]) == ("T", {"a": [1]})
+
+
+@pytest.mark.parametrize("metadata", ["{", "[1]", "7"])
+def test_form_metadata_that_is_no_object_is_400(upload, metadata):
+    assert upload("a.txt", b"text", metadata=metadata).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "status", "says"),
+    [
+        ("a.exe", b"text", 415, "a.exe"),
+        ("noending", b"text", 415, "noending"),
+        ("a.txt", b"  \n ", 400, "blank"),
+        ("a.txt", b"\x00\x01binary", 400, "binary"),
+        ("a.txt", b"caf\xe9", 400, "UTF-8"),
+    ],
+)
+def test_file_that_is_no_text_is_refused(upload, name, data, status, says):
+    response = upload(name, data)
+    assert response.status_code == status
+    assert says in response.json()["detail"]
+    assert MediaItem.objects.count() == 0
+
+
+def test_empty_file_is_400(upload):
+    response = upload("a.txt", b"")
+    assert response.status_code == 400
+    assert "empty" in response.json()["detail"]
+
+
+def test_utf_16_with_its_mark_is_read(upload):
+    upload("a.txt", "Zwölf".encode("utf-16"))
+    assert MediaItem.objects.get().content == "Zwölf"
+
+
+def test_too_large_file_is_413(upload, media_conf):
+    media_conf(max_bytes=2000)
+    assert upload("a.txt", b"x" * 2000).status_code == 201
+    response = upload("b.txt", b"x" * 2001)
+    assert response.status_code == 413
+    assert "2000 bytes" in response.json()["detail"]
+
+
+def test_announced_size_is_refused_before_it_is_read(upload, media_conf):
+    media_conf(max_bytes=2000)
+    response = upload("a.txt", b"x" * 2 * 2**20)
+    assert response.status_code == 413
+
+
+def test_form_without_a_file_is_400(client, db):
+    response = client.post(MEDIA, {"title": "x"}, format="multipart")
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "file"
+
+
+def test_other_bodies_are_415(client, db):
+    assert client.post(MEDIA, "text", content_type="text/plain").status_code == 415
+
+
+def test_stranger_is_401(db):
+    assert APIClient().get(MEDIA).status_code == 401
+
+
+def test_users_see_their_own_and_admins_all(create, client_of, make_user, admin):
+    ada, eve = client_of(make_user("ada")), client_of(make_user("eve"))
+    item = create(by=ada)
+    url = f"{MEDIA}/{item['media_id']}"
+    assert ada.get(url).status_code == 200
+    for answer in (
+        eve.get(url),
+        eve.delete(url),
+        eve.patch(url, {"title": "mine"}, format="json"),
+    ):
+        assert answer.status_code == 404
+    assert eve.get(MEDIA).json()["pagination"]["total"] == 0
+    assert client_of(admin).get(MEDIA).json()["pagination"]["total"] == 1
+
+
+def test_read_only_key_may_look_and_not_touch(create, client_of, key_of, ada):
+    item = create(by=client_of(ada))
+    reader = APIClient(headers={"X-API-KEY": key_of(ada, read_only_media=True)})
+    assert reader.get(f"{MEDIA}/{item['media_id']}").status_code == 200
+    body = {"title": "x", "content": "y"}
+    assert reader.post(MEDIA, body, format="json").status_code == 403
+    assert reader.delete(f"{MEDIA}/{item['media_id']}").status_code == 403
