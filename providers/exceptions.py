@@ -36,6 +36,10 @@ class ProviderUnavailable(ProviderError):
     reason = "unavailable"
 
 
+class EngineClosed(ProviderUnavailable):
+    """The local engine of this model was stopped; asked again, it is loaded anew."""
+
+
 class ProviderTimeout(ProviderError):
     """The request's deadline passed before the upstream answered."""
 

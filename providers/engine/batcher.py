@@ -1,8 +1,8 @@
 """The engine's threads: texts of all requests become batches while the last batches run.
 
-There is no timer: an idle engine runs what is there. Bulk lanes, one per core, each run batches on one core, which gives
-more in all than one batch on all cores. The express lane takes small requests only, and as its threads come before
-those of bulk lanes at the operating system's scheduler, a short text runs at once, however much bulk is under way.
+There is no timer: an idle engine runs what is there. Bulk lanes, one per core, each run batches on one core, which
+gives more in all than one batch on all cores. The express lane takes small requests only; its thread comes before
+those of bulk lanes at the operating system's scheduler, so a short text runs at once, however much bulk is under way.
 """
 
 import contextlib
@@ -20,6 +20,7 @@ from providers.engine.queue import Batch, Queue, Request
 from providers.engine.runtime import Row, Runtime
 from providers.exceptions import (
     Abandoned,
+    EngineClosed,
     Overloaded,
     ProviderError,
     ProviderMalformed,
@@ -55,7 +56,6 @@ class _Lane:
     thread: threading.Thread | None = None
     batch: Batch | None = None
     started_at: float = 0.0
-    idle: bool = False
 
 
 class Batcher:
@@ -109,12 +109,13 @@ class Batcher:
         while not request.done.wait(
             min(max(deadline - self._clock(), 0.0), _LOOK_AGAIN_SECONDS)
         ):
+            gone = left()
             with self._lock:
                 self._look_after_lanes()
-                self._drop_late()
-            if left():
-                with self._lock:
+                if gone:
                     self._drop(request, Abandoned("The client closed the connection."))
+                elif self._clock() >= deadline:
+                    self._drop(request, _late())
         if request.error is not None:
             # A new exception per waiter: one object raised in several threads would mix their tracebacks.
             raise type(request.error)(request.error.message) from request.cause
@@ -136,25 +137,37 @@ class Batcher:
             busy = len(self._queue) or any(lane.batch for lane in self._lanes)
             return 0.0 if busy else self._clock() - self._used_at
 
+    def close_if_idle(self, seconds: float) -> bool:
+        """Close, and tell so, if nothing ran or waited for that long."""
+        if self.idle_seconds() < seconds:
+            return False
+        with self._lock:
+            if len(self._queue) or any(lane.batch for lane in self._lanes):
+                return False
+            self._closed = True
+        self.close()
+        return True
+
     def close(self, *, timeout_seconds: float = 5.0) -> None:
         """Stop: queued requests fail, the runs under way end, the threads end."""
         with self._lock:
             self._closed = True
             for request in self._queue.requests():
-                self._drop(
-                    request, ProviderUnavailable("The local engine is shutting down.")
-                )
+                self._drop(request, EngineClosed("The local engine is shutting down."))
             self._bulk_ready.notify_all()
             self._express_ready.notify_all()
         for lane in self._lanes:
-            if lane.thread is not None and lane.thread is not threading.current_thread():
+            if (
+                lane.thread is not None
+                and lane.thread is not threading.current_thread()
+            ):
                 lane.thread.join(timeout_seconds)
 
     def _enqueue(self, rows: Sequence[Row], deadline: float) -> Request:
         request = Request(rows, self._clock(), deadline)
         with self._lock:
             if self._closed:
-                raise ProviderUnavailable("The local engine is shutting down.")
+                raise EngineClosed("The local engine is shutting down.")
             # An idle engine takes any request: one that is larger than the whole queue must not fail for ever.
             waiting = self._queue.tokens
             if waiting and waiting + request.tokens > self._queue_tokens:
@@ -221,9 +234,7 @@ class Batcher:
                 if batch:
                     lane.batch, lane.started_at = batch, self._clock()
                     return batch, self._alone(lane)
-                lane.idle = True
                 ready.wait()
-                lane.idle = False
             return None
 
     def _next_batch(self, lane: _Lane) -> Batch:
@@ -231,7 +242,9 @@ class Batcher:
             batch = self._queue.next_batch(self._small_tokens, small=True, bulk=False)
         else:
             # A small request is left to the express lane, if that is free: it is on its way to take it.
-            express_free = any(other.express and not other.batch for other in self._lanes)
+            express_free = any(
+                other.express and not other.batch for other in self._lanes
+            )
             batch = self._queue.next_batch(
                 self._bulk_budget(), small=not express_free, bulk=True
             )
@@ -242,10 +255,10 @@ class Batcher:
         return batch
 
     def _bulk_budget(self) -> int:
-        """Return the padded tokens of the next batch: what is there is shared with the lanes that have nothing to do."""
-        idle = sum(lane.idle and not lane.express for lane in self._lanes)
-        share = self._queue.tokens // (idle + 1)
-        return max(min(self._batch_tokens, share), _LEAST_BATCH_TOKENS, 1)
+        """Return the padded tokens of the next batch: what is there is shared with lanes that have nothing to do."""
+        free = sum(not lane.express and lane.batch is None for lane in self._lanes)
+        share = self._queue.tokens // max(free, 1)  # the asking lane is one of them
+        return min(self._batch_tokens, max(share, _LEAST_BATCH_TOKENS))
 
     def _alone(self, lane: _Lane) -> bool:
         return not len(self._queue) and all(
@@ -301,12 +314,11 @@ class Batcher:
         now = self._clock()
         for request in self._queue.requests():
             if request.deadline <= now:
-                self._drop(
-                    request,
-                    ProviderTimeout(
-                        "The local engine did not answer before the deadline."
-                    ),
-                )
+                self._drop(request, _late())
+
+
+def _late() -> ProviderTimeout:
+    return ProviderTimeout("The local engine did not answer before the deadline.")
 
 
 def _yield_to_others() -> None:

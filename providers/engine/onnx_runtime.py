@@ -1,7 +1,5 @@
-"""ONNX Runtime on the CPU: sessions that know how many cores they may use and do not hoard memory."""
+"""ONNX Runtime on the CPU: sessions that take as many cores as they are told and do not hoard memory."""
 
-import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,18 +19,6 @@ _SHRINK_FROM_TOKENS = 1024
 # Handing parts of a run to other cores takes longer than computing them for texts shorter than this.
 _WIDE_FROM_TOKENS = 64
 _INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
-
-
-def usable_cores(cgroup_limit: Path = _CGROUP_LIMIT) -> int:
-    """Return the cores this process may use: its affinity, and a container's quota (cgroup v2) if that is less."""
-    cores = len(os.sched_getaffinity(0))
-    try:
-        quota, period = cgroup_limit.read_text().split()
-        cores = min(cores, math.ceil(int(quota) / int(period)))
-    except (OSError, ValueError):
-        pass  # no cgroup v2, or "max": no quota
-    return max(cores, 1)
 
 
 class OnnxRuntime:

@@ -1,9 +1,9 @@
 """Texts that wait for the engine, and which of them run next. No threads here: the owner holds its lock.
 
 Batches are cut by padded tokens and hold texts of like length, of one request or of several. Requests share the engine
-by weighted fair queueing (Demers, Keshav, Shenker 1989): each carries a virtual time that grows by the padded tokens run
-for it, the lowest goes next, and a new one starts at the queue's own virtual time. So many short requests cannot starve
-a long one, nor it them.
+by weighted fair queueing (Demers, Keshav, Shenker 1989): each carries a virtual time that grows by the padded tokens
+run for it, the lowest goes next, and a new one starts at the queue's own virtual time. So many short requests cannot
+starve a long one, nor it them.
 """
 
 import threading
@@ -99,8 +99,7 @@ class Queue:
         riders = [
             request
             for request in eligible
-            if request is not first
-            and (self.small(request) or not self.small(first))
+            if request is not first and (self.small(request) or not self.small(first))
         ]
         riders.sort(key=lambda request: request.virtual_time)
         active = len(self._requests)

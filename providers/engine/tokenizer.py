@@ -15,6 +15,7 @@ from tokenizers import Tokenizer as RawTokenizer
 from providers.exceptions import ProviderMisconfigured
 
 TokenIds = NDArray[np.int64]
+TOKENIZER_FILE = "tokenizer.json"
 _SLICE_CHARACTERS = 1 << 18
 
 

@@ -12,15 +12,21 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from providers.engine.checkpoint import Checkpoint, open_tensors, read_linear
+from providers.engine.checkpoint import (
+    Array,
+    Checkpoint,
+    open_tensors,
+    read_linear,
+)
 from providers.engine.graph.encoder import Encoder, Projections
 from providers.engine.graph.exact import ExactProjections
 from providers.engine.graph.head import write_head
 from providers.engine.graph.int8 import Int8Projections
 from providers.engine.graph.nodes import Nodes, save
 from providers.engine.graph.samples import calibration_rows, take_samples
+from providers.engine.machine import usable_cores
 from providers.engine.model_config import FAST_GRAPH_FILE, GRAPH_FILE, ModelConfig
-from providers.engine.onnx_runtime import OnnxRuntime, usable_cores
+from providers.engine.onnx_runtime import OnnxRuntime
 from providers.engine.runtime import Row
 from providers.engine.tokenizer import ModelTokenizer, TokenIds
 
@@ -36,7 +42,9 @@ def build_graph(folder: Path, config: ModelConfig) -> None:
     save(_graph(folder, config, ExactProjections()), folder / GRAPH_FILE)
 
 
-def build_fast_graph(folder: Path, config: ModelConfig, tokenizer: ModelTokenizer) -> bool:
+def build_fast_graph(
+    folder: Path, config: ModelConfig, tokenizer: ModelTokenizer
+) -> bool:
     """Write FAST_GRAPH_FILE beside the exact graph, and tell whether it is good enough; else it is not left there."""
     rows = calibration_rows(tokenizer, config.max_tokens, seed=_CALIBRATION_SEED)
     samples = take_samples(folder / GRAPH_FILE, config, rows)
@@ -49,7 +57,7 @@ def build_fast_graph(folder: Path, config: ModelConfig, tokenizer: ModelTokenize
     if cosines.mean() >= _MEAN_COSINE and cosines.min() >= _LEAST_COSINE:
         return True
     fast.unlink()
-    fast.with_suffix(".bin").unlink()
+    fast.with_suffix(".bin").unlink(missing_ok=True)  # a tiny model needs none
     return False
 
 
@@ -75,13 +83,16 @@ def _share_parameters(model: onnx.ModelProto, exact: onnx.ModelProto) -> None:
 
 def _cosines(
     exact: Path, fast: Path, config: ModelConfig, rows: list[TokenIds]
-) -> np.ndarray:
+) -> Array:
     vectors = []
     for path in (exact, fast):
         runtime = OnnxRuntime(path, config, threads=usable_cores())
-        runs = [rows[start : start + _RUN_TEXTS] for start in range(0, len(rows), _RUN_TEXTS)]
+        runs = [
+            rows[start : start + _RUN_TEXTS]
+            for start in range(0, len(rows), _RUN_TEXTS)
+        ]
         found = [runtime.run([Row(ids, "") for ids in run]) for run in runs]
         vectors.append(np.concatenate(found))
     a, b = vectors
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return (a * b).sum(axis=1) / np.maximum(lengths, 1e-12)
+    return np.asarray((a * b).sum(axis=1) / np.maximum(lengths, 1e-12))

@@ -44,7 +44,9 @@ def _pooled(nodes: Nodes, modes: tuple[str, ...], tokens: str) -> str:
     nodes.node("ReduceSum", ["mask.float", nodes.integers(1)], "lengths", keepdims=1)
     pooled = [makers[mode](nodes, tokens) for mode in modes]
     return (
-        pooled[0] if len(pooled) == 1 else nodes.node("Concat", pooled, "pooled", axis=1)
+        pooled[0]
+        if len(pooled) == 1
+        else nodes.node("Concat", pooled, "pooled", axis=1)
     )
 
 

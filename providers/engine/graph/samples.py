@@ -1,5 +1,6 @@
 """What goes into a model's products: ranges and examples, taken from runs of its exact graph. onnx and numpy only."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,14 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from providers.engine.checkpoint import Array
-from providers.engine.graph.calibration_texts import CALIBRATION_TEXTS
+from providers.engine.machine import usable_cores
 from providers.engine.model_config import ModelConfig
-from providers.engine.onnx_runtime import open_session, padded, usable_cores
+from providers.engine.onnx_runtime import open_session, padded
 from providers.engine.tokenizer import ModelTokenizer, TokenIds
 
+# Prose of many kinds, languages, code, tables and fragments, written for this purpose. What matters is breadth: lengths
+# from one character to a paragraph, scripts, punctuation.
+_TEXTS = Path(__file__).with_name("calibration_texts.json")
 _RUN_TOKENS = 256
 # Examples kept, a token each; ranges are of all tokens.
 _KEPT_TOKENS = 1024
@@ -37,9 +41,7 @@ class Sample:
 
     def of_channels(self, channels: NDArray[np.int64]) -> "Sample":
         """Return the sample of these channels, in their order."""
-        return Sample(
-            self.low[channels], self.high[channels], self.tokens[:, channels]
-        )
+        return Sample(self.low[channels], self.high[channels], self.tokens[:, channels])
 
 
 def calibration_rows(
@@ -47,7 +49,8 @@ def calibration_rows(
 ) -> list[TokenIds]:
     """Return the shipped texts, and random words framed as a text is, all within the limit, by length."""
     limit = max_tokens or _LONGEST_RANDOM
-    rows = tokenizer.encode(CALIBRATION_TEXTS)
+    kinds = json.loads(_TEXTS.read_bytes())
+    rows = tokenizer.encode([text for texts in kinds.values() for text in texts])
     before, after = _frame(tokenizer)
     room = max(min(limit, _LONGEST_RANDOM) - len(before) - len(after), 1)
     random = np.random.default_rng(seed)
