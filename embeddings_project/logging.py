@@ -55,6 +55,9 @@ def logging_config(*, level: str, log_format: str) -> dict[str, Any]:
             "django.request": {"handlers": [], "level": "ERROR", "propagate": True},
             # A foreign Host header is the client's doing; the 400 is logged like any other.
             "django.security.DisallowedHost": {"level": "CRITICAL"},
+            "django-q": {
+                "level": "WARNING"
+            },  # it tells every process that comes and goes
             "httpx2": {"level": "WARNING"},
             "httpcore2": {"level": "WARNING"},
             "huggingface_hub": {"level": "WARNING"},

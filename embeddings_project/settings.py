@@ -88,6 +88,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
+    "django_q",
     "embeddings_project",
     "media_jobs",
     "embeddings",
@@ -265,10 +266,33 @@ MEDIA_JOBS = MediaConf(
     max_bytes=env.integer("MEDIA_MAX_BYTES", 50 * 2**20, minimum=1024, maximum=2**30),
     workers=env.integer("MEDIA_WORKERS", 1, minimum=0, maximum=64),
     work_dir=DATA_DIR / "jobs",
+    worker_name=read_or_create_secret(DATA_DIR / "worker_name")[:12],
     webhook_secret=env.secret("MEDIA_WEBHOOK_SECRET")
     or read_or_create_secret(DATA_DIR / "webhook_secret"),
     webhook_allow_private=env.boolean("MEDIA_WEBHOOK_ALLOW_PRIVATE", default=False),
 )
+
+# The queue that calls the workers. A call only says that there is work (media_jobs/queue.py), so one that is lost, or
+# comes back after `retry`, does no harm; `timeout` ends a worker that hangs.
+Q_CLUSTER: dict[str, Any] = {
+    "name": "embeddings",
+    "label": "Job queue",
+    "orm": "default",
+    "workers": max(1, MEDIA_JOBS.workers),
+    "queue_limit": 1,
+    "bulk": 1,
+    "max_attempts": 3,
+    "timeout": 3600,
+    "retry": 4 * 3600,
+    "ack_failures": True,
+    "save_limit": -1,
+    "scheduler": False,
+    "catch_up": False,
+    "poll": 0.5,
+    "guard_cycle": 1,
+    # A worker that has loaded a model is replaced after its shift, so that an idle server holds one copy.
+    "max_rss": 160_000,
+}
 
 # These seed the console's allowlists at the first start; afterwards the console decides.
 ALLOWED_EMBEDDING_PROVIDERS = env.words("ALLOWED_EMBEDDING_PROVIDERS")

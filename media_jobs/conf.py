@@ -10,13 +10,14 @@ from django.conf import settings
 class MediaConf:
     """What the server was told about documents and their jobs.
 
-    `workers`: processes that run jobs, 0 for none on this machine. `work_dir`: where unfinished jobs keep
-    their vectors.
+    `workers`: processes that run jobs, 0 for none on this machine. `worker_name`: tells this installation's apart from
+    those of others at the same database. `work_dir`: where unfinished jobs keep their vectors.
     """
 
     max_bytes: int
     workers: int
     work_dir: Path
+    worker_name: str
     webhook_secret: str
     webhook_allow_private: bool
     chunk_size: int = 1000

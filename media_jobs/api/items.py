@@ -28,10 +28,10 @@ from media_jobs.services.items import (
     NewItem,
     change_item,
     create_item,
-    delete_item,
     find_item,
     visible_items,
 )
+from media_jobs.services.jobs import delete_item
 
 PAGE = [PageSerializer]
 WITH_CONTENT = OpenApiParameter("content", bool, default=True)

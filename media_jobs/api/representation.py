@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 from django.db.models import Model, QuerySet
 
 from embeddings.api.operations import timestamp
-from media_jobs.models import MediaItem
+from media_jobs.models import Job, MediaItem
+from media_jobs.services.jobs import Started
 
 Row = TypeVar("Row", bound=Model)
 
@@ -41,4 +42,60 @@ def page_of(
             "count": len(data),
             "total": rows.count(),
         },
+    }
+
+
+def start_report(started: Started) -> dict[str, Any]:
+    """Return the answer to a start."""
+    job = started.job
+    if started.is_new:
+        status, message = "accepted", "Embedding generation started"
+    elif job.status == Job.Status.COMPLETED:
+        status, message = job.status, "The same embeddings are stored already"
+    else:
+        status, message = job.status, "The same job is under way already"
+    return {
+        "media_id": job.media_id,
+        "status": status,
+        "message": message,
+        "job_id": job.public_id,
+    }
+
+
+def job_report(job: Job) -> dict[str, Any]:
+    """Return one job."""
+    return {
+        "job_id": job.public_id,
+        "media_id": job.media_id,
+        "status": job.status,
+        "embedding_model": job.embedding_model,
+        "embedding_provider": job.embedding_provider,
+        "dimensions": job.dimensions,
+        "chunk_size": job.chunk_size,
+        "chunk_overlap": job.chunk_overlap,
+        "priority": job.priority,
+        "chunks_total": job.chunks_total,
+        "chunks_processed": job.chunks_processed,
+        "progress": round(job.progress, 4),
+        "attempts": job.attempts,
+        "error": job.error or None,
+        "created_at": timestamp(job.created_at),
+        "started_at": timestamp(job.started_at),
+        "finished_at": timestamp(job.finished_at),
+    }
+
+
+def status_report(item: MediaItem, current_job: Job | None) -> dict[str, Any]:
+    """Return what vectors a document has."""
+    return {
+        "media_id": item.pk,
+        "has_embeddings": bool(item.embedding_count),
+        "embeddings_stale": item.is_stale,
+        "embedding_count": item.embedding_count,
+        "embedding_model": item.embedding_model or None,
+        "embedding_provider": item.embedding_provider or None,
+        "vector_space": item.vector_space or None,
+        "dimensions": item.dimensions,
+        "last_generated": timestamp(item.embedded_at),
+        "current_job": job_report(current_job) if current_job else None,
     }

@@ -3,6 +3,14 @@
 import django.db.models.deletion
 import media_jobs.vector_store.rows
 from django.db import migrations, models
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.migrations.state import StateApps
+
+
+def drop_pgvector(apps: StateApps, schema_editor: BaseDatabaseSchemaEditor) -> None:
+    """Drop the table that the migrate command makes behind the migrations, where the database has pgvector."""
+    if schema_editor.connection.vendor == "postgresql":
+        schema_editor.execute("DROP TABLE IF EXISTS media_jobs_chunkvector")
 
 
 class Migration(migrations.Migration):
@@ -55,4 +63,5 @@ class Migration(migrations.Migration):
                 'indexes': [models.Index(fields=['space', 'version'], name='media_jobs_item_changes')],
             },
         ),
+        migrations.RunPython(migrations.RunPython.noop, drop_pgvector),
     ]

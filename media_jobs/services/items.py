@@ -74,11 +74,3 @@ def change_item(caller: Caller, media_id: int, changes: Mapping[str, Any]) -> Me
             setattr(item, name, value)
         item.save(update_fields=[*fields, "updated_at"])
     return item
-
-
-def delete_item(caller: Caller, media_id: int) -> None:
-    """Delete a document and all that was made of it."""
-    item = find_item(caller, media_id)
-    with transaction.atomic():
-        MediaItem.objects.filter(pk=item.pk).delete()
-    log.info("media_deleted", media_id=media_id)

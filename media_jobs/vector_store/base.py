@@ -116,7 +116,7 @@ def checked(vector: Vector, dimensions: int) -> Vector:
 
 @functools.cache
 def vector_store() -> VectorStore:
-    """Return the process-wide store: pgvector where the database has it, else the embedded one."""
-    from media_jobs.vector_store.orm import OrmVectorStore
+    """Return the process-wide store: pgvector where the database has its table, else the embedded one."""
+    from media_jobs.vector_store.choice import choose
 
-    return OrmVectorStore()
+    return choose()

@@ -13,11 +13,11 @@ from django.db.models import QuerySet, Sum
 
 from media_jobs.vector_store.base import Vector
 from media_jobs.vector_store.conf import conf
-from media_jobs.vector_store.id_sets import one_of
 from media_jobs.vector_store.matrix import BLOCK_ROWS, Block, Matrix, as_ids
 from media_jobs.vector_store.matrix_memory import MatrixMemory
 from media_jobs.vector_store.row_store import Found, RowStore
-from media_jobs.vector_store.rows import ItemVectors, StoredChunk, VectorSpace
+from media_jobs.vector_store.rows import StoredChunk, VectorSpace
+from media_jobs.vector_store.vector_bytes import from_bytes
 
 FEW_CHUNKS = 1000  # so many are read and compared sooner than a copy is refreshed
 
@@ -52,7 +52,7 @@ class OrmVectorStore(RowStore):
     ) -> Found:
         matrix = self._memory.get(space.pk, space.version)
         if matrix is None and not self._are_few(space, media_ids):
-            matrix = self._memory.refreshed(space, self._chunk_count, self._refresh)
+            matrix = self._memory.refreshed(space, self._row_count, self._refresh)
         if matrix is None:
             return self._scan(query, space, limit, media_ids)
         return matrix.nearest(query, limit, media_ids)
@@ -60,22 +60,14 @@ class OrmVectorStore(RowStore):
     def _are_few(self, space: VectorSpace, media_ids: Collection[int] | None) -> bool:
         if media_ids is None or len(media_ids) > FEW_CHUNKS:
             return False
-        return self._chunk_count(space, media_ids) <= FEW_CHUNKS
+        most = FEW_CHUNKS + 1
+        return self._chunk_count(space, media_ids, at_most=most) < most
 
-    def _chunk_count(
-        self, space: VectorSpace, media_ids: Collection[int] | None = None
-    ) -> int:
-        items = self._items_of(space, media_ids)
-        count: int = items.aggregate(sum=Sum("chunks", default=0))["sum"]
+    def _row_count(self, space: VectorSpace) -> int:
+        count: int = self._items_of(space).aggregate(sum=Sum("chunks", default=0))[
+            "sum"
+        ]
         return count
-
-    def _items_of(
-        self, space: VectorSpace, media_ids: Collection[int] | None
-    ) -> QuerySet[ItemVectors]:
-        items = self._items().filter(space=space)
-        if media_ids is None:
-            return items
-        return items.filter(media_id__in=one_of(media_ids, self.using))
 
     def _refresh(self, held: Matrix | None, space: VectorSpace) -> Matrix:
         """Bring `held` to the space's version: read what is newer, drop what is gone."""
@@ -84,7 +76,7 @@ class OrmVectorStore(RowStore):
             return Matrix(version=space.version).updated(
                 space.version, self._read(rows, space)
             )
-        items = self._items().filter(space=space)
+        items = self._items_of(space)
         newer = items.filter(version__gt=held.version).values_list(
             "media_id", flat=True
         )
@@ -123,7 +115,5 @@ class OrmVectorStore(RowStore):
             yield Block.of(
                 as_ids(chunk_ids),
                 as_ids(media_ids),
-                np.frombuffer(b"".join(vectors), dtype="<f4").reshape(
-                    -1, space.dimensions
-                ),
+                from_bytes(b"".join(vectors)).reshape(-1, space.dimensions),
             )

@@ -120,6 +120,21 @@ class RowStore(VectorStore):
     def _spaces(self) -> models.QuerySet[VectorSpace]:
         return VectorSpace.objects.using(self.using)
 
+    def _items_of(
+        self, space: VectorSpace, media_ids: Collection[int] | None = None
+    ) -> models.QuerySet[ItemVectors]:
+        items = self._items().filter(space=space)
+        if media_ids is None:
+            return items
+        return items.filter(media_id__in=one_of(media_ids, self.using))
+
+    def _chunk_count(
+        self, space: VectorSpace, media_ids: Collection[int], *, at_most: int
+    ) -> int:
+        """Count the chunks of these items in the space, up to a number: each item has one at least."""
+        items = self._items_of(space, media_ids)
+        return min(sum(items.values_list("chunks", flat=True)[:at_most]), at_most)
+
     def _space_row(self, space: Space) -> VectorSpace | None:
         return (
             self._spaces()

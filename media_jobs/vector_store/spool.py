@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from media_jobs.vector_store.base import Chunk, checked
+from media_jobs.vector_store.vector_bytes import to_bytes
 
 IN_MEMORY_BYTES = 4 * 2**20
 HEAD = struct.Struct("<qqqq")  # index, start, end, bytes of text
@@ -38,7 +39,7 @@ class Spool:
     def write(self, chunks: Iterable[Chunk]) -> None:
         """Take all chunks. Raises ValueError for a vector that does not fit the space."""
         for chunk in chunks:
-            vector = checked(chunk.vector, self._dimensions).astype("<f4").tobytes()
+            vector = to_bytes(checked(chunk.vector, self._dimensions))
             text = chunk.text.encode()
             head = HEAD.pack(chunk.index, chunk.start, chunk.end, len(text))
             self._file.write(head + text + vector)

@@ -90,6 +90,8 @@ class Server:
         self.api = f"{self.url}/api/v1"
         self.out, self.err = folder / "out.txt", folder / "err.txt"
         self._given_key = environment.get("SINGLE_USER_API_KEY")
+        # Most tests need no worker beside the server; those of jobs ask for one.
+        environment.setdefault("MEDIA_WORKERS", "0")
         folder.mkdir(parents=True, exist_ok=True)
         if data_dir is None:
             lay_out_weights(self.data_dir)

@@ -12,17 +12,19 @@ from tests.embeddings.multi_user import (  # noqa: F401
     key_of,
     make_user,
 )
+from tests.fakes import MINILM
 
 MEDIA = "/api/v1/media"
 
 
-@pytest.fixture
-def media_conf(settings):
-    """Return a function that changes fields of the app's settings for this test."""
+@pytest.fixture(autouse=True)
+def media_conf(settings, tmp_path):
+    """Keep what jobs leave on disk apart; return a function that changes fields of the app's settings."""
 
     def change(**changes):
         settings.MEDIA_JOBS = replace(settings.MEDIA_JOBS, **changes)
 
+    change(work_dir=tmp_path / "jobs", worker_name="tests")
     return change
 
 
@@ -38,3 +40,24 @@ def create(client, fakes):
         return response.json()
 
     return send
+
+
+@pytest.fixture
+def start(client):
+    """Return a function that starts a job of the fake onnx model and returns the answer."""
+
+    def send(media_id, by=client, **body):
+        body = {"embedding_model": f"onnx:{MINILM}", **body}
+        return by.post(f"{MEDIA}/{media_id}/embeddings", body, format="json")
+
+    return send
+
+
+@pytest.fixture
+def job_of(client):
+    """Return a function that shows a job."""
+
+    def get(job_id, by=client):
+        return by.get(f"{MEDIA}/embeddings/jobs/{job_id}").json()
+
+    return get

@@ -16,7 +16,7 @@ from redis.retry import Retry
 
 from embeddings.services.cache.store import (
     CLOCK_SKEW_SECONDS,
-    MAX_EXPIRED,
+    MAX_DROPPED,
     Cleared,
     Clock,
     Entry,
@@ -26,8 +26,8 @@ from embeddings.services.cache.store import (
 
 PREFIX = b"embeddings:cache:"
 GENERATION = PREFIX + b"generation"
+# For one answer, and for all rows of a request, which may be megabytes: a Redis slower than that is no help.
 TIMEOUT_SECONDS = 0.25
-# For all rows of a request, which may be megabytes: a Redis slower than that is no help.
 READ_SECONDS = 0.5
 KEYS_A_COMMAND = 256
 STORED_AT = struct.Struct("<d")  # seconds since the epoch; stands before each row
@@ -46,15 +46,18 @@ class RedisStore:
         max_size: int,
         ttl_seconds: float,
         clock: Clock = time.time,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        read_seconds: float = READ_SECONDS,
     ) -> None:
         self._max_size = max_size
         self._ttl_seconds = ttl_seconds
         self._clock = clock
+        self._read_seconds = read_seconds
         # Untyped: the client's stubs cannot tell its synchronous answers from its asynchronous ones.
         self._client: Any = redis.Redis.from_url(
             url,
-            socket_timeout=TIMEOUT_SECONDS,
-            socket_connect_timeout=TIMEOUT_SECONDS,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=timeout_seconds,
             retry=Retry(NoBackoff(), 0),
         )
 
@@ -68,7 +71,7 @@ class RedisStore:
 
     def read(self, keys: Sequence[bytes], *, generation: int) -> dict[bytes, Entry]:
         names = _Names(generation)
-        deadline = self.timer() + READ_SECONDS
+        deadline = self.timer() + self._read_seconds
         found = {}
         with _asking():
             for start in range(0, len(keys), KEYS_A_COMMAND):
@@ -92,22 +95,21 @@ class RedisStore:
         names = _Names(generation)
         now = self._clock()
         with _asking():
-            pipe = self._client.pipeline(transaction=False)
+            pipe = self._client.pipeline()  # all of it or nothing
             if used:
                 pipe.zadd(names.used, dict.fromkeys(used, now), xx=True)
             if entries:
                 self._put(pipe, names, entries, now)
             pipe.zcard(names.used)
             oldest, newest = self._lifetime()
-            pipe.zrangebyscore(names.stored, "-inf", f"({oldest}", 0, MAX_EXPIRED)
-            pipe.zrangebyscore(names.stored, f"({newest}", "+inf", 0, MAX_EXPIRED)
+            pipe.zrangebyscore(names.stored, "-inf", f"({oldest}", 0, MAX_DROPPED)
+            pipe.zrangebyscore(names.stored, f"({newest}", "+inf", 0, MAX_DROPPED)
             *_, size, expired, from_ahead = pipe.execute()
             gone = expired + from_ahead
             if gone:
                 self._drop(names, gone)
             if too_many := evicted(size - len(gone), self._max_size):
-                unused = self._client.zpopmin(names.used, too_many)
-                self._drop(names, [key for key, _ in unused])
+                self._drop(names, self._client.zrange(names.used, 0, too_many - 1))
 
     def forget(self, keys: Sequence[bytes], *, generation: int) -> None:
         with _asking():
@@ -127,8 +129,8 @@ class RedisStore:
         size = self.size(generation=int(over))
         names = _Names(int(over))
         with _asking():
-            while unused := self._client.zpopmin(names.used, KEYS_A_COMMAND):
-                self._drop(names, [key for key, _ in unused])
+            while unused := self._client.zrange(names.used, 0, KEYS_A_COMMAND - 1):
+                self._drop(names, unused)
         return Cleared(size, begun)
 
     def close(self) -> None:
@@ -151,7 +153,7 @@ class RedisStore:
         pipe.pexpire(names.used, lifetime_milliseconds)
 
     def _drop(self, names: "_Names", keys: Sequence[bytes]) -> None:
-        pipe = self._client.pipeline(transaction=False)
+        pipe = self._client.pipeline()  # all of it or nothing
         pipe.unlink(*(names.row(key) for key in keys))
         pipe.zrem(names.stored, *keys)
         pipe.zrem(names.used, *keys)

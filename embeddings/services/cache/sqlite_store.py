@@ -9,7 +9,7 @@ from pathlib import Path
 from embeddings.services.cache.sqlite_file import SqliteFile
 from embeddings.services.cache.store import (
     CLOCK_SKEW_SECONDS,
-    MAX_EXPIRED,
+    MAX_DROPPED,
     Cleared,
     Clock,
     Entry,
@@ -60,13 +60,14 @@ class SqliteStore:
         max_size: int,
         ttl_seconds: float,
         clock: Clock = time.time,
+        read_busy_seconds: float = READ_BUSY_SECONDS,
         write_busy_seconds: float = WRITE_BUSY_SECONDS,
     ) -> None:
         self._max_size = max_size
         self._ttl_seconds = ttl_seconds
         self._clock = clock
         self._for_reads = SqliteFile(
-            path, schema=SCHEMA, busy_seconds=READ_BUSY_SECONDS
+            path, schema=SCHEMA, busy_seconds=read_busy_seconds
         )
         self._for_writes = SqliteFile(
             path, schema=SCHEMA, busy_seconds=write_busy_seconds
@@ -105,7 +106,7 @@ class SqliteStore:
         with self._for_writes.writing() as connection:
             if _number(connection.execute(GENERATION)) != generation:
                 return
-            expired = connection.execute(DROP_EXPIRED, (oldest, newest, MAX_EXPIRED))
+            expired = connection.execute(DROP_EXPIRED, (oldest, newest, MAX_DROPPED))
             connection.executemany(USE, [(now, key) for key in used])
             added = connection.executemany(INSERT, rows).rowcount if rows else 0
             if added < len(rows):

@@ -11,8 +11,8 @@ Clock = Callable[[], float]  # seconds since the epoch
 CLOCK_SKEW_SECONDS = 60.0
 # Of the rows a store may hold, the share that goes at once when it is full.
 EVICTED_SHARE = 0.05
-# Rows that outlived their time and go with one write: more than one write brings, and not so many that it is long.
-MAX_EXPIRED = 1000
+# The most rows that go with one write for one reason: more than a write brings, and not so many that it takes long.
+MAX_DROPPED = 2000
 
 
 class StoreUnavailable(Exception):
@@ -72,4 +72,4 @@ def evicted(size: int, max_size: int) -> int:
     """Return how many rows a store of this size has to drop: none, or enough for a while."""
     if size <= max_size:
         return 0
-    return size - max_size + int(max_size * EVICTED_SHARE)
+    return min(size - max_size + int(max_size * EVICTED_SHARE), MAX_DROPPED)

@@ -14,9 +14,9 @@ from django.core.management.base import BaseCommand, CommandError
 
 from embeddings.services.errors import ServiceError
 from embeddings.services.preparation import prepare_local_model
+from embeddings_project.together import GUNICORN
 from providers.seeding import seed_registry
 
-GUNICORN = "python:embeddings_project.gunicorn"
 WILDCARDS = ("0.0.0.0", "::", "127.0.0.1", "::1")  # noqa: S104  (compared with, not bound)
 
 
@@ -44,8 +44,11 @@ class Command(BaseCommand):
         self._greet(login)
         sys.stdout.flush()
         sys.stderr.flush()
-        # exec: nothing that the preparation loaded stays in memory, and signals reach gunicorn itself.
-        os.execv(sys.executable, [sys.executable, "-m", "gunicorn", "-c", GUNICORN])  # noqa: S606
+        # exec: nothing that the preparation loaded stays in memory, and signals reach what serves.
+        server = ["-m", "gunicorn", "-c", GUNICORN]
+        if settings.MEDIA_JOBS.workers:
+            server = ["-m", "embeddings_project.together"]
+        os.execv(sys.executable, [sys.executable, *server])  # noqa: S606
 
     def _claim_port(self) -> None:
         """Fail now, with a plain sentence, rather than later in gunicorn's retries."""

@@ -1,6 +1,6 @@
 """Every store on a real database of its own kind, migrated once a run and empty before each test."""
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
@@ -11,6 +11,7 @@ from django.db import connections
 from media_jobs.models import MediaItem, VectorSpace
 from media_jobs.vector_store.base import Chunk, Space
 from media_jobs.vector_store.orm import OrmVectorStore
+from media_jobs.vector_store.pgvector import PgVectorStore
 
 SPACE = Space(provider="local", model="small", vector_space="small", dimensions=4)
 
@@ -37,18 +38,22 @@ def chunks(*vectors, text="text"):
 
 def elsewhere(work):
     """Run `work` in another thread, which has a connection of its own, and return what it returns."""
-    result = []
 
     def run():
         try:
-            result.append(work())
+            return work()
         finally:
             connections.close_all()
 
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join(60)
-    return result[0]
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(run).result(60)
+
+
+def at_once(*works):
+    """Run all in threads, each with a connection of its own."""
+    with ThreadPoolExecutor(len(works)) as pool:
+        for done in [pool.submit(elsewhere, work) for work in works]:
+            done.result(60)
 
 
 @pytest.fixture(scope="session")
@@ -111,12 +116,19 @@ def sqlite_store(sqlite_alias, emptied):
 
 
 @pytest.fixture
-def postgres_store(postgres_alias, emptied):
+def embedded_in_postgres_store(postgres_alias, emptied):
+    """What serves where PostgreSQL lacks the extension."""
     with emptied(postgres_alias):
         yield OrmVectorStore(postgres_alias)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture
+def pgvector_store(postgres_alias, emptied):
+    with emptied(postgres_alias):
+        yield PgVectorStore(postgres_alias)
+
+
+@pytest.fixture(params=["sqlite", "embedded_in_postgres", "pgvector"])
 def store(request):
     """Each store in turn."""
     return request.getfixturevalue(f"{request.param}_store")

@@ -2,13 +2,20 @@
 
 import threading
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
 from media_jobs.models import ItemVectors, MediaItem, StoredChunk
 from media_jobs.vector_store.base import Superseded
-from tests.media_jobs.vector_store.conftest import SPACE, chunks, elsewhere, unit
+from tests.media_jobs.vector_store.conftest import (
+    SPACE,
+    at_once,
+    chunks,
+    elsewhere,
+    unit,
+)
 
 EAST, NORTH, UP, WEST = (
     unit(1, 0, 0, 0),
@@ -279,14 +286,7 @@ def test_searches_during_replacements_see_the_old_or_the_new_and_never_both(
         finally:
             done.set()
 
-    threads = [
-        threading.Thread(target=elsewhere, args=[work])
-        for work in (keep_searching, keep_searching, replace_again_and_again)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    at_once(keep_searching, keep_searching, replace_again_and_again)
     assert {(count, len(turns)) for count, turns in seen} == {(40, 1)}
     assert {
         hit.text.partition(":")[0] for hit in store.search(EAST, SPACE, top_k=9)
@@ -298,13 +298,9 @@ def test_replacements_of_one_item_at_once_leave_one_of_them_whole(store, new_ite
     vectors = [EAST] * 30
 
     def write(turn):
-        elsewhere(lambda: store.replace(item, SPACE, chunks(*vectors, text=f"{turn}:")))
+        store.replace(item, SPACE, chunks(*vectors, text=f"{turn}:"))
 
-    threads = [threading.Thread(target=write, args=[turn]) for turn in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    at_once(*(partial(write, turn) for turn in range(4)))
     hits = store.search(EAST, SPACE, top_k=100)
     assert len(hits) == 30
     assert len({hit.text.partition(":")[0] for hit in hits}) == 1

@@ -7,6 +7,9 @@ from embeddings.services.cache.redis_store import RedisStore
 from embeddings.services.cache.sqlite_store import SqliteStore
 
 MAX_SIZE, TTL_SECONDS = 3, 60
+# A busy machine, or processes that do nothing but write, can keep one waiting for longer than a request would.
+PATIENT_FILE = {"read_busy_seconds": 60, "write_busy_seconds": 60}
+PATIENT_REDIS = {"timeout_seconds": 60, "read_seconds": 60}
 
 
 class Clock:
@@ -39,8 +42,9 @@ def address(request, tmp_path):
 def opened(address, **options):
     """Open the store at `address`, as another process would."""
     options = {"max_size": MAX_SIZE, "ttl_seconds": TTL_SECONDS, **options}
-    kind = RedisStore if isinstance(address, str) else SqliteStore
-    return kind(address, **options)
+    if isinstance(address, str):
+        return RedisStore(address, **PATIENT_REDIS, **options)
+    return SqliteStore(address, **PATIENT_FILE, **options)
 
 
 @pytest.fixture

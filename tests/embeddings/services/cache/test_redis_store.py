@@ -6,8 +6,9 @@ import time
 import pytest
 import redis
 
-from embeddings.services.cache.redis_store import PREFIX, READ_SECONDS, RedisStore
+from embeddings.services.cache.redis_store import PREFIX, RedisStore
 from embeddings.services.cache.store import Entry, StoreUnavailable
+from tests.embeddings.services.cache.conftest import PATIENT_REDIS
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def client(redis_server):
 
 @pytest.fixture
 def store(redis_server):
-    store = RedisStore(redis_server.url, max_size=1000, ttl_seconds=60)
+    store = RedisStore(redis_server.url, max_size=1000, ttl_seconds=60, **PATIENT_REDIS)
     yield store
     store.close()
 
@@ -66,7 +67,7 @@ def test_redis_that_does_not_answer_is_unavailable(tmp_path):
 
 def test_redis_that_takes_long_for_a_request_s_rows_is_unavailable(store, monkeypatch):
     generation = store.generation()
-    ticks = iter([0.0, 0.1, READ_SECONDS + 0.1])
+    ticks = iter([0.0, 0.1, PATIENT_REDIS["read_seconds"] + 0.1])
     monkeypatch.setattr(RedisStore, "timer", lambda _: next(ticks))
     with pytest.raises(StoreUnavailable):
         store.read([b"%d" % number for number in range(300)], generation=generation)

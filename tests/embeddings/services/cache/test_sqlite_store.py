@@ -13,6 +13,7 @@ import pytest
 
 from embeddings.services.cache.sqlite_store import SqliteStore
 from embeddings.services.cache.store import Entry, StoreUnavailable
+from tests.embeddings.services.cache.conftest import PATIENT_FILE
 
 ROW = bytes(1536)
 
@@ -30,7 +31,7 @@ def store(path):
 
 
 def opened(path):
-    return SqliteStore(path, max_size=1000, ttl_seconds=60, write_busy_seconds=0.05)
+    return SqliteStore(path, max_size=1000, ttl_seconds=60, **PATIENT_FILE)
 
 
 def write(store, *keys):
@@ -92,7 +93,8 @@ def test_process_with_the_old_file_open_goes_over_to_the_new_one(store, path):
     other.close()
 
 
-def test_locked_file_is_unavailable_for_writes_and_still_read(store, path):
+def test_locked_file_is_unavailable_for_writes_and_still_read(path):
+    store = SqliteStore(path, max_size=3, ttl_seconds=60, write_busy_seconds=0.05)
     write(store, b"a")
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -102,6 +104,7 @@ def test_locked_file_is_unavailable_for_writes_and_still_read(store, path):
     other.close()
     write(store, b"b")
     assert held(store, b"a", b"b") == [b"a", b"b"]
+    store.close()
 
 
 def test_folder_that_cannot_be_is_unavailable(tmp_path):
@@ -160,7 +163,7 @@ def in_a_process(target, path):
 
 def test_a_new_file_may_be_opened_by_many_at_once(tmp_path):
     def open_and_write(path):
-        store = SqliteStore(path, max_size=1000, ttl_seconds=60)
+        store = opened(path)
         together.wait(20)
         key = b"%d" % threading.get_ident()
         write(store, key)

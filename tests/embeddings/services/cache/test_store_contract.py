@@ -193,9 +193,7 @@ WRITERS, KEYS_EACH, FULL = 3, 64, 150
 
 def write_until_killed(address, number, ready):
     """Write rows that tell who wrote them, in a process of its own, and read them back."""
-    # Patient: writers that do nothing else can keep one from the file for long.
-    patience = {} if isinstance(address, str) else {"write_busy_seconds": 60}
-    store = opened(address, max_size=FULL, **patience)
+    store = opened(address, max_size=FULL)
     generation = store.generation()
     row = bytes([number]) * 1536
     keys = [b"%d:%d" % (number, key) for key in range(KEYS_EACH)]

@@ -1,0 +1,140 @@
+"""Embedding documents over HTTP: jobs, their state, and the vectors they leave."""
+
+from drf_spectacular.utils import OpenApiExample, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from embeddings.access.callers import caller_of
+from embeddings.access.throttling import LimitedView
+from embeddings.api.requests import validated
+from media_jobs.api import answers
+from media_jobs.api.items import MediaView, validated_query
+from media_jobs.api.job_serializers import (
+    JobBatchSerializer,
+    JobQuerySerializer,
+    JobSerializer,
+    wish_of,
+)
+from media_jobs.api.representation import (
+    job_report,
+    page_of,
+    start_report,
+    status_report,
+)
+from media_jobs.services.items import find_item
+from media_jobs.services.jobs import (
+    cancel_job,
+    delete_embeddings,
+    find_job,
+    live_job,
+    start_job,
+    start_jobs,
+    visible_jobs,
+)
+
+STARTED = {200: answers.JOB_STARTED, 202: answers.JOB_STARTED}
+LOCAL_MODEL = {
+    "embedding_model": "sentence-transformers/all-MiniLM-L6-v2",
+    "embedding_provider": "huggingface",
+    "chunk_size": 1000,
+    "chunk_overlap": 200,
+}
+
+
+class MediaEmbeddings(MediaView, LimitedView):
+    """The vectors of one document."""
+
+    @extend_schema(
+        operation_id="start_media_embeddings",
+        request=JobSerializer,
+        responses=STARTED,
+        examples=[
+            OpenApiExample("The local model", value=LOCAL_MODEL, request_only=True)
+        ],
+    )
+    def post(self, request: Request, media_id: int) -> Response:
+        """Start a job that embeds a document. The same job is not made twice, unless `force_regenerate` is set."""
+        wish = wish_of(validated(JobSerializer, request))
+        started = start_job(caller_of(request), media_id, wish)
+        return Response(start_report(started), status=202 if started.is_new else 200)
+
+    @extend_schema(
+        operation_id="delete_media_embeddings",
+        responses={200: answers.EMBEDDINGS_DELETED},
+    )
+    def delete(self, request: Request, media_id: int) -> Response:
+        """Remove a document's vectors, and cancel its jobs."""
+        deleted = delete_embeddings(caller_of(request), media_id)
+        return Response(
+            {"media_id": media_id, "status": "deleted", "deleted_count": deleted}
+        )
+
+
+class ShowMediaEmbeddings(MediaView):
+    """Show what vectors a document has, and the job it waits for."""
+
+    @extend_schema(
+        operation_id="media_embeddings_status",
+        responses={200: answers.EMBEDDINGS_STATUS},
+    )
+    def get(self, request: Request, media_id: int) -> Response:
+        item = find_item(caller_of(request), media_id)
+        return Response(status_report(item, live_job(item.pk)))
+
+
+class StartBatch(MediaView, LimitedView):
+    """Start a job for each of several documents: for all, or on any error for none."""
+
+    @extend_schema(
+        operation_id="start_media_embeddings_batch",
+        request=JobBatchSerializer,
+        responses={200: answers.JOBS_STARTED, 202: answers.JOBS_STARTED},
+        examples=[
+            OpenApiExample(
+                "Two documents", value={"media_ids": [1, 2]}, request_only=True
+            )
+        ],
+    )
+    def post(self, request: Request) -> Response:
+        body = validated(JobBatchSerializer, request)
+        started = start_jobs(caller_of(request), body["media_ids"], wish_of(body))
+        return Response(
+            {"jobs": [start_report(one) for one in started], "count": len(started)},
+            status=202 if any(one.is_new for one in started) else 200,
+        )
+
+
+class ListJobs(MediaView):
+    """List the caller's jobs, newest first."""
+
+    @extend_schema(
+        operation_id="list_media_jobs",
+        parameters=[JobQuerySerializer],
+        responses={200: answers.JOB_LIST},
+    )
+    def get(self, request: Request) -> Response:
+        query = validated_query(JobQuerySerializer, request)
+        part = {name: query.pop(name) for name in ("limit", "offset")}
+        return Response(
+            page_of(
+                visible_jobs(caller_of(request)).filter(**query), job_report, **part
+            )
+        )
+
+
+class ShowJob(MediaView):
+    """Show one job."""
+
+    @extend_schema(operation_id="show_media_job", responses={200: answers.JOB})
+    def get(self, request: Request, job_id: str) -> Response:
+        return Response(job_report(find_job(caller_of(request), job_id)))
+
+
+class CancelJob(MediaView):
+    """Cancel a job that waits or runs. One that has ended otherwise is 409."""
+
+    @extend_schema(
+        operation_id="cancel_media_job", request=None, responses={200: answers.JOB}
+    )
+    def post(self, request: Request, job_id: str) -> Response:
+        return Response(job_report(cancel_job(caller_of(request), job_id)))

@@ -1,0 +1,1 @@
+"""The processes that run jobs: django-q2's cluster, and what watches over it."""

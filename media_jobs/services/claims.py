@@ -1,0 +1,116 @@
+"""Who holds a job. Every change is one conditional UPDATE, so that of several runs of one job only one can write.
+
+A claim is `worker:pid:random`: the worker is this installation's name, the pid that of the process that runs the job.
+"""
+
+import os
+import secrets
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+from django.db.models import F, QuerySet
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+
+from media_jobs.conf import conf
+from media_jobs.models import Job
+from media_jobs.queue import call_worker
+
+MAX_ATTEMPTS = 5
+# Seconds before the second, third, … attempt.
+PAUSES = (5, 30, 120, 600)
+CANDIDATES = 5
+
+log = structlog.get_logger(__name__)
+
+
+class ClaimLost(Exception):
+    """The job was cancelled, or given to another run: nothing more may be written."""
+
+
+def claim_next() -> Job | None:
+    """Take the most urgent job that is due; None if there is none. Its attempt counts from here on."""
+    while candidates := list(due_jobs().values_list("pk", flat=True)[:CANDIDATES]):
+        for pk in candidates:
+            now = timezone.now()
+            claim = f"{conf().worker_name}:{os.getpid()}:{secrets.token_hex(4)}"
+            won = Job.objects.filter(pk=pk, status=Job.Status.QUEUED).update(
+                status=Job.Status.PROCESSING,
+                claim=claim,
+                attempts=F("attempts") + 1,
+                heartbeat_at=now,
+                started_at=Coalesce("started_at", now),
+            )
+            if won:
+                return Job.objects.get(pk=pk)
+    return None
+
+
+def due_jobs() -> QuerySet[Job]:
+    """Return the jobs that may run now, in their turn."""
+    due = Job.objects.filter(status=Job.Status.QUEUED, not_before__lte=timezone.now())
+    return due.order_by("-priority", "created_at", "pk")
+
+
+def write(job: Job, **changes: Any) -> None:
+    """Change a job that this run holds, which also shows that it lives. Raises ClaimLost."""
+    held = Job.objects.filter(pk=job.pk, claim=job.claim, status=Job.Status.PROCESSING)
+    if not held.update(**{"heartbeat_at": timezone.now(), **changes}):
+        raise ClaimLost
+
+
+def complete(job: Job, *, chunks: int) -> None:
+    """End a job well."""
+    _end(job, Job.Status.COMPLETED, chunks_total=chunks, chunks_processed=chunks)
+
+
+def fail(job: Job, reason: str) -> None:
+    """End a job for good. `reason` is a public sentence."""
+    log.warning("media_job_failed", job_id=job.public_id, reason=reason)
+    _end(job, Job.Status.FAILED, error=reason)
+
+
+def hand_back(job: Job) -> None:
+    """Put a job back into the queue: others are due, or the worker stops. That is no failed attempt."""
+    write(
+        job,
+        status=Job.Status.QUEUED,
+        claim="",
+        attempts=job.attempts - 1,
+        not_before=timezone.now(),
+    )
+    call_worker()
+
+
+def try_again(job: Job, reason: str, *, pause_seconds: float | None = None) -> None:
+    """Put a job back into the queue after a failure that may pass; fail it once its attempts are spent."""
+    if job.attempts >= MAX_ATTEMPTS:
+        fail(job, f"{reason.rstrip('.')} (given up after {job.attempts} attempts).")
+        return
+    usual = PAUSES[min(job.attempts, len(PAUSES)) - 1]
+    pause = max(usual, pause_seconds or 0)
+    write(
+        job,
+        status=Job.Status.QUEUED,
+        claim="",
+        error=reason,
+        not_before=timezone.now() + timedelta(seconds=pause),
+    )
+    log.info("media_job_retried", job_id=job.public_id, reason=reason, pause=pause)
+
+
+def notice_at(job: Job) -> datetime | None:
+    """Return when the webhook of a job that ends now is due."""
+    return timezone.now() if job.webhook_url else None
+
+
+def _end(job: Job, status: Job.Status, **changes: Any) -> None:
+    write(
+        job,
+        status=status,
+        claim="",
+        finished_at=timezone.now(),
+        webhook_due_at=notice_at(job),
+        **{"error": "", **changes},
+    )

@@ -1,0 +1,206 @@
+"""Jobs: made, found, cancelled. Running them is for services/runs.py."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from embeddings.services.callers import Caller
+from embeddings.services.errors import Conflict, NotFound
+from embeddings.services.types import Target
+from media_jobs.models import Job, MediaItem
+from media_jobs.queue import call_worker
+from media_jobs.services.items import find_item, visible_items
+from media_jobs.services.targets import pinned_target
+from media_jobs.services.webhooks import check_address
+from media_jobs.vector_store.base import vector_store
+
+LIVE = (Job.Status.QUEUED, Job.Status.PROCESSING)
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobWish:
+    """How a document is to be embedded. `model` None: the server's default."""
+
+    chunk_size: int
+    chunk_overlap: int
+    model: str | None = None
+    provider: str | None = None
+    dimensions: int | None = None
+    force: bool = False
+    priority: int = 0
+    webhook_url: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """A job that was made, or the one that makes another needless."""
+
+    job: Job
+    is_new: bool
+
+
+def start_job(caller: Caller, media_id: int, wish: JobWish) -> Started:
+    """Embed one document. Raises ServiceError."""
+    target = _checked_target(caller, wish)
+    return _start(caller, find_item(caller, media_id), target, wish)
+
+
+def start_jobs(
+    caller: Caller, media_ids: Sequence[int], wish: JobWish
+) -> list[Started]:
+    """Embed several documents: all of them, or on any error none."""
+    target = _checked_target(caller, wish)
+    found = {item.pk: item for item in visible_items(caller).filter(pk__in=media_ids)}
+    missing = [media_id for media_id in media_ids if media_id not in found]
+    if missing:
+        raise NotFound(f"There is no media item {missing[0]}.", param="media_ids")
+    with transaction.atomic():
+        return [
+            _start(caller, found[media_id], target, wish)
+            for media_id in dict.fromkeys(media_ids)
+        ]
+
+
+def visible_jobs(caller: Caller) -> QuerySet[Job]:
+    """Return the jobs that `caller` may know of."""
+    if caller.is_admin:
+        return Job.objects.all()
+    if caller.user_id is None:
+        return Job.objects.none()
+    return Job.objects.filter(owner_id=caller.user_id)
+
+
+def find_job(caller: Caller, public_id: str) -> Job:
+    """Return one job. Raises NotFound."""
+    job = visible_jobs(caller).filter(public_id=public_id).first()
+    if job is None:
+        raise NotFound("There is no such job.")
+    return job
+
+
+def cancel_job(caller: Caller, public_id: str) -> Job:
+    """Cancel a job that waits or runs. Raises NotFound, or Conflict for one that has ended otherwise."""
+    job = find_job(caller, public_id)
+    cancel(Job.objects.filter(pk=job.pk))
+    job.refresh_from_db()
+    if job.status != Job.Status.CANCELLED:
+        raise Conflict(f"The job is {job.status} already.")
+    return job
+
+
+def cancel(jobs: QuerySet[Job]) -> int:
+    """Cancel those of `jobs` that wait or run, and return their number. A run notices at its next write."""
+    now = timezone.now()
+    live = jobs.filter(status__in=LIVE)
+    told = live.exclude(webhook_url="").update(
+        status=Job.Status.CANCELLED, finished_at=now, webhook_due_at=now
+    )
+    return told + live.update(status=Job.Status.CANCELLED, finished_at=now)
+
+
+def delete_embeddings(caller: Caller, media_id: int) -> int:
+    """Remove a document's vectors, cancel its jobs, and return how many chunks that were."""
+    item = find_item(caller, media_id)
+    with transaction.atomic():
+        cancel(Job.objects.filter(media_id=item.pk))
+        MediaItem.objects.filter(pk=item.pk).update(
+            embedding_provider="",
+            embedding_model="",
+            vector_space="",
+            dimensions=None,
+            embedding_count=0,
+            embedded_checksum="",
+            embedded_at=None,
+        )
+        return vector_store().delete([item.pk])
+
+
+def delete_item(caller: Caller, media_id: int) -> None:
+    """Delete a document and its vectors, and cancel its jobs."""
+    with transaction.atomic():
+        delete_embeddings(caller, media_id)
+        MediaItem.objects.filter(pk=media_id).delete()
+    log.info("media_deleted", media_id=media_id)
+
+
+def live_job(media_id: int) -> Job | None:
+    """Return the job that a document waits for: the one that runs, else the next."""
+    jobs = Job.objects.filter(media_id=media_id, status__in=LIVE)
+    return jobs.order_by("status", "-priority", "created_at").first()
+
+
+def _checked_target(caller: Caller, wish: JobWish) -> Target:
+    if wish.webhook_url:
+        check_address(wish.webhook_url)
+    return pinned_target(caller, model=wish.model, provider=wish.provider)
+
+
+def _start(caller: Caller, item: MediaItem, target: Target, wish: JobWish) -> Started:
+    fingerprint = _fingerprint(item, target, wish)
+    alike = Job.objects.filter(media_id=item.pk, fingerprint=fingerprint)
+    if wish.force:
+        cancel(alike)
+    elif (job := _live_or_done(item, alike)) is not None:
+        return Started(job=job, is_new=False)
+    try:
+        with transaction.atomic():
+            job = _create(caller, item, target, wish, fingerprint)
+    except IntegrityError:  # somebody asked for the same in the same moment
+        return Started(job=alike.filter(status__in=LIVE).latest("pk"), is_new=False)
+    transaction.on_commit(call_worker)
+    log.info("media_job_created", job_id=job.public_id, media_id=item.pk)
+    return Started(job=job, is_new=True)
+
+
+def _create(
+    caller: Caller, item: MediaItem, target: Target, wish: JobWish, fingerprint: str
+) -> Job:
+    return Job.objects.create(
+        media=item,
+        owner_id=item.owner_id,
+        caller=caller.id,
+        fingerprint=fingerprint,
+        priority=wish.priority,
+        embedding_provider=target.provider,
+        embedding_model=target.model.name,
+        dimensions=wish.dimensions,
+        chunk_size=wish.chunk_size,
+        chunk_overlap=wish.chunk_overlap,
+        webhook_url=wish.webhook_url,
+        not_before=timezone.now() - timedelta(milliseconds=1),
+    )
+
+
+def _live_or_done(item: MediaItem, alike: QuerySet[Job]) -> Job | None:
+    """Return the like job that runs or waits; or the one that made the vectors that are stored, if they still fit."""
+    live = alike.filter(status__in=LIVE).first()
+    if live is not None:
+        return live
+    if not item.embedding_count or item.is_stale:
+        return None
+    last = (
+        Job.objects.filter(media_id=item.pk, status=Job.Status.COMPLETED)
+        .order_by("-finished_at", "-pk")
+        .first()
+    )
+    return last if last and alike.filter(pk=last.pk).exists() else None
+
+
+def _fingerprint(item: MediaItem, target: Target, wish: JobWish) -> str:
+    told = (
+        item.checksum,
+        target.label,
+        target.model.revision,
+        wish.dimensions,
+        wish.chunk_size,
+        wish.chunk_overlap,
+    )
+    return hashlib.sha256(repr(told).encode()).hexdigest()

@@ -1,0 +1,16 @@
+"""Which store serves a database."""
+
+from django.db import DEFAULT_DB_ALIAS, connections
+
+from media_jobs.vector_store.base import VectorStore
+from media_jobs.vector_store.orm import OrmVectorStore
+from media_jobs.vector_store.pgvector import PgVectorStore
+from media_jobs.vector_store.pgvector_tables import TABLE, exists
+
+
+def choose(using: str = DEFAULT_DB_ALIAS) -> VectorStore:
+    """Return pgvector's store if the database was prepared for it when it was migrated, else the embedded one."""
+    connection = connections[using]
+    if connection.vendor == "postgresql" and exists(connection, TABLE):
+        return PgVectorStore(using)
+    return OrmVectorStore(using)

@@ -1,0 +1,307 @@
+"""Runs that go wrong, are overtaken or begun again."""
+
+import time
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import User
+from django.utils import timezone
+
+from media_jobs.conf import conf
+from media_jobs.models import Job, MediaItem
+from media_jobs.services import runs
+from media_jobs.services.claims import MAX_ATTEMPTS, ClaimLost, claim_next, write
+from media_jobs.services.runs import run
+from media_jobs.tasks import work
+from media_jobs.vector_store.base import vector_store
+from providers.exceptions import (
+    Overloaded,
+    ProviderDenied,
+    ProviderRejected,
+    ProviderThrottled,
+    ProviderUnavailable,
+)
+from tests.fakes import vector_of
+
+TEXT = "".join(f"Sentence number {number} says little. " for number in range(40))
+NEVER = float("inf")
+
+
+@pytest.fixture
+def job(create, start):
+    """A job of a document of twelve chunks or more, four a batch."""
+    media_id = create(TEXT)["media_id"]
+    job_id = start(media_id, chunk_size=100, chunk_overlap=0).json()["job_id"]
+    return Job.objects.get(public_id=job_id)
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch):
+    monkeypatch.setattr(runs, "BATCH_CHUNKS", 4)
+
+
+def fresh(job):
+    job.refresh_from_db()
+    return job
+
+
+def stored(job):
+    return vector_store().stats([job.media_id]).chunks
+
+
+def make_due():
+    Job.objects.update(not_before=timezone.now() - timedelta(seconds=1))
+
+
+def test_stored_chunks_are_the_text_at_their_offsets_with_their_vectors(job):
+    work()
+    content = MediaItem.objects.get().content
+    chunks = list(MediaItem.objects.get().chunks.order_by("index"))
+    assert [chunk.index for chunk in chunks] == list(range(len(chunks)))
+    for chunk in chunks:
+        assert content[chunk.start : chunk.end] == chunk.text
+    space = vector_store().stats().spaces[0]
+    query = vector_of(chunks[3].text, 8)
+    query /= (query @ query) ** 0.5
+    best = vector_store().search(query, space, top_k=1)[0]
+    assert (best.text, best.score) == (chunks[3].text, pytest.approx(1, abs=1e-5))
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        ProviderUnavailable("down"),
+        ProviderThrottled("slow down", retry_after_seconds=900),
+        Overloaded("full"),
+    ],
+)
+def test_failure_that_may_pass_is_tried_again(job, fakes, fault):
+    for fake in fakes.values():
+        fake.fault = fault
+    work()
+    assert fresh(job).status == "queued"
+    assert job.error
+    assert job.not_before > timezone.now() + timedelta(seconds=4)
+    for fake in fakes.values():
+        fake.fault = None
+    make_due()
+    work()
+    assert (fresh(job).status, job.error, job.attempts) == ("completed", "", 2)
+
+
+def test_throttled_job_waits_as_long_as_it_was_told(job, fakes):
+    for fake in fakes.values():
+        fake.fault = ProviderThrottled("slow down", retry_after_seconds=900)
+    work()
+    assert fresh(job).not_before > timezone.now() + timedelta(seconds=800)
+
+
+@pytest.mark.parametrize(
+    "fault", [ProviderRejected("No such thing."), ProviderDenied("Bad key.")]
+)
+def test_failure_that_lasts_fails_the_job_at_once(job, fakes, fault):
+    for fake in fakes.values():
+        fake.fault = fault
+    work()
+    assert fresh(job).status == "failed"
+    assert job.error.rstrip(".") in str(fault) or str(fault).rstrip(".") in job.error
+    assert job.finished_at
+    assert stored(job) == 0
+
+
+def test_attempts_are_not_endless(job, fakes):
+    for fake in fakes.values():
+        fake.fault = ProviderUnavailable("down")
+    for _ in range(MAX_ATTEMPTS):
+        make_due()
+        work()
+    assert (fresh(job).status, job.attempts) == ("failed", MAX_ATTEMPTS)
+    assert "given up after 5 attempts" in job.error
+
+
+def test_bug_is_logged_and_tried_again_and_not_shown(job, fakes):
+    fakes["onnx"].fault = RuntimeError("secret detail")
+    work()
+    assert fresh(job).status == "queued"
+    assert "secret" not in job.error
+
+
+def test_other_model_of_the_same_space_may_stand_in(job, fakes):
+    fakes["onnx"].fault = ProviderUnavailable("down")
+    work()
+    assert fresh(job).status == "completed"
+    assert fakes["huggingface"].calls
+
+
+def test_run_goes_on_where_the_last_one_died(job, fakes):
+    claimed = claim_next()
+    fakes["onnx"].fault = None
+    calls = fakes["onnx"].calls
+
+    def die_at_the_third(*args, **kwargs):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(*args, **kwargs)
+
+    original = fakes["onnx"].embed
+    fakes["onnx"].embed = die_at_the_third
+    with pytest.raises(KeyboardInterrupt):
+        run(claimed, until=NEVER)
+    fakes["onnx"].embed = original
+    assert stored(job) == 0
+    Job.objects.update(status="queued", claim="")
+    before = len(calls)
+    work()
+    assert fresh(job).status == "completed"
+    texts = [text for call in calls[before:] for text in call]
+    assert len(texts) == job.chunks_total - 8
+    assert stored(job) == job.chunks_total
+    assert not list(conf().work_dir.glob("mej_*"))
+
+
+def test_cancelled_run_writes_nothing_more(job, fakes):
+    def cancel_meanwhile(*args, **kwargs):
+        Job.objects.update(status="cancelled")
+        return original(*args, **kwargs)
+
+    original = fakes["onnx"].embed
+    fakes["onnx"].embed = cancel_meanwhile
+    work()
+    assert len(fakes["onnx"].calls) == 1
+    assert (fresh(job).status, stored(job)) == ("cancelled", 0)
+    assert not list(conf().work_dir.glob("mej_*"))
+
+
+def test_run_that_was_overtaken_writes_nothing(job):
+    old = claim_next()
+    Job.objects.update(status="queued", claim="")
+    work()
+    assert fresh(job).status == "completed"
+    with pytest.raises(ClaimLost):
+        write(old, chunks_processed=1)
+    run(old, until=NEVER)
+    assert fresh(job).attempts == 2
+    assert job.status == "completed"
+
+
+def test_shift_that_ends_hands_the_job_back_uncounted(job):
+    run(claim_next(), until=time.monotonic() - 1)
+    assert (fresh(job).status, job.attempts) == ("queued", 0)
+    work()
+    assert fresh(job).status == "completed"
+
+
+def test_text_changed_during_the_run_is_embedded_anew(job, client, fakes):
+    changed = []
+
+    def change_meanwhile(*args, **kwargs):
+        if not changed:
+            changed.append(True)
+            client.patch(
+                f"/api/v1/media/{job.media_id}", {"content": "Brief."}, format="json"
+            )
+        return original(*args, **kwargs)
+
+    original = fakes["onnx"].embed
+    fakes["onnx"].embed = change_meanwhile
+    work()
+    assert fresh(job).status == "completed"
+    item = MediaItem.objects.get()
+    assert not item.is_stale
+    assert [chunk.text for chunk in item.chunks.all()] == ["Brief."]
+
+
+def test_document_deleted_during_the_run_leaves_nothing(job, client, fakes):
+    def delete_meanwhile(*args, **kwargs):
+        client.delete(f"/api/v1/media/{job.media_id}")
+        return original(*args, **kwargs)
+
+    original = fakes["onnx"].embed
+    fakes["onnx"].embed = delete_meanwhile
+    work()
+    assert (fresh(job).status, stored(job)) == ("cancelled", 0)
+
+
+def test_urgent_jobs_run_first_then_the_oldest(create, start):
+    ids = [
+        start(create(str(number))["media_id"], priority=priority).json()["job_id"]
+        for number, priority in enumerate((0, 5, 0, -5))
+    ]
+    order = []
+    while (job := claim_next()) is not None:
+        order.append(ids.index(job.public_id))
+    assert order == [1, 0, 2, 3]
+
+
+def test_two_claims_never_get_the_same_job(job):
+    assert claim_next() is not None
+    assert claim_next() is None
+
+
+def test_progress_is_told_while_it_runs(job, fakes):
+    seen = []
+
+    def look(*args, **kwargs):
+        seen.append(Job.objects.get().progress)
+        return original(*args, **kwargs)
+
+    original = fakes["onnx"].embed
+    fakes["onnx"].embed = look
+    work()
+    assert seen[0] == 0
+    assert seen == sorted(seen)
+    assert 0.5 < seen[-1] < 1
+
+
+def test_failed_replacement_leaves_the_old_vectors(job, start, fakes):
+    work()
+    before = stored(job)
+    again = start(job.media_id, chunk_size=100, chunk_overlap=0, force_regenerate=True)
+    for fake in fakes.values():
+        fake.fault = ProviderRejected("No.")
+    from embeddings.services.embed import embedding_cache
+
+    embedding_cache.cache_clear()
+    work()
+    assert Job.objects.get(public_id=again.json()["job_id"]).status == "failed"
+    assert stored(job) == before > 0
+
+
+def test_job_of_a_user_who_is_gone_fails(create, start, client_of, ada):
+    by = client_of(ada)
+    start(create(by=by)["media_id"], by=by)
+    User.objects.update(is_active=False)
+    work()
+    assert Job.objects.get().status == "failed"
+
+
+def test_spent_budget_fails_the_job(create, start, client_of, ada, fakes):
+    from embeddings.models import UserLimits
+
+    UserLimits.objects.create(user=ada, monthly_tokens=5)
+    by = client_of(ada)
+    start(create("one two three four five six", by=by)["media_id"], by=by)
+    work()
+    media_id = create("seven eight nine", by=by)["media_id"]
+    assert start(media_id, by=by).status_code == 429
+
+
+def test_mixed_sizes_of_vectors_are_never_stored(job, fakes, monkeypatch):
+    def shrink(*args, **kwargs):
+        embedded = original(*args, **kwargs)
+        if len(fakes["onnx"].calls) > 1:
+            object.__setattr__(embedded, "vectors", embedded.vectors[:, :4])
+        return embedded
+
+    original = fakes["onnx"].embed
+    fakes["onnx"].embed = shrink
+    work()
+    assert fresh(job).status == "queued"
+    assert stored(job) == 0
+
+
+def test_dimensions_are_kept(create, start):
+    media_id = create(TEXT)["media_id"]
+    start(media_id, dimensions=4)
+    work()
+    assert vector_store().stats([media_id]).spaces[0].dimensions == 4
