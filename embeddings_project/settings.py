@@ -101,11 +101,11 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "embeddings_project.middleware.OptionalTrailingSlashMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "embeddings_project.console_middleware.ConsoleSessionMiddleware",
     "django.middleware.common.CommonMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
+    "embeddings_project.console_middleware.ConsoleCsrfMiddleware",
+    "embeddings_project.console_middleware.ConsoleAuthenticationMiddleware",
+    "embeddings_project.console_middleware.ConsoleMessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
@@ -360,6 +360,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_PARSER_CLASSES": ["embeddings.api.parsers.JSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["embeddings.api.renderers.JSONRenderer"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "embeddings.api.negotiation.ShortNegotiation",
     "DEFAULT_SCHEMA_CLASS": "embeddings.api.schema.DocumentedErrors",
     "EXCEPTION_HANDLER": "embeddings.api.exception_handler.handle",
     "UNAUTHENTICATED_USER": None,
