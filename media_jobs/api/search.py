@@ -96,6 +96,8 @@ class SearchSerializer(StrictSerializer):
 class SearchMedia(LimitedView):
     """Find the chunks nearest to a query in the caller's documents, within one vector space."""
 
+    more_errors = (409,)
+
     @extend_schema(
         operation_id="search_media",
         request=SearchSerializer,
