@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .ci/lock.txt
 
-.PHONY: serve test lint types bench lock clean
+.PHONY: serve test lint types bench bench-access lock clean
 
 serve: $(VENV)/.runtime
 	@exec $(BIN)/python manage.py serve
@@ -23,8 +23,13 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/mypy
 
-# What authentication, limits and usage cost on a cache-hot request, by each kind of credential.
+# This server against its peers and the processor's limits; ARGS=--quick is one short round.
 bench: $(VENV)/.dev
+	@benchmarks/install_peers.sh
+	$(BIN)/python -m benchmarks $(ARGS)
+
+# What authentication, limits and usage cost on a cache-hot request, by each kind of credential.
+bench-access: $(VENV)/.dev
 	for credential in single key token; do $(BIN)/python benchmarks/access_overhead.py --credential $$credential; done
 
 # Resolve anew from pyproject.toml and write down the exact set.

@@ -1,13 +1,15 @@
 """What is counted. Labels come from registries, never from users."""
 
-import contextlib
+import functools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 
 from prometheus_client import Counter, Gauge, Histogram
 
 from embeddings.services.types import Target
 from providers.registry import registry
+
+Add = Callable[[float], None]
 
 provider_failures = Counter(
     "embedding_provider_failures",
@@ -61,7 +63,7 @@ active_gauge = Gauge(
 
 
 class ActiveRequests:
-    """Count the requests being served by this process; the gauge shows the sum over all of them."""
+    """Count the requests being served by this process, each in a `with`; the gauge shows the sum over all of them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -71,13 +73,11 @@ class ActiveRequests:
     def count(self) -> int:
         return self._count
 
-    @contextlib.contextmanager
-    def track(self) -> Iterator[None]:
+    def __enter__(self) -> None:
         self._move(1)
-        try:
-            yield
-        finally:
-            self._move(-1)
+
+    def __exit__(self, *_: object) -> None:
+        self._move(-1)
 
     def _move(self, step: int) -> None:
         with self._lock:
@@ -97,7 +97,31 @@ def model_label(target: Target) -> str:
 
 def answered(target: Target, *, tokens: int, seconds: float) -> None:
     """Count one request that `target` answered."""
-    labels = (target.provider, model_label(target))
-    requests.labels(*labels).inc()
-    prompt_tokens.labels(*labels).inc(tokens)
-    request_seconds.labels(*labels).observe(seconds)
+    count, count_tokens, observe = _answers_of(target.provider, model_label(target))
+    count(1)
+    count_tokens(tokens)
+    observe(seconds)
+
+
+def looked_up(*, hits: int, misses: int) -> None:
+    """Count texts that the cache held, and those it did not."""
+    if hits:
+        _lookups("hit")(hits)
+    if misses:
+        _lookups("miss")(misses)
+
+
+# A label is looked up once: that takes longer than to count.
+@functools.cache
+def _answers_of(provider: str, model: str) -> tuple[Add, Add, Add]:
+    labels = (provider, model)
+    return (
+        requests.labels(*labels).inc,
+        prompt_tokens.labels(*labels).inc,
+        request_seconds.labels(*labels).observe,
+    )
+
+
+@functools.cache
+def _lookups(result: str) -> Add:
+    return cache_lookups.labels(result).inc

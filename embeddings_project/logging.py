@@ -1,7 +1,11 @@
 """Logs: one JSON object a line, with the request's id in every line written while it is served."""
 
+import json
+import logging
+from collections.abc import Callable
 from typing import Any
 
+import orjson
 import structlog
 from structlog.typing import Processor
 
@@ -10,18 +14,17 @@ SHARED: list[Processor] = [
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
-    structlog.stdlib.ExtraAdder(),
 ]
 
 
 def logging_config(*, level: str, log_format: str) -> dict[str, Any]:
     """Return Django's LOGGING and configure structlog, so that both end in the same handler on stderr."""
+    # No line says from where in the source it comes; logging's documentation offers this to spare it the search.
+    logging._srcfile = None
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
             *SHARED,
-            structlog.stdlib.PositionalArgumentsFormatter(),
-            structlog.processors.UnicodeDecoder(),
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -29,7 +32,10 @@ def logging_config(*, level: str, log_format: str) -> dict[str, Any]:
         cache_logger_on_first_use=True,
     )
     final: list[Processor] = (
-        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        [
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(serializer=as_json),
+        ]
         if log_format == "json"
         else [structlog.dev.ConsoleRenderer()]
     )
@@ -38,8 +44,10 @@ def logging_config(*, level: str, log_format: str) -> dict[str, Any]:
         "disable_existing_loggers": False,
         "formatters": {
             "line": {
-                "()": structlog.stdlib.ProcessorFormatter,
-                "foreign_pre_chain": SHARED,
+                "()": JsonFormatter
+                if log_format == "json"
+                else structlog.stdlib.ProcessorFormatter,
+                "foreign_pre_chain": [*SHARED, structlog.stdlib.ExtraAdder()],
                 "processors": [
                     structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                     *final,
@@ -63,3 +71,21 @@ def logging_config(*, level: str, log_format: str) -> dict[str, Any]:
             "huggingface_hub": {"level": "WARNING"},
         },
     }
+
+
+class JsonFormatter(structlog.stdlib.ProcessorFormatter):
+    """Write what structlog has put together as it is; only tracebacks and the lines of others need the long way."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        event = record.msg
+        if isinstance(event, dict) and "exc_info" not in event:
+            return as_json(event, default=repr)
+        return super().format(record)
+
+
+def as_json(event: Any, *, default: Callable[[Any], Any]) -> str:
+    """Return a log line, which nothing in it can prevent."""
+    try:
+        return orjson.dumps(event, default=default).decode()
+    except orjson.JSONEncodeError:  # a lone surrogate, or an integer beyond 64 bits
+        return json.dumps(event, default=default)

@@ -1,8 +1,8 @@
 """What surrounds every request: its id, its log line, how its body is read, and paths with or without a last slash."""
 
+import os
 import re
 import time
-import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +11,9 @@ from django.conf import settings
 from django.core.handlers.wsgi import LimitedStream
 from django.http import HttpRequest, HttpResponse
 from gunicorn.http.errors import ParseException
+
+from embeddings_project.connection import client_left
+from providers.waiting import caller_left
 
 Handler = Callable[[HttpRequest], HttpResponse]
 
@@ -36,21 +39,23 @@ class RequestContextMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         started = time.perf_counter()
-        given = request.headers.get("X-Request-ID", "")
-        request_id = given if SANE_ID.fullmatch(given) else uuid.uuid4().hex
-        structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=request_id)
-        response = self.get_response(request)
-        response["X-Request-ID"] = request_id
-        log.info(
-            "request_finished",
-            method=request.method,
-            path=KEY_IN_PATH.sub("sk-…", request.path),
-            status=response.status_code,
-            duration_ms=round((time.perf_counter() - started) * 1000, 1),
-        )
-        # What this thread logs next, such as a request that is not even HTTP, is no part of this request.
-        structlog.contextvars.clear_contextvars()
+        given = request.META.get("HTTP_X_REQUEST_ID", "")
+        request_id = given if SANE_ID.fullmatch(given) else os.urandom(16).hex()
+        bound = structlog.contextvars.bind_contextvars(request_id=request_id)
+        caller_left.set(client_left(request))
+        try:
+            response = self.get_response(request)
+            response["X-Request-ID"] = request_id
+            log.info(
+                "request_finished",
+                method=request.method,
+                path=KEY_IN_PATH.sub("sk-…", request.path),
+                status=response.status_code,
+                duration_ms=round((time.perf_counter() - started) * 1000, 1),
+            )
+        finally:
+            # What this thread logs next, such as a request that is not even HTTP, is no part of this request.
+            structlog.contextvars.reset_contextvars(**bound)
         return response
 
 
@@ -100,7 +105,8 @@ def most_bytes(request: HttpRequest) -> int:
 
 
 def is_chunked(request: HttpRequest) -> bool:
-    return request.headers.get("Transfer-Encoding", "").strip().lower() == "chunked"
+    encoding: str = request.META.get("HTTP_TRANSFER_ENCODING", "")
+    return encoding.strip().lower() == "chunked"
 
 
 def announced_bytes(request: HttpRequest) -> int:

@@ -102,11 +102,11 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "embeddings_project.middleware.OptionalTrailingSlashMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "embeddings_project.console_middleware.ConsoleSessionMiddleware",
     "django.middleware.common.CommonMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
+    "embeddings_project.console_middleware.ConsoleCsrfMiddleware",
+    "embeddings_project.console_middleware.ConsoleAuthenticationMiddleware",
+    "embeddings_project.console_middleware.ConsoleMessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
@@ -319,6 +319,15 @@ LOCAL_ENGINE: dict[str, Any] = {
     "queue_max_tokens": env.integer(
         "EMBEDDINGS_ENGINE_QUEUE_TOKENS", 4_000_000, minimum=1024, maximum=10**9
     ),
+    "models_max_bytes": env.integer(
+        "EMBEDDINGS_MODELS_MAX_MB", 0, minimum=0, maximum=10**7
+    )
+    * 2**20
+    or None,
+    "model_idle_seconds": float(
+        env.integer("EMBEDDINGS_MODEL_IDLE", 3600, minimum=0, maximum=10**8)
+    )
+    or None,
     "model_paths": tuple(Path(path) for path in env.words("EMBEDDINGS_MODEL_PATHS")),
 }
 
@@ -357,6 +366,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_PARSER_CLASSES": ["embeddings.api.parsers.JSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["embeddings.api.renderers.JSONRenderer"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "embeddings.api.negotiation.ShortNegotiation",
     "DEFAULT_SCHEMA_CLASS": "embeddings.api.schema.DocumentedErrors",
     "EXCEPTION_HANDLER": "embeddings.api.exception_handler.handle",
     "UNAUTHENTICATED_USER": None,

@@ -1,6 +1,7 @@
 """What workers do when they are called."""
 
 import time
+from multiprocessing import RawValue
 
 from media_jobs.services.claims import claim_next
 from media_jobs.services.runs import run
@@ -8,12 +9,17 @@ from media_jobs.services.webhooks import deliver_due
 
 # A worker that is called does what there is to do, for so long; then it lets go, and is called again.
 SHIFT_SECONDS = 600.0
+# 1 from when the worker is told to stop: nothing more is begun. Shared by all processes forked since.
+closing = RawValue("b", 0)
 
 
 def work() -> None:
     """Run the jobs that are due, the most urgent first, and tell those who asked to be told."""
     end = time.monotonic() + SHIFT_SECONDS
-    while time.monotonic() < end and (job := claim_next()) is not None:
-        run(job, until=end)
+    while not closing.value and time.monotonic() < end:
+        job = claim_next()
+        if job is not None:
+            run(job, until=end)
         deliver_due()
-    deliver_due()
+        if job is None:
+            return

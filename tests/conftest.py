@@ -12,6 +12,7 @@ from embeddings.access.tokens import users_by_name
 from embeddings.services.budgets import budgets
 from embeddings.services.cache.cache import embedding_cache
 from embeddings.services.health import health_probe
+from embeddings.services.token_counts import token_counts
 from embeddings.services.usage import usage
 from media_jobs.vector_store.base import vector_store
 from providers import registry as registry_module
@@ -43,6 +44,7 @@ def forget_all():
     for singleton in (
         registry_module.registry,
         embedding_cache,
+        token_counts,
         health_probe,
         reader,
         use_notes,

@@ -39,7 +39,7 @@ class SingleUserAuthentication(authentication.BaseAuthentication):
     """`X-API-KEY` must equal `SINGLE_USER_API_KEY`; with `SINGLE_USER_ACCEPT_BEARER` a Bearer token may, too."""
 
     def authenticate(self, request: Request) -> tuple[SingleUser, Caller]:
-        given = request.headers.get("X-API-KEY")
+        given = request.META.get("HTTP_X_API_KEY")
         if given is None and conf().single_user_accept_bearer:
             given = bearer_token(request)
         if given is None:
@@ -55,7 +55,7 @@ class SingleUserAuthentication(authentication.BaseAuthentication):
 
     @staticmethod
     def _missing(request: Request) -> str:
-        if "Authorization" in request.headers:
+        if "HTTP_AUTHORIZATION" in request.META:
             return (
                 "This server takes its key in the X-API-KEY header; Authorization alone is not enough. With an SDK,"
                 ' pass it as a default header: default_headers={"X-API-KEY": "<key>"} (JavaScript: defaultHeaders).'
@@ -67,7 +67,7 @@ class MultiUserAuthentication(authentication.BaseAuthentication):
     """A user's token as `Authorization: Bearer`, or a user's API key there or as `X-API-KEY`."""
 
     def authenticate(self, request: Request) -> tuple[User, Caller]:
-        key, bearer = request.headers.get("X-API-KEY"), bearer_token(request)
+        key, bearer = request.META.get("HTTP_X_API_KEY"), bearer_token(request)
         # A dict, not a set: in the order of sending, and the same key sent twice is looked up once.
         given = list(dict.fromkeys(text for text in (key, bearer) if text is not None))
         if not given:
@@ -100,7 +100,7 @@ class CallerAuthentication(authentication.BaseAuthentication):
 
 def bearer_token(request: Request) -> str | None:
     """Return the token of `Authorization: Bearer <token>`, or None."""
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    scheme, _, token = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" and token.strip() else None
 
 

@@ -6,7 +6,6 @@ from typing import IO, Any
 import orjson
 from rest_framework.exceptions import APIException, ParseError
 from rest_framework.parsers import BaseParser
-from rest_framework.request import Request
 
 from embeddings.api.content_encoding import (
     CompressedBody,
@@ -44,10 +43,9 @@ class JSONParser(BaseParser):
         parser_context: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         request = (parser_context or {}).get("request")
-        self._check_announced(request)
-        encoding = encoding_of(
-            request.headers.get("Content-Encoding", "") if request else ""
-        )
+        meta = request.META if request else {}
+        self._check_announced(meta)
+        encoding = encoding_of(meta.get("HTTP_CONTENT_ENCODING", ""))
         try:
             body = (
                 self._read(stream)
@@ -65,9 +63,9 @@ class JSONParser(BaseParser):
         return data
 
     @staticmethod
-    def _check_announced(request: Request | None) -> None:
+    def _check_announced(meta: Mapping[str, Any]) -> None:
         """Refuse at once what would be refused in the end, rather than wait for it."""
-        announced = request.META.get("CONTENT_LENGTH", "") if request else ""
+        announced = meta.get("CONTENT_LENGTH", "")
         if announced.isdecimal() and int(announced) > conf().max_body_bytes:
             raise BodyTooLarge
 

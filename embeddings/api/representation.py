@@ -1,6 +1,6 @@
 """How results look on the wire. The only place that writes base64."""
 
-import base64
+import binascii
 from collections.abc import Iterable
 from typing import Any
 
@@ -60,7 +60,7 @@ def embedding_headers(result: EmbeddingResult) -> dict[str, str]:
 def as_base64(vectors: Vectors) -> list[str]:
     """Return each row, float32 little-endian, as base64."""
     return [
-        base64.b64encode(row).decode("ascii")
+        binascii.b2a_base64(row, newline=False).decode("ascii")
         for row in vectors.astype("<f4", order="C", copy=False)
     ]
 

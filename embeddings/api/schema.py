@@ -20,6 +20,7 @@ ERRORS: dict[int, str] = {
     403: "The caller, the provider or the model is not allowed.",
     404: "There is no such thing.",
     405: "The path does not know this method.",
+    409: "The request does not fit what is stored.",
     413: "The body is too large.",
     415: "The body is not JSON, or compressed otherwise than by gzip or zstd.",
     429: "Too many requests, or a monthly budget is used up; `Retry-After` says when to come back.",
@@ -29,6 +30,7 @@ ERRORS: dict[int, str] = {
 }
 OPEN = (405, 500)  # what a view without a key may answer
 WITH_BODY = (413, 415, 429, 502, 503)  # only where there is a body to act on
+RARE = (409,)  # only where the view says so, in `more_errors`
 
 
 class DocumentedErrors(AutoSchema):
@@ -57,7 +59,9 @@ class DocumentedErrors(AutoSchema):
         if not self.view.get_authenticators():
             return list(OPEN)
         has_body = self.method in ("POST", "PUT", "PATCH")
-        return [status for status in ERRORS if has_body or status not in WITH_BODY]
+        left_out = {*RARE, *(() if has_body else WITH_BODY)}
+        left_out -= set(getattr(self.view, "more_errors", ()))
+        return [status for status in ERRORS if status not in left_out]
 
 
 class CallerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]

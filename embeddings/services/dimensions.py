@@ -9,16 +9,12 @@ from providers.base import Vectors
 def normalised(vectors: Vectors) -> Vectors:
     """Return `vectors`, float32 (n, d), scaled to unit length; a zero vector stays zero.
 
-    Norms are taken in float64 after scaling by the largest component, so that neither 1e30 nor 1e-30 is lost.
+    Norms are taken in float64, which holds the square of every float32, so that neither 1e30 nor 1e-30 is lost.
     """
-    scale = np.max(np.abs(vectors), axis=1, keepdims=True, initial=0.0)
-    scaled = np.divide(
-        vectors, scale, out=np.zeros(vectors.shape, np.float64), where=scale > 0
-    )
-    norms = np.linalg.norm(scaled, axis=1, keepdims=True)
-    unit: Vectors = np.divide(scaled, norms, out=scaled, where=norms > 0).astype(
-        np.float32
-    )
+    norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+    norms[norms == 0.0] = 1.0
+    unit: Vectors = np.empty(vectors.shape, np.float32)
+    np.divide(vectors, norms[:, None], out=unit, dtype=np.float64, casting="same_kind")
     return unit
 
 

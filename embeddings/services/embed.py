@@ -10,7 +10,6 @@ from embeddings import metrics
 from embeddings.conf import conf
 from embeddings.services import dimensions
 from embeddings.services.cache.cache import embedding_cache
-from embeddings.services.cache.keys import cache_keys
 from embeddings.services.errors import ServiceUnavailable
 from embeddings.services.routing import fallback_targets, primary_target
 from embeddings.services.tokenization import Prepared, estimated_tokens, prepare
@@ -19,7 +18,6 @@ from embeddings.services.usage import usage
 from providers.base import Embedded, Provider, Vectors
 from providers.breaker import guarded
 from providers.exceptions import ProviderError, ProviderMisconfigured
-from providers.metrics import timed
 from providers.registry import registry
 
 RETRY_AFTER_SECONDS = 5  # said with a 503 when no provider named a time itself
@@ -51,7 +49,7 @@ def embed(request: EmbeddingRequest) -> EmbeddingResult:
 def _first_answer(request: EmbeddingRequest, primary: Target) -> EmbeddingResult:
     deadline = time.monotonic() + conf().request_timeout_seconds
     failures: list[Failure] = []
-    with metrics.active_requests.track():
+    with metrics.active_requests:
         for target in itertools.chain([primary], fallback_targets(request, primary)):
             try:
                 result = _embed_at(
@@ -80,10 +78,7 @@ def _embed_at(
 ) -> EmbeddingResult:
     started = time.perf_counter()
     provider = _working(target.provider)
-    with timed(target.provider, "tokenise"):
-        prepared = prepare(
-            request, requested=requested, target=target, provider=provider
-        )
+    prepared = prepare(request, requested=requested, target=target, provider=provider)
     raw, computed = _raw_vectors(
         request,
         provider=provider,
@@ -131,11 +126,6 @@ def _raw_vectors(
     timeout_seconds: float,
 ) -> tuple[Vectors, dict[int, Embedded]]:
     """Return the provider's own vectors, from the cache where it has them, and what was computed: count -> answer."""
-    native = (
-        request.dimensions
-        if request.dimensions in target.model.native_dimensions
-        else None
-    )
     # Work that the local engine can do is not cut short by what remote providers are allowed.
     if provider.local:
         timeout_seconds = conf().engine_timeout_seconds
@@ -147,22 +137,18 @@ def _raw_vectors(
             embedded = provider.embed(
                 target.model,
                 chosen,
-                dimensions=native,
+                dimensions=target.native_size(request.dimensions),
                 input_type=request.input_type,
                 timeout_seconds=timeout_seconds,
             )
         computed[len(indices)] = embedded
         return embedded.vectors
 
-    keys = cache_keys(
-        target, dimensions=native, input_type=request.input_type, texts=prepared.texts
-    )
     vectors = embedding_cache().get_or_compute(
-        keys, compute, timeout_seconds=timeout_seconds
+        prepared.keys, compute, timeout_seconds=timeout_seconds
     )
     misses = sum(computed)
-    metrics.cache_lookups.labels("miss").inc(misses)
-    metrics.cache_lookups.labels("hit").inc(len(keys) - misses)
+    metrics.looked_up(hits=len(prepared.keys) - misses, misses=misses)
     return vectors, computed
 
 

@@ -49,6 +49,10 @@ class Target:
             else f"{self.provider}:{self.model.name}"
         )
 
+    def native_size(self, asked: int | None) -> int | None:
+        """Return `asked` if the model itself can answer in that size, else None: its own."""
+        return asked if asked in self.model.native_dimensions else None
+
     def same_as(self, other: "Target | None") -> bool:
         """Tell whether both name one model of one provider."""
         return other is not None and self.label == other.label

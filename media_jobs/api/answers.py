@@ -77,3 +77,18 @@ EMBEDDINGS_STATUS = an_object(
     last_generated=or_null(MOMENT),
     current_job=or_null(JOB),
 )
+SEARCH_RESULTS = an_object(
+    results=a_list(
+        an_object(
+            media_id=INTEGER,
+            title=STRING,
+            chunk_index=INTEGER,
+            text=STRING,
+            start=INTEGER,
+            end=INTEGER,
+            score=NUMBER,
+            metadata={"type": "object", "additionalProperties": True},
+        )
+    ),
+    count=INTEGER,
+)

@@ -131,7 +131,8 @@ def page(request: Request) -> dict[str, int]:
 
 def validated_query(serializer_class: Any, request: Request) -> dict[str, Any]:
     """Return the checked query parameters. Raises ValidationError."""
-    serializer = serializer_class(data=request.query_params)
+    # A plain dict: in a form's data, REST framework takes an empty value for one that was not sent.
+    serializer = serializer_class(data=request.query_params.dict())
     serializer.is_valid(raise_exception=True)
     return dict(serializer.validated_data)
 

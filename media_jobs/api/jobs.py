@@ -133,6 +133,8 @@ class ShowJob(MediaView):
 class CancelJob(MediaView):
     """Cancel a job that waits or runs. One that has ended otherwise is 409."""
 
+    more_errors = (409,)
+
     @extend_schema(
         operation_id="cancel_media_job", request=None, responses={200: answers.JOB}
     )

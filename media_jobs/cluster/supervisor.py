@@ -17,6 +17,7 @@ from media_jobs.services.recovery import (
     take_up_lost,
     waits_in_vain,
 )
+from media_jobs.tasks import closing
 
 LOOK_SECONDS = 1.0
 # A cluster that leaves due jobs lying for so long while it runs none has stalled.
@@ -48,6 +49,7 @@ class Supervisor:
             raise AlreadyRunning
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
+        closing.value = 0
         try:
             end_orphans(self._cluster_lock)
             self._start(none_alive=True)
@@ -90,6 +92,7 @@ class Supervisor:
 
     def _end(self) -> None:
         """Hand the jobs back, so that they go on later where they were, and end the cluster."""
+        closing.value = 1
         try:
             hand_back_mine()
         except (DatabaseError, InterfaceError):

@@ -5,6 +5,7 @@ A claim is `worker:pid:random`: the worker is this installation's name, the pid 
 
 import os
 import secrets
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,6 +21,8 @@ from media_jobs.queue import call_worker
 MAX_ATTEMPTS = 5
 # Seconds before the second, third, … attempt.
 PAUSES = (5, 30, 120, 600)
+# The same where the process died: once is an accident.
+PAUSES_AFTER_DEATH = (0, 5, 30, 120)
 CANDIDATES = 5
 
 log = structlog.get_logger(__name__)
@@ -83,12 +86,18 @@ def hand_back(job: Job) -> None:
     call_worker()
 
 
-def try_again(job: Job, reason: str, *, pause_seconds: float | None = None) -> None:
+def try_again(
+    job: Job,
+    reason: str,
+    *,
+    pause_seconds: float | None = None,
+    pauses: Sequence[float] = PAUSES,
+) -> None:
     """Put a job back into the queue after a failure that may pass; fail it once its attempts are spent."""
     if job.attempts >= MAX_ATTEMPTS:
         fail(job, f"{reason.rstrip('.')} (given up after {job.attempts} attempts).")
         return
-    usual = PAUSES[min(job.attempts, len(PAUSES)) - 1]
+    usual = pauses[min(job.attempts, len(pauses)) - 1]
     pause = max(usual, pause_seconds or 0)
     write(
         job,

@@ -11,6 +11,7 @@ from media_jobs.conf import conf
 from media_jobs.models import Job
 from media_jobs.queue import call_worker, waiting_calls
 from media_jobs.services.claims import (
+    PAUSES_AFTER_DEATH,
     ClaimLost,
     due_jobs,
     hand_back,
@@ -35,7 +36,7 @@ def take_up_lost(*, none_alive: bool = False) -> int:
         if is_mine and not none_alive and _lives(job.claim):
             continue
         try:
-            try_again(job, DIED)
+            try_again(job, DIED, pauses=PAUSES_AFTER_DEATH)
         except ClaimLost:
             continue  # it ended in this moment
         log.warning("media_job_lost", job_id=job.public_id, attempts=job.attempts)

@@ -1,11 +1,12 @@
 """Text in, vectors out."""
 
+from django.http import HttpResponse
 from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from embeddings.access.throttling import LimitedView, refusals_counted
 from embeddings.api import answers
+from embeddings.api.renderers import rendered
 from embeddings.api.representation import (
     embedding_batch,
     embedding_headers,
@@ -39,14 +40,14 @@ class CreateEmbeddings(LimitedView):
         responses={200: answers.EMBEDDING_LIST},
         parameters=STEERING_PARAMETERS,
     )
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> HttpResponse:
         with refusals_counted(request):
             body = validated(EmbeddingRequestSerializer, request)
             wanted = embedding_request(request, body, inputs=body["input"])
         result = embed(wanted)
         self.charge_tokens(request, result.prompt_tokens)
         data = embedding_list(result, encoding_format=body["encoding_format"])
-        return Response(data, headers=embedding_headers(result))
+        return rendered(data, headers=embedding_headers(result))
 
 
 class CreateEmbeddingBatch(LimitedView):
@@ -65,10 +66,10 @@ class CreateEmbeddingBatch(LimitedView):
         responses={200: answers.EMBEDDING_BATCH},
         parameters=STEERING_PARAMETERS,
     )
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> HttpResponse:
         with refusals_counted(request):
             body = validated(BatchRequestSerializer, request)
             wanted = embedding_request(request, body, inputs=body["texts"])
         result = embed(wanted)
         self.charge_tokens(request, result.prompt_tokens)
-        return Response(embedding_batch(result), headers=embedding_headers(result))
+        return rendered(embedding_batch(result), headers=embedding_headers(result))

@@ -78,7 +78,9 @@ def test_list_is_paged_newest_first_without_texts(create, client):
     assert "content" not in body["data"][0]
 
 
-@pytest.mark.parametrize("query", [{"limit": 0}, {"limit": 201}, {"offset": -1}])
+@pytest.mark.parametrize(
+    "query", [{"limit": 0}, {"limit": 201}, {"limit": ""}, {"offset": -1}]
+)
 def test_page_out_of_range_is_400(client, db, query):
     response = client.get(MEDIA, query)
     assert response.status_code == 400

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Install what this server is measured against, each beside the virtual environment. Does nothing when all is there.
+# Needs torch's CPU build under this name, as `make test` does.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python="${VENV:-.venv}/bin/python"
+
+if ! [ -e .tools/bench-fastapi/ready ]; then
+  echo "Installing FastAPI ..."
+  "$python" -m pip install --quiet --disable-pip-version-check --upgrade --target .tools/bench-fastapi \
+    'fastapi==0.165.0' 'uvicorn==0.32.1' 'httptools==0.9.0' 'uvloop==0.23.0'
+  touch .tools/bench-fastapi/ready
+fi
+
+if ! [ -e .tools/bench-peers/ready ]; then
+  echo "Installing Infinity with its engines (some minutes) ..."
+  "$python" -m venv --clear .tools/bench-peers
+  .tools/bench-peers/bin/python -m pip install --quiet --disable-pip-version-check \
+    torch==2.13.0 'infinity-emb[server,torch,optimum]==0.0.78'
+  touch .tools/bench-peers/ready
+fi

@@ -1,0 +1,196 @@
+"""One run: everybody started once, then rounds in which each has the machine to itself in turn."""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from benchmarks.child import Child
+from benchmarks.contestants import Contestant
+from benchmarks.corpus import bulk_texts, short_texts
+from benchmarks.fidelity import (
+    Vectors,
+    cosines,
+    largest_difference,
+    neighbour_overlap,
+)
+from benchmarks.figures import Figures
+from benchmarks.preparation import RUNS, fresh_data_folder
+from benchmarks.verdicts import EXACT, FAST
+from benchmarks.workloads import BULK_CONNECTIONS, Bench, Corpus, NoAnswers, Scale
+
+LOGS = RUNS / "logs"
+ENGINES = {EXACT: "huggingface", FAST: "onnx"}
+ENGINE_SINGLES = 60
+
+
+def read_corpus(model_folder: Path) -> Corpus:
+    """Return the bulk texts, counted with the model's own tokenizer."""
+    tokenizer = Tokenizer.from_file(str(model_folder / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    texts = bulk_texts()
+    return Corpus(
+        texts=texts,
+        tokens=[len(row.ids) for row in tokenizer.encode_batch(texts)],
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """Measure `contestants` against each other and against the limits."""
+
+    contestants: Sequence[Contestant]
+    corpus: Corpus
+    scale: Scale
+    model_folder: Path
+    figures: Figures = field(default_factory=Figures)
+    vectors: dict[str, Vectors] = field(default_factory=dict)
+
+    def measure(self) -> Figures:
+        """Return all figures."""
+        with self._all_started() as benches:
+            for number in range(self.scale.rounds):
+                self._limits(number)
+                self._engines(number)
+                turn = number % len(benches)
+                for bench in [*benches[turn:], *benches[:turn]]:
+                    self._turn(bench, number)
+        self._cold_starts()
+        self._fidelity()
+        return self.figures
+
+    @contextmanager
+    def _all_started(self) -> Iterator[list[Bench]]:
+        """Start everybody, one after another, each held still once it is warm."""
+        benches: list[Bench] = []
+        try:
+            for contestant in self.contestants:
+                say(f"starting {contestant.title}")
+                server = contestant.start(LOGS)
+                bench = Bench(
+                    contestant=contestant,
+                    server=server,
+                    figures=self.figures,
+                    corpus=self.corpus,
+                    scale=self.scale,
+                )
+                benches.append(bench)
+                server.wait_until(contestant.answers, pause_seconds=0.2)
+                bench.warm_up()
+                server.tree.pause()
+            yield benches
+        finally:
+            for bench in benches:
+                bench.server.stop()
+
+    def _turn(self, bench: Bench, number: int) -> None:
+        say(f"round {number + 1}: {bench.contestant.title}")
+        bench.server.tree.resume()
+        try:
+            self._loads(bench, number)
+        except NoAnswers as failure:  # the others are measured all the same
+            say(f"given up: {failure}")
+        bench.server.tree.pause()
+
+    def _loads(self, bench: Bench, number: int) -> None:
+        contestant = bench.contestant
+        if contestant.kind != "floor":
+            bench.one_at_a_time(number)
+            bench.many_clients(number)
+            vectors = bench.bulk(keep=number == 0)
+            if vectors is not None:
+                self.vectors[contestant.name] = vectors
+                self.figures.add(
+                    contestant.name,
+                    batch_difference=largest_difference(bench.alone(), vectors),
+                )
+            bench.mix(number)
+        if contestant.ours:
+            bench.big_cached()
+        if contestant.kind != "peer":
+            bench.hot()
+
+    def _limits(self, number: int) -> None:
+        say(f"round {number + 1}: limits of this processor")
+        child = Child("benchmarks.limits", os.environ)
+        self.figures.add("fp32_limit", **child.ask("fp32"))
+        self.figures.add("int8_limit", **child.ask("int8"))
+        self.figures.add("serialising", **child.ask("serialising"))
+        child.stop()
+
+    def _engines(self, number: int) -> None:
+        """Measure this server's engines without HTTP, each in a process that holds nothing else."""
+        requests = self.corpus.requests(self.scale.bulk_texts)
+        tokens = self.corpus.tokens_of(range(len(requests)))
+        for own, provider in ENGINES.items():
+            if own not in {contestant.name for contestant in self.contestants}:
+                continue
+            say(f"round {number + 1}: the engine of {own} without HTTP")
+            folder = fresh_data_folder(f"{own}-engine")
+            child = Child(
+                "benchmarks.in_process", {**os.environ, "DATA_DIR": str(folder)}
+            )
+            child.ask("bulk", provider=provider, requests=requests[:2], threads=2)
+            texts = short_texts(ENGINE_SINGLES, start=number * ENGINE_SINGLES)
+            single = child.ask("single", provider=provider, texts=texts)["p50_ms"]
+            bulk = child.ask(
+                "bulk", provider=provider, requests=requests, threads=BULK_CONNECTIONS
+            )
+            child.stop()
+            self.figures.add(
+                f"{own}_engine",
+                single_p50_ms=single,
+                single_bound_ms=1.5 * single + 2,
+                bulk_tokens_per_second=tokens / bulk["seconds"],
+                bulk_cpu_us_per_token=bulk["cpu_seconds"] / tokens * 1e6,
+            )
+
+    def _cold_starts(self) -> None:
+        """Start this server again, weights prepared and files in the page cache, until it gives its first vector."""
+        for contestant in self.contestants:
+            for _ in range(self.scale.cold_starts if contestant.ours else 0):
+                say(f"cold start: {contestant.title}")
+                started = time.perf_counter()
+                server = contestant.start(LOGS)
+                try:
+                    server.wait_until(contestant.answers, pause_seconds=0.02)
+                    taken = time.perf_counter() - started
+                finally:
+                    server.stop()
+                self.figures.add(contestant.name, cold_start_s=taken)
+
+    def _fidelity(self) -> None:
+        say("comparing vectors with sentence-transformers")
+        count = min(self.scale.fidelity_texts, self.scale.bulk_texts)
+        target = RUNS / "reference.npy"
+        child = Child("benchmarks.fidelity", os.environ)
+        child.ask(
+            "reference",
+            folder=str(self.model_folder),
+            texts=self.corpus.texts[:count],
+            target=str(target),
+        )
+        child.stop()
+        reference = np.load(target)
+        for name, vectors in self.vectors.items():
+            close = cosines(vectors[:count], reference)
+            self.figures.add(
+                name,
+                cosine_mean=float(close.mean()),
+                cosine_min=float(close.min()),
+                overlap=neighbour_overlap(vectors[:count], reference),
+            )
+        if EXACT in self.vectors and FAST in self.vectors:
+            overlap = neighbour_overlap(self.vectors[FAST], self.vectors[EXACT])
+            self.figures.add(FAST, overlap_with_exact=overlap)
+
+
+def say(what: str) -> None:
+    """Tell how far the run is."""
+    print(f"{time.strftime('%H:%M:%S')} {what}", flush=True)

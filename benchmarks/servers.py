@@ -1,0 +1,162 @@
+"""Servers under test: started, waited for, held still while others run, measured as process trees, stopped."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import psutil
+
+START_SECONDS = 300.0
+STOP_SECONDS = 40.0
+# A resumed worker has this long to send its heartbeat before its parent, resumed after it, may miss that.
+HEARTBEAT_SECONDS = 1.5
+IDLE_SHARE = 0.05  # of one core
+IDLE_SECONDS = 0.5
+
+
+class Tree:
+    """A process and all its descendants."""
+
+    def __init__(self, pid: int) -> None:
+        self._root = psutil.Process(pid)
+
+    def processes(self) -> list[psutil.Process]:
+        """Return those that live, parents before children."""
+        try:
+            return [self._root, *self._root.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time spent so far, of ended and waited-for children too."""
+        return self._sum(lambda process: sum(process.cpu_times()[:4]))
+
+    def proportional_bytes(self) -> float:
+        """Return the memory in use, pages that several processes share counted once (Linux; elsewhere RSS)."""
+        return self._sum(_proportional_bytes)
+
+    def resident_bytes(self) -> float:
+        """Return the sum of what each process has in memory."""
+        return self._sum(lambda process: process.memory_info().rss)
+
+    def wait_until_idle(self, seconds: float = 120.0) -> None:
+        """Return once next to no processor time is used, or after `seconds`."""
+        deadline = time.monotonic() + seconds
+        spent = self.cpu_seconds()
+        while time.monotonic() < deadline:
+            time.sleep(IDLE_SECONDS)
+            before, spent = spent, self.cpu_seconds()
+            if spent - before < IDLE_SHARE * IDLE_SECONDS:
+                return
+
+    def pause(self) -> None:
+        """Hold all processes still, parents first."""
+        for process in self.processes():
+            process.suspend()
+
+    def resume(self) -> None:
+        """Let them run on, children first, so that no parent finds its children silent."""
+        parent, *children = self.processes()
+        for process in reversed(children):
+            process.resume()
+        if children:
+            time.sleep(HEARTBEAT_SECONDS)
+        parent.resume()
+
+    def _sum(self, figure: Callable[[psutil.Process], float]) -> float:
+        total = 0.0
+        for process in self.processes():
+            try:
+                total += figure(process)
+            except psutil.NoSuchProcess:
+                continue
+        return total
+
+
+class Server:
+    """One server in a session of its own; what it says goes to `log`."""
+
+    def __init__(
+        self,
+        command: list[str],
+        *,
+        port: int,
+        log: Path,
+        environment: Mapping[str, str],
+        cwd: Path,
+    ) -> None:
+        self.port, self.log = port, log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(  # noqa: S603
+                command,
+                cwd=cwd,
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.tree = Tree(self._process.pid)
+
+    def wait_until(
+        self, answered: Callable[[int], bool], *, pause_seconds: float
+    ) -> None:
+        """Return once `answered(port)` is true. Raises RuntimeError with the log's end if that never happens."""
+        deadline = time.monotonic() + START_SECONDS
+        while not answered(self.port):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                end = self.log.read_text(errors="replace")[-3000:]
+                raise RuntimeError(f"The server did not start:\n{end}")
+            time.sleep(pause_seconds)
+
+    def stop(self) -> None:
+        """End all its processes, held or not, at the latest by force."""
+        processes = self.tree.processes()
+        for process in reversed(processes):
+            process.resume()
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGTERM)
+        for process in psutil.wait_procs(processes, timeout=STOP_SECONDS)[1]:
+            process.kill()
+        self._process.wait()
+
+
+def free_port() -> int:
+    """Return a port that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def request(
+    port: int,
+    path: str,
+    *,
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+    body: bytes | None = None,
+) -> bytes | None:
+    """Send one request and return the answer's body, or None if it is not a 2xx or there is nobody there."""
+    url = f"http://127.0.0.1:{port}{path}"
+    wanted = urllib.request.Request(
+        url, method=method, headers=dict(headers or {}), data=body
+    )
+    try:
+        with urllib.request.urlopen(wanted, timeout=60) as answer:  # noqa: S310
+            content: bytes = answer.read()
+            return content
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return None
+
+
+def _proportional_bytes(process: psutil.Process) -> float:
+    memory = process.memory_full_info()
+    return float(getattr(memory, "pss", memory.rss))

@@ -1,0 +1,173 @@
+"""The console's pages for documents, their chunks, and jobs. What is done here goes through the services."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django_q import models as queue_models
+from unfold.admin import ModelAdmin
+
+from embeddings.access.auditing import AuditedPage
+from embeddings.services.callers import SYSTEM
+from embeddings.services.errors import ServiceError
+from media_jobs.conf import conf
+from media_jobs.models import Job, MediaItem, StoredChunk
+from media_jobs.services.jobs import JobWish, cancel_job, delete_item, start_job
+
+PREVIEW_CHARACTERS = 2000
+SNIPPET_CHARACTERS = 120
+
+# Calls for workers are all that the queue holds; what they are about, the job pages tell.
+for model in (
+    queue_models.Schedule,
+    queue_models.Success,
+    queue_models.Failure,
+    queue_models.OrmQ,
+):
+    admin.site.unregister(model)
+
+
+class ReadOnlyPage(ModelAdmin):  # type: ignore[misc]
+    """Rows that the server writes and people only read."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(MediaItem)
+class MediaItemAdmin(AuditedPage, ModelAdmin):  # type: ignore[misc]
+    list_display = (
+        "title",
+        "owner",
+        "characters",
+        "embedding_model",
+        "embedding_count",
+        "stale",
+        "created_at",
+    )
+    list_filter = ("embedding_model", "language", "owner")
+    search_fields = ("title", "source_filename", "owner__username")
+    list_select_related = ("owner",)
+    date_hierarchy = "created_at"
+    fields = (
+        *("title", "language", "metadata", "owner", "source_filename"),
+        *("characters", "checksum", "created_at", "updated_at"),
+        *("embedding_provider", "embedding_model", "vector_space", "dimensions"),
+        *("embedding_count", "embedded_at", "stale", "preview"),
+    )
+    readonly_fields = fields[3:]
+    actions: ClassVar = ["embed"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[MediaItem]:
+        items: QuerySet[MediaItem] = super().get_queryset(request)
+        return items.defer("content")
+
+    @admin.display(boolean=True)
+    def stale(self, item: MediaItem) -> bool:
+        return item.is_stale
+
+    @admin.display(description="text")
+    def preview(self, item: MediaItem) -> str:
+        rest = item.characters - PREVIEW_CHARACTERS
+        more = f"\n… {rest:,} characters more" if rest > 0 else ""
+        return item.content[:PREVIEW_CHARACTERS] + more
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def audit_state(self, row: Any) -> dict[str, Any]:
+        """Return what names the document: its text is the owner's."""
+        return {"title": row.title, "owner": str(row.owner), "checksum": row.checksum}
+
+    def get_deleted_objects(
+        self, objs: Sequence[MediaItem] | QuerySet[MediaItem], request: HttpRequest
+    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
+        """Name the documents alone: their chunks are theirs, and may be very many."""
+        return [str(item) for item in objs], {"media items": len(objs)}, set(), []
+
+    def delete_model(self, request: HttpRequest, obj: MediaItem) -> None:
+        self.note(request, "delete", obj, before=self.audit_state(obj))
+        delete_item(SYSTEM, obj.pk)
+
+    def delete_queryset(
+        self, request: HttpRequest, queryset: QuerySet[MediaItem]
+    ) -> None:
+        for item in queryset:
+            self.delete_model(request, item)
+
+    @admin.action(description="Embed the selected documents", permissions=["change"])
+    def embed(self, request: HttpRequest, queryset: QuerySet[MediaItem]) -> None:
+        """Start a job with the server's defaults for each."""
+        wish = JobWish(chunk_size=conf().chunk_size, chunk_overlap=conf().chunk_overlap)
+        try:
+            made = [start_job(SYSTEM, item.pk, wish).is_new for item in queryset]
+        except ServiceError as error:
+            messages.error(request, error.message)
+            return
+        messages.success(request, f"Started {sum(made)} job(s).")
+
+
+@admin.register(StoredChunk)
+class StoredChunkAdmin(ReadOnlyPage):
+    list_display = ("media_id", "index", "start", "end", "space", "snippet")
+    list_select_related = ("space",)
+    search_fields = ("=media__id",)
+    search_help_text = "The number of a media item."
+    show_full_result_count = False
+    ordering = ("media_id", "index")
+    fields = ("media_id", "space", "index", "start", "end", "text")
+
+    @admin.display(description="text")
+    def snippet(self, chunk: StoredChunk) -> str:
+        return chunk.text[:SNIPPET_CHARACTERS]
+
+
+@admin.register(Job)
+class JobAdmin(ReadOnlyPage, AuditedPage):
+    list_display = (
+        "public_id",
+        "media_id",
+        "owner",
+        "status",
+        "share_done",
+        "embedding_model",
+        "attempts",
+        "created_at",
+        "finished_at",
+    )
+    list_filter = ("status", "embedding_provider", "embedding_model")
+    search_fields = ("public_id", "=media__id", "owner__username")
+    list_select_related = ("owner",)
+    date_hierarchy = "created_at"
+    exclude = ("media",)
+    actions: ClassVar = ["cancel"]
+
+    @admin.display(description="progress")
+    def share_done(self, job: Job) -> str:
+        return f"{job.progress:.0%}"
+
+    @admin.action(description="Cancel the selected jobs", permissions=["view"])
+    def cancel(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
+        cancelled = 0
+        for job in queryset:
+            try:
+                cancel_job(SYSTEM, job.public_id)
+            except ServiceError:
+                continue  # it has ended
+            cancelled += 1
+            self.note(
+                request,
+                "cancel",
+                job,
+                before={"status": job.status},
+                after={"status": "cancelled"},
+            )
+        messages.success(request, f"Cancelled {cancelled} job(s).")

@@ -1,0 +1,138 @@
+"""Search over HTTP."""
+
+from typing import Any
+
+from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_field
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from embeddings.access.callers import caller_of
+from embeddings.access.throttling import LimitedView
+from embeddings.api.credential_serializers import StrictBooleanField
+from embeddings.api.representation import embedding_headers
+from embeddings.api.requests import validated
+from embeddings.api.serializers import (
+    MAX_DIMENSIONS,
+    StrictCharField,
+    StrictIntegerField,
+    StrictSerializer,
+)
+from embeddings.api.usage import MomentField
+from media_jobs.api import answers
+from media_jobs.api.job_serializers import MAX_BATCH, MAX_ID
+from media_jobs.services.filters import Filters
+from media_jobs.services.search import Found, SearchQuery, search
+
+MAX_TOP_K = 100
+MAX_PATHS = 20
+MAX_PATH_LENGTH = 200
+MAX_VALUES = 100
+SCALARS = (str, int, float, bool, type(None))
+
+
+@extend_schema_field({"type": "object", "additionalProperties": True})
+class MetadataFilterField(serializers.Field[dict[str, Any], Any, Any, Any]):
+    """Paths into the metadata, each with a value or a list of values."""
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        if not isinstance(data, dict) or len(data) > MAX_PATHS:
+            raise serializers.ValidationError(
+                f"must be an object of at most {MAX_PATHS} paths."
+            )
+        for path, value in data.items():
+            self._check(path, value if isinstance(value, list) else [value])
+        return data
+
+    @staticmethod
+    def _check(path: str, values: list[Any]) -> None:
+        if not path or len(path) > MAX_PATH_LENGTH or "\0" in path:
+            raise serializers.ValidationError(
+                f"must have paths of 1 to {MAX_PATH_LENGTH} characters."
+            )
+        sound = all(isinstance(v, SCALARS) and "\0" not in str(v) for v in values)
+        if not 1 <= len(values) <= MAX_VALUES or not sound:
+            raise serializers.ValidationError(
+                f"must have, at {path}, a text, a number, true, false or null, or 1 to {MAX_VALUES} of them."
+            )
+
+
+class FiltersSerializer(StrictSerializer):
+    """What a document must be like."""
+
+    title = StrictCharField(max_length=500, required=False)
+    language = StrictCharField(max_length=35, required=False)
+    source_filename = StrictCharField(max_length=255, required=False)
+    created_after = MomentField(required=False)
+    created_before = MomentField(end=True, required=False)
+    metadata = MetadataFilterField(required=False)
+
+
+class SearchSerializer(StrictSerializer):
+    """The body of `POST /media/embeddings/search`."""
+
+    query = StrictCharField()
+    top_k = StrictIntegerField(min_value=1, max_value=MAX_TOP_K, default=10)
+    media_ids = serializers.ListField(
+        child=StrictIntegerField(min_value=1, max_value=MAX_ID),
+        min_length=1,
+        max_length=MAX_BATCH,
+        required=False,
+    )
+    filters = FiltersSerializer(required=False)
+    model = StrictCharField(max_length=512, required=False)
+    provider = StrictCharField(max_length=64, required=False)
+    dimensions = StrictIntegerField(
+        min_value=1, max_value=MAX_DIMENSIONS, required=False
+    )
+    hybrid = StrictBooleanField(required=False)
+
+    def validate_query(self, value: str) -> str:
+        if not value.strip():
+            raise serializers.ValidationError("must not be empty or blank.")
+        return value
+
+
+class SearchMedia(LimitedView):
+    """Find the chunks nearest to a query in the caller's documents, within one vector space."""
+
+    more_errors = (409,)
+
+    @extend_schema(
+        operation_id="search_media",
+        request=SearchSerializer,
+        responses={200: answers.SEARCH_RESULTS},
+        examples=[
+            OpenApiExample(
+                "A question",
+                value={"query": "Where did the cat sit?", "top_k": 5},
+                request_only=True,
+            )
+        ],
+    )
+    def post(self, request: Request) -> Response:
+        body = validated(SearchSerializer, request)
+        filters = Filters(**body.pop("filters", {}))
+        query = SearchQuery(text=body.pop("query"), filters=filters, **body)
+        result = search(caller_of(request), query)
+        headers = {}
+        if result.embedded:
+            self.charge_tokens(request, result.embedded.prompt_tokens)
+            headers = embedding_headers(result.embedded)
+        rows = [found_report(found) for found in result.found]
+        return Response({"results": rows, "count": len(rows)}, headers=headers)
+
+
+def found_report(found: Found) -> dict[str, Any]:
+    """Return one hit."""
+    hit, item = found.hit, found.item
+    return {
+        "media_id": hit.media_id,
+        "title": item.title,
+        "chunk_index": hit.chunk_index,
+        "text": hit.text,
+        "start": hit.start,
+        "end": hit.end,
+        "score": hit.score,
+        "metadata": item.metadata,
+    }

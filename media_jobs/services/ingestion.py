@@ -1,0 +1,61 @@
+"""A folder of files to documents: what is new is stored, what changed is changed, what is the same is left alone."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from embeddings.services.callers import Caller
+from embeddings.services.errors import ServiceError
+from media_jobs.extraction.extract import extracted_text
+from media_jobs.extraction.formats import format_of
+from media_jobs.models import MediaItem
+from media_jobs.services.items import NewItem, change_item, create_item, visible_items
+from media_jobs.text import checksum
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """What became of one file: the document, or the reason why there is none."""
+
+    path: Path
+    item: MediaItem | None
+    problem: str = ""
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Return the files below `folder` in formats that are understood; hidden ones are left out."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(
+        path
+        for path in found
+        if format_of(path.name)
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+def take_files(caller: Caller, paths: list[Path], *, root: Path) -> Iterator[Taken]:
+    """Store each file under its path below `root`, which is also how it is known again."""
+    for path in paths:
+        try:
+            yield Taken(path=path, item=_take(caller, path, root))
+        except (ServiceError, OSError) as error:
+            yield Taken(path=path, item=None, problem=str(error))
+
+
+def _take(caller: Caller, path: Path, root: Path) -> MediaItem:
+    place = path.relative_to(root).as_posix()
+    content = extracted_text(path, filename=path.name)
+    known = visible_items(caller).filter(metadata__path=place).first()
+    if known is None:
+        return create_item(
+            caller,
+            NewItem(
+                title=place[-500:],
+                content=content,
+                metadata={"path": place},
+                source_filename=path.name[-255:],
+            ),
+        )
+    if known.checksum == checksum(content):
+        return known
+    return change_item(caller, known.pk, {"content": content})

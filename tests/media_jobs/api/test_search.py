@@ -1,0 +1,223 @@
+"""Search over HTTP: what is found, whose it is, and what cannot be compared."""
+
+import pytest
+from rest_framework.test import APIClient
+
+from media_jobs.models import MediaItem
+from media_jobs.tasks import work
+from providers.exceptions import ProviderUnavailable
+from tests.fakes import MINILM
+from tests.media_jobs.conftest import MEDIA
+
+
+@pytest.fixture
+def embedded(create, start, client):
+    """Return a function that stores a document, embeds it and returns its id."""
+
+    def make(content, by=client, job=None, **fields):
+        media_id = create(content, by=by, **fields)["media_id"]
+        assert start(media_id, by=by, **(job or {})).status_code == 202
+        work()
+        return media_id
+
+    return make
+
+
+@pytest.fixture
+def find(client):
+    """Return a function that searches and returns the answer."""
+
+    def post(query="The cat sat.", by=client, **body):
+        return by.post(
+            f"{MEDIA}/embeddings/search", {"query": query, **body}, format="json"
+        )
+
+    return post
+
+
+def ids(answer):
+    assert answer.status_code == 200, answer.content
+    body = answer.json()
+    assert body["count"] == len(body["results"])
+    return [row["media_id"] for row in body["results"]]
+
+
+def test_known_text_is_found_first_with_its_place(embedded, find):
+    text = "A dog barked.\n\nThe cat sat.\n\n" + "Other words follow here. " * 20
+    media_id = embedded(
+        text,
+        title="Pets",
+        metadata={"a": 1},
+        job={"chunk_size": 50, "chunk_overlap": 0},
+    )
+    embedded("Nothing of the kind.")
+    answer = find("A dog barked.\n\nThe cat sat.", top_k=3)
+    best = answer.json()["results"][0]
+    assert best["media_id"] == media_id
+    assert best["score"] == pytest.approx(1, abs=1e-5)
+    assert text[best["start"] : best["end"]] == best["text"]
+    assert best["text"] == "A dog barked.\n\nThe cat sat."
+    assert (best["title"], best["metadata"], best["chunk_index"]) == (
+        "Pets",
+        {"a": 1},
+        0,
+    )
+    scores = [row["score"] for row in answer.json()["results"]]
+    assert scores == sorted(scores, reverse=True)
+    assert answer.headers["X-Embeddings-Vector-Space"] == MINILM
+    assert answer.headers["X-Embeddings-Provider"] == "onnx"
+
+
+def test_top_k_bounds_the_results(embedded, find):
+    for number in range(4):
+        embedded(f"Text {number}.")
+    assert len(ids(find(top_k=3))) == 3
+
+
+def test_nothing_stored_finds_nothing(create, find):
+    create()
+    assert ids(find()) == []
+
+
+def test_media_ids_narrow_the_search(embedded, find):
+    embedded("The cat sat.")
+    other = embedded("The dog sat.")
+    assert ids(find(media_ids=[other])) == [other]
+
+
+def test_unknown_media_id_is_404(embedded, find):
+    media_id = embedded("The cat sat.")
+    answer = find(media_ids=[media_id, 999])
+    assert answer.status_code == 404
+    assert "999" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ({"title": "FELI"}, {0}),
+        ({"language": "de"}, {1}),
+        ({"metadata": {"year": 2020}}, {0}),
+        ({"metadata": {"year": [2020, 2021]}}, {0, 1}),
+        ({"metadata": {"year": "2020"}}, set()),
+        ({"metadata": {"author.name": "Eve"}}, {1}),
+        ({"metadata": {"draft": True}}, {2}),
+        ({"metadata": {"draft": True, "year": 2020}}, set()),
+        ({"metadata": {"tags.0": "x"}}, {2}),
+        ({"metadata": {"nowhere": 1}}, set()),
+        ({"metadata": {'it\'s "quoted"': 1}}, set()),
+        ({"metadata": {"contains": "x"}}, set()),
+        ({"created_after": "2020-01-01"}, {0, 1, 2}),
+        ({"created_before": "2020-01-01"}, set()),
+    ],
+)
+def test_filters(embedded, find, filters, expected):
+    made = [
+        embedded("One.", title="Felines", metadata={"year": 2020}),
+        embedded(
+            "Two.", language="de", metadata={"year": 2021, "author": {"name": "Eve"}}
+        ),
+        embedded("Three.", metadata={"draft": True, "tags": ["x"]}),
+    ]
+    assert {made.index(found) for found in ids(find(filters=filters))} == expected
+
+
+def test_other_model_is_409(embedded, find):
+    embedded("The cat sat.")
+    answer = find(model="onnx:only-onnx")
+    assert answer.status_code == 409
+    assert MINILM in answer.json()["detail"]
+    assert "only-onnx" in answer.json()["detail"]
+
+
+def test_same_model_elsewhere_is_welcome(embedded, find):
+    media_id = embedded("The cat sat.")
+    assert ids(find(model=f"huggingface:{MINILM}")) == [media_id]
+
+
+def test_two_spaces_must_be_told_apart(embedded, find):
+    one = embedded("The cat sat.")
+    two = embedded("The cat sat.", job={"embedding_model": "onnx:only-onnx"})
+    assert find().status_code == 409
+    assert ids(find(model=f"onnx:{MINILM}")) == [one]
+    assert ids(find(model="onnx:only-onnx")) == [two]
+    assert ids(find(media_ids=[two])) == [two]
+
+
+def test_two_sizes_must_be_told_apart(embedded, find):
+    one = embedded("The cat sat.")
+    two = embedded("The cat sat.", job={"dimensions": 4})
+    assert find().status_code == 409
+    assert ids(find(dimensions=8)) == [one]
+    assert ids(find(dimensions=4)) == [two]
+    assert find(dimensions=5).status_code == 409
+
+
+def test_fallback_stays_in_the_space(embedded, find, fakes):
+    media_id = embedded("The dog sat.")
+    fakes["onnx"].fault = ProviderUnavailable("down")
+    answer = find("Some other words.")
+    assert ids(answer) == [media_id]
+    assert answer.headers["X-Embeddings-Fallback-From"] == "onnx"
+    fakes["huggingface"].fault = ProviderUnavailable("down")
+    assert find("Still other words.").status_code == 503
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"query": " "}, "query"),
+        ({"query": 7}, "query"),
+        ({"top_k": 0}, "top_k"),
+        ({"top_k": 101}, "top_k"),
+        ({"media_ids": []}, "media_ids"),
+        ({"filters": {"colour": "red"}}, "filters"),
+        ({"filters": {"metadata": {"a": {}}}}, "filters"),
+        ({"filters": {"metadata": {"": 1}}}, "filters"),
+        ({"filters": {"created_after": "soon"}}, "filters"),
+        ({"hybrid": "yes"}, "hybrid"),
+        ({"k": 3}, "k"),
+    ],
+)
+def test_nonsense_is_400_and_names_the_field(client, fakes, body, param):
+    body = {"query": "x", **body}
+    answer = client.post(f"{MEDIA}/embeddings/search", body, format="json")
+    assert answer.status_code == 400
+    named = answer.json()["error"]["param"]
+    assert named.startswith(param) or param in answer.json()["detail"]
+
+
+def test_query_over_the_limit_is_400(embedded, find):
+    embedded("The cat sat.")
+    answer = find("word " * 11)
+    assert answer.json()["error"] == "input_too_long"
+
+
+def test_users_find_their_own_alone_and_admins_all(
+    embedded, find, client_of, make_user, admin
+):
+    ada, eve = client_of(make_user("ada")), client_of(make_user("eve"))
+    hers = embedded("The cat sat.", by=ada)
+    assert ids(find(by=ada)) == [hers]
+    assert ids(find(by=eve)) == []
+    assert find(by=eve, media_ids=[hers]).status_code == 404
+    assert ids(find(by=client_of(admin))) == [hers]
+
+
+def test_read_only_key_may_search(embedded, find, client_of, key_of, ada):
+    media_id = embedded("The cat sat.", by=client_of(ada))
+    reader = APIClient(headers={"X-API-KEY": key_of(ada, read_only_media=True)})
+    assert ids(find(by=reader)) == [media_id]
+
+
+def test_stale_vectors_still_tell_what_they_were_made_of(embedded, find, client):
+    media_id = embedded("The cat sat.")
+    client.patch(f"{MEDIA}/{media_id}", {"content": "Gone."}, format="json")
+    assert find().json()["results"][0]["text"] == "The cat sat."
+
+
+def test_deleted_document_is_not_found(embedded, find, client):
+    media_id = embedded("The cat sat.")
+    client.delete(f"{MEDIA}/{media_id}")
+    assert ids(find()) == []
+    assert not MediaItem.objects.exists()
