@@ -6,9 +6,12 @@ run for it, the lowest goes next, and a new one starts at the queue's own virtua
 starve a long one, nor it them.
 """
 
+import heapq
+import itertools
 import threading
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from providers.base import Vectors
@@ -83,8 +86,8 @@ class Queue:
         return request.tokens <= self._small_tokens
 
     def next_batch(self, budget_tokens: int, *, small: bool, bulk: bool) -> Batch:
-        """Cut a batch out of small requests, bulk ones or both: the longest texts of the one whose turn it is, filled
-        up with others' of like length. Empty where no such request waits."""
+        """Cut a batch out of small requests, bulk ones or both: the longest text of the one whose turn it is, filled up
+        with the texts of all next to it in length. Empty where no such request waits."""
         eligible = [
             request
             for request in self._requests
@@ -94,32 +97,53 @@ class Queue:
             return []
         first = min(eligible, key=lambda request: request.virtual_time)
         longest = first.waiting[-1][0]
-        room = max(budget_tokens // max(longest, 1), 1)
         # A bulk request does not ride along with a small one: it would make that wait for a full batch.
-        riders = [
+        sharing = [
             request
             for request in eligible
-            if request is not first and (self.small(request) or not self.small(first))
+            if self.small(request) or not self.small(first)
         ]
-        riders.sort(key=lambda request: request.virtual_time)
-        active = len(self._requests)
-        batch: Batch = []
-        for request in [first, *riders]:
-            batch += self._pull(request, longest, room - len(batch))
-            if len(batch) == room:
-                break
-        self._virtual_time += longest * len(batch) / active
+        # Of equal lengths the one that had least goes first.
+        sharing.sort(key=lambda request: (request is not first, request.virtual_time))
+        room = max(budget_tokens // max(longest, 1), 1)
+        nearest = heapq.merge(
+            *(_nearest(request, longest, room) for request in sharing),
+            key=lambda found: -found[1],
+        )
+        counts = Counter(request for request, _ in itertools.islice(nearest, room))
+        batch = [
+            (request, index)
+            for request, count in counts.items()
+            for index in self._pull(request, longest, count)
+        ]
+        self._virtual_time += longest * len(batch) / len(self._requests)
         self._requests = [request for request in self._requests if request.waiting]
         return batch
 
-    def _pull(self, request: Request, longest: int, count: int) -> Batch:
-        """Take up to `count` texts between half of `longest` and `longest` tokens, the longest first."""
-        end = bisect_right(request.waiting, (longest, len(request.rows)))
-        start = max(bisect_right(request.waiting, (longest // 2, -1)), end - count)
-        taken = request.waiting[start:end]
-        del request.waiting[start:end]
+    def _pull(self, request: Request, longest: int, count: int) -> list[int]:
+        """Take the `count` longest texts of up to `longest` tokens; return which they are."""
+        end = _end(request, longest)
+        taken = request.waiting[end - count : end]
+        del request.waiting[end - count : end]
         tokens = sum(length for length, _ in taken)
         request.tokens -= tokens
         self.tokens -= tokens
-        request.virtual_time += longest * len(taken)
-        return [(request, index) for _, index in reversed(taken)]
+        request.virtual_time += longest * count
+        return [index for _, index in taken]
+
+
+def _nearest(
+    request: Request, longest: int, count: int
+) -> Iterator[tuple[Request, int]]:
+    """Yield the lengths of up to `count` texts between half of `longest` and `longest` tokens, the longest first."""
+    end = _end(request, longest)
+    for place in range(end - 1, max(end - count, 0) - 1, -1):
+        length = request.waiting[place][0]
+        if length < longest // 2:
+            return
+        yield request, length
+
+
+def _end(request: Request, longest: int) -> int:
+    """Return how many of the waiting texts have up to `longest` tokens."""
+    return bisect_right(request.waiting, (longest, len(request.rows)))

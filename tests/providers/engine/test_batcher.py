@@ -403,3 +403,14 @@ def test_many_callers_get_their_own_vectors(runtime, clock):
             [1 + (mark * 7 + k) % 13, mark] for k in range(9)
         ]
     batcher.close()
+
+
+def test_a_batch_takes_the_texts_next_in_length_whosever_they_are(batcher, runtime):
+    first = occupy(batcher, runtime)
+    callers = [
+        queue(batcher, [row(8, mark), row(4, mark), row(2, mark)]) for mark in range(2)
+    ]
+    runtime.gate.set()
+    for caller in (first, *callers):
+        caller.outcome()
+    assert [sorted(batch) for batch in runtime.batches] == [[8, 8], [2, 2, 4, 4]]
