@@ -68,11 +68,13 @@ def post_worker_init(worker: Any) -> None:
 
 
 def worker_exit(server: Any, worker: Any) -> None:
-    """Store the usage this worker has counted and not stored yet."""
+    """Store what this worker has counted or cached and not stored yet."""
     if apps.ready:  # a worker may fail before
+        from embeddings.services.cache.cache import embedding_cache
         from embeddings.services.usage import usage  # not before the fork
 
         usage().close()
+        embedding_cache().close()
 
 
 def child_exit(server: Any, worker: Any) -> None:
