@@ -4,6 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .ci/lock.txt
 
+# Where the shell says so, each of the tests' processes would compile all code anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: serve test lint types bench bench-access lock clean
 
 serve: $(VENV)/.runtime
