@@ -12,6 +12,9 @@ from django.core.handlers.wsgi import LimitedStream
 from django.http import HttpRequest, HttpResponse
 from gunicorn.http.errors import ParseException
 
+from embeddings_project.connection import client_left
+from providers.waiting import caller_left
+
 Handler = Callable[[HttpRequest], HttpResponse]
 
 SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}", re.ASCII)
@@ -39,6 +42,7 @@ class RequestContextMiddleware:
         given = request.META.get("HTTP_X_REQUEST_ID", "")
         request_id = given if SANE_ID.fullmatch(given) else os.urandom(16).hex()
         bound = structlog.contextvars.bind_contextvars(request_id=request_id)
+        caller_left.set(client_left(request))
         try:
             response = self.get_response(request)
             response["X-Request-ID"] = request_id

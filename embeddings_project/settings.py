@@ -313,6 +313,15 @@ LOCAL_ENGINE: dict[str, Any] = {
     "queue_max_tokens": env.integer(
         "EMBEDDINGS_ENGINE_QUEUE_TOKENS", 4_000_000, minimum=1024, maximum=10**9
     ),
+    "models_max_bytes": env.integer(
+        "EMBEDDINGS_MODELS_MAX_MB", 0, minimum=0, maximum=10**7
+    )
+    * 2**20
+    or None,
+    "model_idle_seconds": float(
+        env.integer("EMBEDDINGS_MODEL_IDLE", 3600, minimum=0, maximum=10**8)
+    )
+    or None,
     "model_paths": tuple(Path(path) for path in env.words("EMBEDDINGS_MODEL_PATHS")),
 }
 

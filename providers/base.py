@@ -132,6 +132,10 @@ class Provider(ABC):
             timeout_seconds=timeout_seconds,
         )
 
+    def healthy(self) -> bool:
+        """Tell whether what computes here works; a remote provider's breaker knows more of it than it does itself."""
+        return True
+
     def loaded(self, model: ModelSpec) -> bool | None:
         """Tell whether the weights are in memory; None for a remote model."""
         return None

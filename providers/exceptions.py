@@ -36,6 +36,10 @@ class ProviderUnavailable(ProviderError):
     reason = "unavailable"
 
 
+class EngineClosed(ProviderUnavailable):
+    """The local engine of this model was stopped; asked again, it is loaded anew."""
+
+
 class ProviderTimeout(ProviderError):
     """The request's deadline passed before the upstream answered."""
 
@@ -90,6 +94,14 @@ class Overloaded(ProviderError):
 
     trips_breaker = False
     reason = "overloaded"
+
+
+class Abandoned(ProviderError):
+    """The client left before its answer was there, and the work was dropped."""
+
+    falls_back = False
+    trips_breaker = False
+    reason = "abandoned"
 
 
 class BreakerOpen(ProviderError):

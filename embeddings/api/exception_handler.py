@@ -12,7 +12,9 @@ from rest_framework.views import set_rollback
 
 from embeddings.api.renderers import JSONRenderer
 from embeddings.services import errors
-from providers.exceptions import ProviderRejected
+from providers.exceptions import Abandoned, ProviderRejected
+
+CLIENT_LEFT = 499  # nginx's, for its log
 
 ERROR_TYPES = {
     401: "authentication_error",
@@ -131,6 +133,8 @@ def _problem(error: Exception) -> Problem | None:
         return Problem(
             status=error.status, detail=error.message, param=error.param, code=code
         )
+    if isinstance(error, Abandoned):
+        return Problem(status=CLIENT_LEFT, detail=error.message)  # for the log alone
     if isinstance(error, exceptions.ValidationError):
         param, detail = _first(error.detail)
         return Problem(status=400, detail=detail, param=param)

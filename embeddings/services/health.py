@@ -62,6 +62,11 @@ class HealthProbe:
             )
         except ProviderError as error:
             return Health(healthy=False, problem=error.message)
+        if not provider.healthy():
+            return Health(
+                healthy=False,
+                problem="A run of the local engine hangs; it is replaced.",
+            )
         return Health(healthy=True)
 
 

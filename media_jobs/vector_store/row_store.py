@@ -17,12 +17,15 @@ from media_jobs.vector_store.base import (
     VectorStore,
     checked,
 )
+from media_jobs.vector_store.full_text import found_by_words
 from media_jobs.vector_store.id_sets import one_of
 from media_jobs.vector_store.rows import ItemVectors, StoredChunk, VectorSpace
 from media_jobs.vector_store.snapshots import snapshot
 from media_jobs.vector_store.spool import SpooledChunk, spooled
+from media_jobs.vector_store.words import fused
 
 INSERT_ROWS = 256  # 256 chunks of 20,000 characters are 5 MB
+MIN_DEPTH = 50  # of the two rankings that a hybrid search merges
 
 Found = list[tuple[int, float]]  # chunk ids with their scores, best first
 
@@ -77,7 +80,15 @@ class RowStore(VectorStore):
             row = self._space_row(space)
             if row is None:
                 return []
-            return self._hits(self._nearest(query, row, top_k, media_ids))
+            if text is None:
+                return self._hits(self._nearest(query, row, top_k, media_ids))
+            depth = max(MIN_DEPTH, 2 * top_k)
+            nearest = self._nearest(query, row, depth, media_ids)
+            worded = found_by_words(
+                self.using, text, space_id=row.pk, media_ids=media_ids, limit=depth
+            )
+            ranked = fused([chunk_id for chunk_id, _ in nearest], worded)
+            return self._hits(ranked[:top_k])
 
     def stats(self, media_ids: Collection[int] | None = None) -> StoreStats:
         items = self._items()

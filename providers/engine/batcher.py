@@ -1,64 +1,61 @@
-"""One queue and its engine threads: texts of all requests become batches while the last batch runs.
+"""The engine's threads: texts of all requests become batches while the last batches run.
 
-Batches are cut by padded tokens and hold texts of like length. There is no timer: an idle engine runs what is there.
-Requests share the engine by weighted fair queueing (Demers, Keshav, Shenker 1989): each carries a virtual time that
-grows by the padded tokens run for it, the lowest goes next, and a new one starts at the queue's own virtual time. So a
-short text waits for the run under way and no longer, and many short ones cannot starve a long request.
+There is no timer: an idle engine runs what is there. Bulk lanes, one per core, each run batches on one core, which
+gives more in all than one batch on all cores. The express lane takes small requests only; its thread comes before
+those of bulk lanes at the operating system's scheduler, so a short text runs at once, however much bulk is under way.
 """
 
+import contextlib
+import os
+import sys
 import threading
 import time
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from providers.base import Vectors
+from providers.engine.queue import Batch, Queue, Request
 from providers.engine.runtime import Row, Runtime
 from providers.exceptions import (
+    Abandoned,
+    EngineClosed,
     Overloaded,
     ProviderError,
     ProviderMalformed,
     ProviderTimeout,
     ProviderUnavailable,
 )
+from providers.waiting import caller_left
 
-# Measured with MiniLM on two cores: 256 to 1024 are equally fast in bulk within the noise, while a single text beside a
-# bulk request waits 46 ms (median) with 256 and 125 ms with 512.
-BATCH_TOKENS = 256
+# Padded tokens of a run: measured with MiniLM, in bulk 512 is best and 256 a little worse.
+BATCH_TOKENS = 512
+# A request of up to so many tokens is interactive: a query, a paragraph or two.
+SMALL_TOKENS = 256
 # Several requests of 2048 texts of 256 tokens.
 QUEUE_TOKENS = 4 * 2048 * 256
+# A batch is cut smaller to give idle lanes something to do, but not so small that a run's fixed cost shows.
+_LEAST_BATCH_TOKENS = 64
+_BULK_NICENESS = 10
 _LOOK_AGAIN_SECONDS = 1.0
 _FIRST_GUESS_TOKENS_PER_SECOND = 2000.0
+# Threads that hang hold memory for ever: beyond so many the engine stays degraded.
+_MAX_REPLACED = 8
 Clock = Callable[[], float]
 # Told how long a stage took: "queue" a request until its first text runs, "infer" one run.
 Observe = Callable[[str, float], None]
 
 
 @dataclass(slots=True, eq=False)
-class _Request:
-    """One submit's texts on their way. `waiting` holds (length, index), shortest first; `tokens` is their sum."""
+class _Lane:
+    """One engine thread's place. A thread that finds another in its place ends."""
 
-    rows: Sequence[Row]
-    enqueued_at: float
-    deadline: float
-    virtual_time: float
-    waiting: list[tuple[int, int]]
-    tokens: int
-    vectors: list[Vectors | None]
-    unfinished: int
-    error: ProviderError | None = None
-    cause: BaseException | None = None
-    done: threading.Event = field(default_factory=threading.Event)
-
-    def fail(self, error: ProviderError, cause: BaseException | None = None) -> None:
-        if not self.done.is_set():
-            self.error, self.cause = error, cause
-            self.done.set()
-
-
-_Batch = list[tuple[_Request, int]]
+    name: str
+    express: bool
+    thread: threading.Thread | None = None
+    batch: Batch | None = None
+    started_at: float = 0.0
 
 
 class Batcher:
@@ -69,8 +66,10 @@ class Batcher:
         runtime: Runtime,
         *,
         batch_tokens: int = BATCH_TOKENS,
+        small_tokens: int = SMALL_TOKENS,
         queue_tokens: int = QUEUE_TOKENS,
-        engine_threads: int = 1,
+        bulk_lanes: int = 1,
+        express: bool = True,
         hung_after_seconds: float = 60.0,
         clock: Clock = time.monotonic,
         observe: Observe = lambda stage, seconds: None,
@@ -78,132 +77,198 @@ class Batcher:
         self._runtime = runtime
         self._observe = observe
         self._batch_tokens = batch_tokens
+        self._small_tokens = small_tokens
         self._queue_tokens = queue_tokens
         self._hung_after_seconds = hung_after_seconds
         self._clock = clock
-        self._changed = threading.Condition()
-        self._requests: list[_Request] = []
-        self._queued = 0
-        self._virtual_time = 0.0
+        self._lock = threading.Lock()
+        self._bulk_ready = threading.Condition(self._lock)
+        self._express_ready = threading.Condition(self._lock)
+        self._queue = Queue(small_tokens=small_tokens)
         self._tokens_per_second = _FIRST_GUESS_TOKENS_PER_SECOND
-        self._running: dict[int, float] = {}
         self._closed = False
-        self._threads: list[threading.Thread | None] = [None] * engine_threads
+        self._replaced = 0
+        self._used_at = clock()
+        self._lanes = [_Lane(f"engine-{n}", express=False) for n in range(bulk_lanes)]
+        if express:
+            self._lanes.append(_Lane("engine-express", express=True))
 
     @property
     def queued_tokens(self) -> int:
         """Tokens of texts that no run has taken yet."""
-        return self._queued
+        return self._queue.tokens
 
     def submit(self, rows: Sequence[Row], *, deadline: float) -> Vectors:
         """Run `rows`; return float32 (len(rows), dimensions) in their order.
 
-        Raises Overloaded at once if the queue is full, ProviderTimeout when the deadline passes, or a ProviderError
-        with the runtime's own exception as its cause.
+        Raises Overloaded at once if the queue is full, ProviderTimeout when the deadline passes, Abandoned when the
+        caller leaves, or a ProviderError with the runtime's own exception as its cause.
         """
         request = self._enqueue(rows, deadline)
+        left = caller_left.get()
         while not request.done.wait(
             min(max(deadline - self._clock(), 0.0), _LOOK_AGAIN_SECONDS)
         ):
-            with self._changed:
-                if self._clock() >= deadline:
-                    self._drop(
-                        request,
-                        ProviderTimeout(
-                            "The local engine did not answer before the deadline."
-                        ),
-                    )
-                elif not self._closed:
-                    self._start_threads()
+            gone = left()
+            with self._lock:
+                self._look_after_lanes()
+                if gone:
+                    self._drop(request, Abandoned("The client closed the connection."))
+                elif self._clock() >= deadline:
+                    self._drop(request, _late())
         if request.error is not None:
             # A new exception per waiter: one object raised in several threads would mix their tracebacks.
             raise type(request.error)(request.error.message) from request.cause
         return np.stack([vector for vector in request.vectors if vector is not None])
 
     def healthy(self) -> bool:
-        """Tell whether the engine runs: open, and no run under way for longer than `hung_after_seconds`."""
-        with self._changed:
-            limit = self._clock() - self._hung_after_seconds
-            return not self._closed and all(
-                started > limit for started in self._running.values()
-            )
+        """Tell whether the engine runs: open, and no run under way for longer than `hung_after_seconds`.
+
+        A thread that hangs is replaced, so that the next answer may be better.
+        """
+        with self._lock:
+            hung = any(self._hung(lane) for lane in self._lanes)
+            self._look_after_lanes()
+            return not self._closed and not hung and self._replaced < _MAX_REPLACED
+
+    def idle_seconds(self) -> float:
+        """Return for how long nothing ran or waited; 0 while something does."""
+        with self._lock:
+            busy = len(self._queue) or any(lane.batch for lane in self._lanes)
+            return 0.0 if busy else self._clock() - self._used_at
+
+    def close_if_idle(self, seconds: float) -> bool:
+        """Close, and tell so, if nothing ran or waited for that long."""
+        if self.idle_seconds() < seconds:
+            return False
+        with self._lock:
+            if len(self._queue) or any(lane.batch for lane in self._lanes):
+                return False
+            self._closed = True
+        self.close()
+        return True
 
     def close(self, *, timeout_seconds: float = 5.0) -> None:
         """Stop: queued requests fail, the runs under way end, the threads end."""
-        with self._changed:
+        with self._lock:
             self._closed = True
-            for request in list(self._requests):
-                self._drop(
-                    request, ProviderUnavailable("The local engine is shutting down.")
-                )
-            self._changed.notify_all()
-        for thread in self._threads:
-            if thread is not None and thread is not threading.current_thread():
-                thread.join(timeout_seconds)
+            for request in self._queue.requests():
+                self._drop(request, EngineClosed("The local engine is shutting down."))
+            self._bulk_ready.notify_all()
+            self._express_ready.notify_all()
+        for lane in self._lanes:
+            if (
+                lane.thread is not None
+                and lane.thread is not threading.current_thread()
+            ):
+                lane.thread.join(timeout_seconds)
 
-    def _enqueue(self, rows: Sequence[Row], deadline: float) -> _Request:
-        waiting = sorted((len(row), index) for index, row in enumerate(rows))
-        tokens = sum(length for length, _ in waiting)
-        with self._changed:
+    def _enqueue(self, rows: Sequence[Row], deadline: float) -> Request:
+        request = Request(rows, self._clock(), deadline)
+        with self._lock:
             if self._closed:
-                raise ProviderUnavailable("The local engine is shutting down.")
-            request = _Request(
-                rows,
-                self._clock(),
-                deadline,
-                self._virtual_time,
-                waiting,
-                tokens,
-                [None] * len(rows),
-                len(rows),
-            )
+                raise EngineClosed("The local engine is shutting down.")
             # An idle engine takes any request: one that is larger than the whole queue must not fail for ever.
-            if self._queued and self._queued + tokens > self._queue_tokens:
-                seconds = max(self._queued / self._tokens_per_second, 1.0)
+            waiting = self._queue.tokens
+            if waiting and waiting + request.tokens > self._queue_tokens:
+                seconds = max(waiting / self._tokens_per_second, 1.0)
                 raise Overloaded(
                     "The local engine's queue is full.",
                     retry_after_seconds=round(seconds, 1),
                 )
-            self._queued += tokens
-            self._requests.append(request)
-            self._start_threads()
-            self._changed.notify()
+            self._queue.add(request)
+            self._look_after_lanes()
+            self._wake(small=self._queue.small(request))
         return request
 
-    def _start_threads(self) -> None:
-        """Start engine threads that are not there, be it for the first time or after one died."""
-        for slot, thread in enumerate(self._threads):
-            if thread is None or not thread.is_alive():
-                started = threading.Thread(
-                    target=self._serve, name=f"engine-{slot}", daemon=True
-                )
-                self._threads[slot] = started
-                started.start()
+    def _wake(self, *, small: bool) -> None:
+        """Wake who should run it: the express lane if it can and is free, else bulk lanes."""
+        if small and any(lane.express and lane.batch is None for lane in self._lanes):
+            self._express_ready.notify()
+        elif small:
+            self._bulk_ready.notify()
+        else:
+            self._bulk_ready.notify_all()
 
-    def _serve(self) -> None:
-        while (batch := self._take()) is not None:
+    def _look_after_lanes(self) -> None:
+        """Start threads that are not there, for the first time or after one died, and replace those that hang."""
+        if self._closed:
+            return
+        for lane in self._lanes:
+            if self._hung(lane) and self._replaced < _MAX_REPLACED:
+                self._replaced += 1
+                _fail(lane.batch or [], ProviderUnavailable("The local engine hung."))
+                lane.thread, lane.batch = None, None
+            if lane.thread is None or not lane.thread.is_alive():
+                lane.batch = None
+                lane.thread = threading.Thread(
+                    target=self._serve, args=[lane], name=lane.name, daemon=True
+                )
+                lane.thread.start()
+
+    def _hung(self, lane: _Lane) -> bool:
+        limit = self._clock() - self._hung_after_seconds
+        return lane.batch is not None and lane.started_at <= limit
+
+    def _serve(self, lane: _Lane) -> None:
+        if not lane.express:
+            _yield_to_others()
+        while (taken := self._take(lane)) is not None:
+            batch, wide = taken
             started = self._clock()
             try:
-                self._run(batch)
+                self._run(batch, wide=wide)
             finally:
-                self._finished(batch, self._clock() - started)
+                self._finished(lane, batch, self._clock() - started)
 
-    def _take(self) -> _Batch | None:
-        """Wait for work and return a batch; None when closed."""
-        with self._changed:
-            while not self._closed:
+    def _take(self, lane: _Lane) -> tuple[Batch, bool] | None:
+        """Wait for work and return a batch, and whether it may use all cores; None when this thread shall end."""
+        with self._lock:
+            ready = self._express_ready if lane.express else self._bulk_ready
+            while not self._closed and lane.thread is threading.current_thread():
                 self._drop_late()
-                if self._requests:
-                    batch = self._next_batch()
-                    self._running[threading.get_ident()] = self._clock()
-                    return batch
-                self._changed.wait()
+                batch = self._next_batch(lane)
+                if len(self._queue):  # the other kind of lane may have to take the rest
+                    other = self._bulk_ready if lane.express else self._express_ready
+                    other.notify()
+                if batch:
+                    lane.batch, lane.started_at = batch, self._clock()
+                    return batch, self._alone(lane)
+                ready.wait()
             return None
 
-    def _run(self, batch: _Batch) -> None:
+    def _next_batch(self, lane: _Lane) -> Batch:
+        if lane.express:
+            batch = self._queue.next_batch(self._small_tokens, small=True, bulk=False)
+        else:
+            # A small request is left to the express lane, if that is free: it is on its way to take it.
+            express_free = any(
+                other.express and not other.batch for other in self._lanes
+            )
+            batch = self._queue.next_batch(
+                self._bulk_budget(), small=not express_free, bulk=True
+            )
+        for request, _ in batch:
+            if not request.started:
+                request.started = True
+                self._observe("queue", self._clock() - request.enqueued_at)
+        return batch
+
+    def _bulk_budget(self) -> int:
+        """Return the padded tokens of the next batch: what is there is shared with lanes that have nothing to do."""
+        free = sum(not lane.express and lane.batch is None for lane in self._lanes)
+        share = self._queue.tokens // max(free, 1)  # the asking lane is one of them
+        return min(self._batch_tokens, max(share, _LEAST_BATCH_TOKENS))
+
+    def _alone(self, lane: _Lane) -> bool:
+        return not len(self._queue) and all(
+            other is lane or other.batch is None for other in self._lanes
+        )
+
+    def _run(self, batch: Batch, *, wide: bool) -> None:
         rows = [request.rows[index] for request, index in batch]
         try:
-            vectors = self._runtime.run(rows)
+            vectors = self._runtime.run(rows, wide=wide)
             _check(vectors, len(rows))
         except ProviderError as error:
             _fail(batch, error, error.__cause__ or error)
@@ -222,14 +287,16 @@ class Batcher:
             for (request, index), vector in zip(batch, vectors, strict=True):
                 request.vectors[index] = vector
 
-    def _finished(self, batch: _Batch, seconds: float) -> None:
-        with self._changed:
-            self._running.pop(threading.get_ident(), None)
+    def _finished(self, lane: _Lane, batch: Batch, seconds: float) -> None:
+        with self._lock:
+            if lane.batch is not batch:
+                return  # given up as hung, and its requests failed
+            lane.batch = None
+            self._used_at = self._clock()
             self._observe("infer", seconds)
             if seconds > 0:
-                rate = (
-                    sum(len(request.rows[index]) for request, index in batch) / seconds
-                )
+                tokens = sum(len(request.rows[index]) for request, index in batch)
+                rate = tokens / seconds
                 self._tokens_per_second += 0.2 * (rate - self._tokens_per_second)
             for request, _ in batch:
                 request.unfinished -= 1
@@ -238,61 +305,34 @@ class Batcher:
                 elif request.unfinished == 0:
                     request.done.set()
 
-    def _drop(self, request: _Request, error: ProviderError) -> None:
-        """Take a request out of the queue and end its waiter's wait; `_changed` is held."""
-        if request in self._requests:
-            self._requests.remove(request)
-            self._queued -= request.tokens
-            request.waiting.clear()
+    def _drop(self, request: Request, error: ProviderError) -> None:
+        """Take a request out of the queue and end its waiter's wait; the lock is held."""
+        self._queue.remove(request)
         request.fail(error)
 
     def _drop_late(self) -> None:
         now = self._clock()
-        for request in [
-            request for request in self._requests if request.deadline <= now
-        ]:
-            self._drop(
-                request,
-                ProviderTimeout("The local engine did not answer before the deadline."),
-            )
-
-    def _next_batch(self) -> _Batch:
-        """Cut a batch: the longest texts of the request whose turn it is, filled up with others' of like length."""
-        active = len(self._requests)
-        first = min(self._requests, key=lambda request: request.virtual_time)
-        longest = first.waiting[-1][0]
-        room = max(self._batch_tokens // max(longest, 1), 1)
-        batch: _Batch = []
-        bulk = first.tokens > self._batch_tokens
-        for request in sorted(
-            self._requests,
-            key=lambda request: (request is not first, request.virtual_time),
-        ):
-            # A bulk request does not ride along with a small one: it would make that wait for a full batch.
-            if request is first or bulk or request.tokens <= self._batch_tokens:
-                batch += self._pull(request, longest, room - len(batch))
-            if len(batch) == room:
-                break
-        self._virtual_time += longest * len(batch) / active
-        self._requests = [request for request in self._requests if request.waiting]
-        return batch
-
-    def _pull(self, request: _Request, longest: int, count: int) -> _Batch:
-        """Take up to `count` texts between half of `longest` and `longest` tokens, the longest first."""
-        end = bisect_right(request.waiting, (longest, len(request.rows)))
-        start = max(bisect_right(request.waiting, (longest // 2, -1)), end - count)
-        taken = request.waiting[start:end]
-        if taken and len(request.waiting) == len(request.rows):
-            self._observe("queue", self._clock() - request.enqueued_at)
-        del request.waiting[start:end]
-        tokens = sum(length for length, _ in taken)
-        request.tokens -= tokens
-        self._queued -= tokens
-        request.virtual_time += longest * len(taken)
-        return [(request, index) for _, index in reversed(taken)]
+        for request in self._queue.requests():
+            if request.deadline <= now:
+                self._drop(request, _late())
 
 
-def _fail(batch: _Batch, error: ProviderError, cause: BaseException) -> None:
+def _late() -> ProviderTimeout:
+    return ProviderTimeout("The local engine did not answer before the deadline.")
+
+
+def _yield_to_others() -> None:
+    """Let this thread come after the others at the scheduler. On Linux alone a thread has a niceness of its own."""
+    if sys.platform == "linux":
+        own = threading.get_native_id()
+        niceness = max(os.getpriority(os.PRIO_PROCESS, own), _BULK_NICENESS)
+        with contextlib.suppress(OSError):  # a sandbox may forbid it
+            os.setpriority(os.PRIO_PROCESS, own, niceness)
+
+
+def _fail(
+    batch: Batch, error: ProviderError, cause: BaseException | None = None
+) -> None:
     for request, _ in batch:
         request.fail(error, cause)
 

@@ -31,11 +31,12 @@ _POOLING_FLAGS = {
 }
 # RoBERTa counts positions from pad_token_id + 1, so that many rows of its table are never a text's.
 POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert"})
-# Families whose graph providers/engine/graph.py can write.
+# Families whose graph providers/engine/graph can write.
 FAMILIES = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "distilbert"})
-GRAPH_VERSION = 1
+GRAPH_VERSION = 2
 GRAPH_FILE = f"graph-v{GRAPH_VERSION}.onnx"
 PARAMETERS_FILE = f"graph-v{GRAPH_VERSION}.bin"
+FAST_GRAPH_FILE = f"graph-v{GRAPH_VERSION}-int8.onnx"
 _ACTIVATIONS = frozenset(
     {"gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_python", "relu", "tanh", "sigmoid"}
 )
@@ -72,6 +73,11 @@ class ModelConfig:
     def model_type(self) -> str:
         """The encoder's family, as transformers calls it."""
         return str(self.encoder.get("model_type", ""))
+
+    @property
+    def pad_id(self) -> int:
+        """The token id that fills up shorter texts of a batch."""
+        return int(self.encoder.get("pad_token_id") or 0)
 
     @property
     def activation(self) -> str:

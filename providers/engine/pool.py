@@ -1,22 +1,32 @@
-"""Models in memory: loaded when first asked for, once however many threads ask, shared by all plug-ins of a process."""
+"""Models in memory: loaded when first asked for, once however many threads ask, shared by all plug-ins of a process.
+
+A model that nobody used for a while is unloaded, and so is the one unused for longest where another needs its room.
+"""
 
 import os
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from providers.base import Vectors
 from providers.engine.batcher import QUEUE_TOKENS, Batcher
-from providers.engine.onnx_runtime import OnnxRuntime, usable_cores
-from providers.engine.runtime import Row, Runtime
-from providers.engine.tokenizer import ModelTokenizer
+from providers.engine.machine import usable_cores, usable_memory
+from providers.engine.onnx_runtime import OnnxRuntime
+from providers.engine.runtime import Row
+from providers.engine.tokenizer import TOKENIZER_FILE, ModelTokenizer
 from providers.engine.torch_runtime import TorchRuntime
 from providers.engine.weights import Prepared, Weights
+from providers.exceptions import Overloaded, ProviderMisconfigured
 from providers.metrics import observed
 
-_TOKENIZER_FILE = "tokenizer.json"
+# exact: float32. fast: int8, where the model has such a graph, else the exact one.
+Precision = Literal["exact", "fast"]
+_SHARE_OF_MEMORY = 0.6
+_RETRY_WHEN_FULL_SECONDS = 5.0
+_MEBIBYTE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,117 +34,215 @@ class LoadedModel:
     """One model ready to run."""
 
     prepared: Prepared
+    precision: Precision
     tokenizer: ModelTokenizer
     batcher: Batcher
+    size_bytes: int
 
     def embed(self, rows: Sequence[Row], *, timeout_seconds: float) -> Vectors:
         """Return float32 (len(rows), dimensions) in the order of `rows`. Raises ProviderError."""
         return self.batcher.submit(rows, deadline=time.monotonic() + timeout_seconds)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolLimits:
+    """What the models of one process may take. None: all cores; most of the machine's memory; for ever.
+
+    `queue_tokens` is per model.
+    """
+
+    threads: int | None = None
+    queue_tokens: int = QUEUE_TOKENS
+    memory_bytes: int | None = None
+    idle_seconds: float | None = None
+
+
 class Pool:
     """The loaded models of one process. A forked child starts empty: engine threads do not survive a fork."""
 
-    def __init__(
-        self,
-        weights: Weights,
-        *,
-        threads: int | None = None,
-        queue_tokens: int = QUEUE_TOKENS,
-    ) -> None:
+    def __init__(self, weights: Weights, limits: PoolLimits | None = None) -> None:
         self._weights = weights
-        self._threads = threads
-        self._queue_tokens = queue_tokens
+        self._limits = limits or PoolLimits()
+        self._watcher: threading.Thread | None = None
         self._start_afresh()
         _pools.add(self)
 
-    def model(self, name: str) -> LoadedModel:
+    def model(self, name: str, precision: Precision = "exact") -> LoadedModel:
         """Return the model, loading it on first use. Raises ProviderError, above all where it is not prepared."""
-        loaded = self._models.get(name)
+        loaded = self._models.get((name, precision))
         if loaded is not None:
             return loaded
-        with self._lock:
-            loading = self._loading.setdefault(name, threading.Lock())
         # One lock per name: other models load and serve meanwhile.
-        with loading:
-            if name not in self._models:
-                model = self._load(name)
+        with self._loading_lock(name):
+            if (loaded := self._models.get((name, precision))) is None:
+                loaded = self._load(name, precision)
                 with self._lock:
-                    self._models[name] = model
-            return self._models[name]
+                    self._models[name, precision] = loaded
+                    self._models[name, loaded.precision] = loaded
+        self._watch_idle()
+        return loaded
 
     def tokenizer(self, name: str) -> ModelTokenizer:
         """Return the model's tokenizer; its weights are loaded only where they are needed for that (torch)."""
-        loaded = self._models.get(name)
-        if loaded is not None:
-            return loaded.tokenizer
-        with self._lock:
-            loading = self._loading.setdefault(name, threading.Lock())
-        with loading:
+        known = self._tokenizers.get(name)
+        if known is not None:
+            return known
+        if (prepared := self._weights.find(name)) and prepared.runtime == "torch":
+            return self.model(name).tokenizer
+        with self._loading_lock(name):
             if name not in self._tokenizers:
-                prepared = self._weights.find(name)
-                if prepared is not None and prepared.runtime == "torch":
-                    model = self._models[name] = self._load(name)
-                    self._tokenizers[name] = model.tokenizer
-                else:
-                    self._tokenizers[name] = _read_tokenizer(
-                        self._weights.verified(name, only=_TOKENIZER_FILE)
-                    )
+                prepared = self._weights.verified(name, only=TOKENIZER_FILE)
+                self._tokenizers[name] = prepared.tokenizer()
             return self._tokenizers[name]
 
-    def loaded(self, name: str) -> bool:
+    def loaded(self, name: str, precision: Precision) -> bool:
         """Tell whether the model is in memory."""
-        return name in self._models
+        return (name, precision) in self._models
 
     def healthy(self) -> bool:
         """Tell whether every loaded model's engine runs."""
-        return all(model.batcher.healthy() for model in list(self._models.values()))
+        states = [model.batcher.healthy() for model in self._all()]
+        return all(states)
 
     def forget(self, name: str) -> None:
         """Drop a model from memory, after its files were replaced; requests under way fail over."""
         with self._lock:
-            model = self._models.pop(name, None)
             self._tokenizers.pop(name, None)
-        if model is not None:
-            model.batcher.close()
+        for model in self._all():
+            if model.prepared.name == name:
+                self._unload(model)
+
+    def unload_idle(self) -> None:
+        """Drop the models that were idle for longer than the limit."""
+        limit = self._limits.idle_seconds
+        for model in self._all():
+            if limit is not None and model.batcher.close_if_idle(limit):
+                self._unload(model)
 
     def close(self) -> None:
         """Stop all engines. The pool can be used again and loads anew."""
-        for name in list(self._models):
-            self.forget(name)
+        with self._lock:
+            self._closing.set()
+            self._watcher = None
+        for model in self._all():
+            self.forget(model.prepared.name)
 
     def _start_afresh(self) -> None:
         self._lock = threading.Lock()
         self._loading: dict[str, threading.Lock] = {}
-        self._models: dict[str, LoadedModel] = {}
+        self._models: dict[tuple[str, Precision], LoadedModel] = {}
         self._tokenizers: dict[str, ModelTokenizer] = {}
+        self._watcher = None
+        self._closing = threading.Event()
 
-    def _load(self, name: str) -> LoadedModel:
+    def _loading_lock(self, name: str) -> threading.Lock:
+        with self._lock:
+            return self._loading.setdefault(name, threading.Lock())
+
+    def _all(self) -> list[LoadedModel]:
+        """Return every loaded model once, those idle for longest first."""
+        with self._lock:
+            models = {id(model): model for model in self._models.values()}
+        return sorted(models.values(), key=lambda model: -model.batcher.idle_seconds())
+
+    def _unload(self, model: LoadedModel) -> None:
+        with self._lock:
+            self._models = {
+                key: other for key, other in self._models.items() if other is not model
+            }
+        model.batcher.close()
+
+    def _load(self, name: str, precision: Precision) -> LoadedModel:
         prepared = self._weights.verified(name)
-        threads = self._threads or usable_cores()
+        if prepared.fast_file is None:
+            precision = "exact"
+            if same := self._models.get((name, precision)):
+                return same
+        size = prepared.weights_bytes(fast=precision == "fast")
+        self._make_room(name, size)
+        cores = self._limits.threads or usable_cores()
         if prepared.runtime == "torch":
-            torch_runtime = TorchRuntime(prepared.path, threads=threads)
-            return self._ready(
-                prepared, torch_runtime.tokenizer(prepared.config), torch_runtime
+            torch_runtime = TorchRuntime(prepared.path, threads=cores)
+            tokenizer = self._tokenizers.setdefault(
+                name, torch_runtime.tokenizer(prepared.config)
             )
-        tokenizer = self._tokenizers.get(name) or _read_tokenizer(prepared)
-        return self._ready(
-            prepared,
-            tokenizer,
-            OnnxRuntime(prepared.onnx_file, prepared.config, threads=threads),
+            # It takes all cores by itself, and its tokenizer but one caller at a time.
+            batcher = self._batcher(torch_runtime, bulk_lanes=1, express=False)
+        else:
+            tokenizer = self._tokenizers.get(name) or prepared.tokenizer()
+            self._tokenizers[name] = tokenizer
+            file = prepared.fast_file if precision == "fast" else prepared.onnx_file
+            runtime = OnnxRuntime(
+                file or prepared.onnx_file, prepared.config, threads=cores
+            )
+            batcher = self._batcher(runtime, bulk_lanes=cores, express=True)
+        return LoadedModel(
+            prepared=prepared,
+            precision=precision,
+            tokenizer=tokenizer,
+            batcher=batcher,
+            size_bytes=size,
         )
 
-    def _ready(
-        self, prepared: Prepared, tokenizer: ModelTokenizer, runtime: Runtime
-    ) -> LoadedModel:
-        batcher = Batcher(runtime, queue_tokens=self._queue_tokens, observe=observed)
-        return LoadedModel(prepared=prepared, tokenizer=tokenizer, batcher=batcher)
+    def _batcher(
+        self, runtime: OnnxRuntime | TorchRuntime, *, bulk_lanes: int, express: bool
+    ) -> Batcher:
+        return Batcher(
+            runtime,
+            queue_tokens=self._limits.queue_tokens,
+            bulk_lanes=bulk_lanes,
+            express=express,
+            observe=observed,
+        )
+
+    def _make_room(self, name: str, size_bytes: int) -> None:
+        """Unload models that do nothing, until another of this size fits. Raises ProviderError where it cannot."""
+        limit = self._limits.memory_bytes or int(usable_memory() * _SHARE_OF_MEMORY)
+        if size_bytes > limit:
+            raise ProviderMisconfigured(
+                f"{name} takes about {size_bytes // _MEBIBYTE} MB, and all models together may take "
+                f"{limit // _MEBIBYTE} MB: raise EMBEDDINGS_MODELS_MAX_MB."
+            )
+        models = self._all()
+        taken = sum(model.size_bytes for model in models)
+        for model in models:
+            if taken + size_bytes <= limit:
+                return
+            if model.batcher.close_if_idle(0):
+                self._unload(model)
+                taken -= model.size_bytes
+        if taken + size_bytes > limit:
+            raise Overloaded(
+                "Models at work take all the memory that models may take (EMBEDDINGS_MODELS_MAX_MB).",
+                retry_after_seconds=_RETRY_WHEN_FULL_SECONDS,
+            )
+
+    def _watch_idle(self) -> None:
+        """Have a thread unload idle models from now on."""
+        idle_seconds = self._limits.idle_seconds
+        if idle_seconds is None:
+            return
+        with self._lock:
+            if self._watcher is None:
+                self._closing = threading.Event()
+                self._watcher = threading.Thread(
+                    target=_watch,
+                    args=[weakref.ref(self), self._closing, idle_seconds / 4],
+                    name="engine-idle",
+                    daemon=True,
+                )
+                self._watcher.start()
 
 
-def _read_tokenizer(prepared: Prepared) -> ModelTokenizer:
-    return ModelTokenizer.from_file(
-        prepared.path / _TOKENIZER_FILE, lower_case=prepared.config.lower_case
-    )
+def _watch(
+    pool: Callable[[], Pool | None], closing: threading.Event, every_seconds: float
+) -> None:
+    """Unload what is idle until the pool closes or is gone."""
+    while not closing.wait(every_seconds):
+        if (alive := pool()) is None:
+            return
+        alive.unload_idle()
+        del alive
 
 
 _pools: "weakref.WeakSet[Pool]" = weakref.WeakSet()

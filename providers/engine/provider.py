@@ -11,10 +11,14 @@ from providers.engine.batcher import QUEUE_TOKENS
 from providers.engine.catalogue import CATALOGUE, aliases_of
 from providers.engine.hub import HUB_ENDPOINT, Hub
 from providers.engine.model_config import ModelConfig, read_model_config
-from providers.engine.pool import Pool
+from providers.engine.pool import LoadedModel, Pool, PoolLimits, Precision
 from providers.engine.runtime import Row
 from providers.engine.weights import Weights
-from providers.exceptions import ProviderMisconfigured, ProviderRejected
+from providers.exceptions import (
+    EngineClosed,
+    ProviderMisconfigured,
+    ProviderRejected,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +30,8 @@ class EngineOptions:
     hub_token: str | None = None
     threads: int | None = None
     queue_max_tokens: int = QUEUE_TOKENS
+    models_max_bytes: int | None = None
+    model_idle_seconds: float | None = None
     model_paths: tuple[Path, ...] = ()
 
 
@@ -49,17 +55,21 @@ def engine_of(options: EngineOptions) -> Engine:
             weights = Weights(
                 options.data_dir, hub=hub, model_paths=options.model_paths
             )
-            pool = Pool(
-                weights, threads=options.threads, queue_tokens=options.queue_max_tokens
+            limits = PoolLimits(
+                threads=options.threads,
+                queue_tokens=options.queue_max_tokens,
+                memory_bytes=options.models_max_bytes,
+                idle_seconds=options.model_idle_seconds,
             )
-            _engines[options] = Engine(weights, pool)
+            _engines[options] = Engine(weights, Pool(weights, limits))
         return _engines[options]
 
 
 class LocalProvider(Provider):
-    """A provider that computes here. Derived classes add a name."""
+    """A provider that computes here. Derived classes add a name and how exactly they compute."""
 
     local: ClassVar[bool] = True
+    precision: ClassVar[Precision] = "exact"
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -88,18 +98,13 @@ class LocalProvider(Provider):
         timeout_seconds: float,
     ) -> Embedded:
         """Embed texts with the model's own prompt before each. Raises ProviderRejected for one over the limit."""
-        loaded = self.engine.pool.model(model.name)
-        config = loaded.prepared.config
-        prompt = config.prompt(input_type)
-        prompted = [prompt + text for text in texts] if prompt else list(texts)
-        rows = [
-            Row(ids, text)
-            for ids, text in zip(
-                loaded.tokenizer.encode(prompted), prompted, strict=True
-            )
-        ]
-        _refuse_too_long(rows, config, model.name)
-        vectors = loaded.embed(rows, timeout_seconds=timeout_seconds)
+        loaded = self.engine.pool.model(model.name, self.precision)
+        rows = _rows(loaded, texts, input_type)
+        try:
+            vectors = loaded.embed(rows, timeout_seconds=timeout_seconds)
+        except EngineClosed:  # unloaded for being idle, just now
+            loaded = self.engine.pool.model(model.name, self.precision)
+            vectors = loaded.embed(rows, timeout_seconds=timeout_seconds)
         return Embedded(vectors=vectors)
 
     def tokenizer(self, model: ModelSpec) -> Tokenizer | None:
@@ -118,7 +123,7 @@ class LocalProvider(Provider):
 
     def loaded(self, model: ModelSpec) -> bool | None:
         """Tell whether the weights are in memory."""
-        return self.engine.pool.loaded(model.name)
+        return self.engine.pool.loaded(model.name, self.precision)
 
     def downloaded(self, model: ModelSpec) -> bool | None:
         """Tell whether the model is prepared; hashes are compared when it is loaded."""
@@ -169,6 +174,19 @@ def _spec(name: str, config: ModelConfig, revision: str) -> ModelSpec:
         aliases=aliases_of(name),
         revision=revision,
     )
+
+
+def _rows(
+    loaded: LoadedModel, texts: Sequence[str], input_type: InputType
+) -> list[Row]:
+    """Tokenise texts with the model's prompt before each. Raises ProviderRejected for one over the limit."""
+    config = loaded.prepared.config
+    prompt = config.prompt(input_type)
+    prompted = [prompt + text for text in texts] if prompt else list(texts)
+    ids = loaded.tokenizer.encode(prompted)
+    rows = [Row(row, text) for row, text in zip(ids, prompted, strict=True)]
+    _refuse_too_long(rows, config, loaded.prepared.name)
+    return rows
 
 
 def _refuse_too_long(rows: Sequence[Row], config: ModelConfig, name: str) -> None:

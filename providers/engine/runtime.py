@@ -22,5 +22,5 @@ class Row:
 class Runtime(Protocol):
     """One loaded model. `run` may be called by several engine threads at once."""
 
-    def run(self, rows: Sequence[Row]) -> Vectors:
-        """Return float32 (len(rows), dimensions), in the order of `rows`."""
+    def run(self, rows: Sequence[Row], *, wide: bool = False) -> Vectors:
+        """Return float32 (len(rows), dimensions), in the order of `rows`. `wide`: nothing else runs, take all cores."""

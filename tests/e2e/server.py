@@ -152,20 +152,20 @@ class Server:
         self.process.wait(STOP_SECONDS)
 
     def members(self) -> list[psutil.Process]:
-        """Return the living processes of the group."""
+        """Return the living processes of the group, and of the worker's cluster, which has a group of its own."""
+        groups = {self.process.pid, self._cluster_group()}
         return [
             process
             for process in psutil.process_iter()
-            if self._is_member(process) and is_alive(process)
+            if group_of(process) in groups and is_alive(process)
         ]
 
     def workers(self) -> list[psutil.Process]:
         """Return the processes that answer requests: gunicorn's children."""
-        return [
-            child
-            for child in psutil.Process(self.process.pid).children()
-            if is_alive(child)
-        ]
+        master = psutil.Process(self.process.pid)
+        if "gunicorn" not in master.cmdline():
+            master = next(c for c in master.children() if "gunicorn" in c.cmdline())
+        return [child for child in master.children() if is_alive(child)]
 
     def resident_bytes(self) -> int:
         """Return the memory of the whole group; pages that several processes share are counted once (PSS)."""
@@ -226,11 +226,18 @@ class Server:
         except requests.ConnectionError:
             return False
 
-    def _is_member(self, process: psutil.Process) -> bool:
+    def _cluster_group(self) -> int | None:
         try:
-            return os.getpgid(process.pid) == self.process.pid
-        except ProcessLookupError:
-            return False
+            return int((self.data_dir / "jobs" / "cluster.lock").read_text())
+        except (OSError, ValueError):
+            return None
+
+
+def group_of(process: psutil.Process) -> int:
+    try:
+        return os.getpgid(process.pid)
+    except ProcessLookupError:
+        return -1
 
 
 def is_alive(process: psutil.Process) -> bool:

@@ -107,7 +107,7 @@ def test_make_serve_ends_with_ctrl_c(launch):
     # -o: the virtual environment that runs this test is taken as it is.
     make = shutil.which("make")
     assert make, "The project's commands need make."
-    server = launch(command=(make, "-o", ".venv/.runtime", "serve"))
+    server = launch(command=(make, "-o", ".venv/.runtime", "serve"), MEDIA_WORKERS="1")
     server.wait_until_ready()
     server.stop(signal.SIGINT)
     assert server.members() == []

@@ -1,5 +1,8 @@
 """The queue with a runtime that does what the test tells it to."""
 
+import contextvars
+import os
+import sys
 import threading
 
 import numpy as np
@@ -8,11 +11,14 @@ import pytest
 from providers.engine.batcher import Batcher
 from providers.engine.runtime import Row
 from providers.exceptions import (
+    Abandoned,
+    EngineClosed,
     Overloaded,
     ProviderMalformed,
     ProviderTimeout,
     ProviderUnavailable,
 )
+from providers.waiting import caller_left
 
 LATER = 1000.0
 
@@ -33,9 +39,13 @@ class FakeRuntime:
         self.gate.set()
         self.entered = threading.Semaphore(0)
         self.batches = []
+        self.wide = []
+        self.niceness = []
 
-    def run(self, rows):
+    def run(self, rows, *, wide=False):
         self.batches.append([len(row) for row in rows])
+        self.wide.append(wide)
+        self.niceness.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
         self.entered.release()
         assert self.gate.wait(20)
         return np.array(
@@ -59,10 +69,33 @@ def clock():
 
 @pytest.fixture
 def batcher(runtime, clock):
-    made = Batcher(runtime, batch_tokens=16, queue_tokens=100, clock=clock)
-    yield made
+    """One lane, no express lane."""
+    yield from closing(runtime, make(runtime, clock, express=False))
+
+
+@pytest.fixture
+def shared(runtime, clock):
+    """A bulk lane and the express lane, which takes requests of up to 4 tokens."""
+    yield from closing(runtime, make(runtime, clock, small_tokens=4))
+
+
+@pytest.fixture
+def pair(runtime, clock):
+    """Two bulk lanes."""
+    yield from closing(
+        runtime, make(runtime, clock, bulk_lanes=2, express=False, batch_tokens=256)
+    )
+
+
+def make(runtime, clock, **options):
+    settings = {"batch_tokens": 16, "small_tokens": 16, "queue_tokens": 100, **options}
+    return Batcher(runtime, clock=clock, **settings)
+
+
+def closing(runtime, batcher):
+    yield batcher
     runtime.gate.set()
-    made.close()
+    batcher.close()
 
 
 class Caller(threading.Thread):
@@ -95,11 +128,11 @@ def queue(batcher, rows, **options):
     return caller
 
 
-def occupy(batcher, runtime):
+def occupy(batcher, runtime, rows=None):
     """Hold the engine in a run until the gate opens."""
     runtime.gate.clear()
     runtime.entered = threading.Semaphore(0)
-    caller = Caller(batcher, [row(1)])
+    caller = Caller(batcher, rows or [row(1)])
     assert runtime.entered.acquire(timeout=20)
     runtime.batches.clear()
     return caller
@@ -206,7 +239,7 @@ def test_a_failing_run_reaches_every_waiter_and_the_engine_lives_on(batcher, run
 
 
 def _raising(error):
-    def run(rows):
+    def run(rows, *, wide):
         raise error
 
     return run
@@ -221,15 +254,125 @@ def test_a_dead_engine_thread_is_replaced(batcher, runtime):
     assert len(batcher.submit([row(2)], deadline=LATER)) == 1
 
 
-def test_a_run_that_hangs_makes_the_engine_unhealthy(batcher, runtime, clock):
-    occupy(batcher, runtime)
+def test_a_run_that_hangs_makes_the_engine_unhealthy_until_its_thread_is_replaced(
+    batcher, runtime, clock
+):
+    hung = occupy(batcher, runtime)
     assert batcher.healthy()
     clock.now = 61.0
     assert not batcher.healthy()
+    hung.join(20)
+    assert isinstance(hung.error, ProviderUnavailable)
+    held, runtime.gate = runtime.gate, threading.Event()
+    runtime.gate.set()
+    assert len(batcher.submit([row(2)], deadline=LATER)) == 1
+    assert batcher.healthy()
+    held.set()
+
+
+def test_an_engine_whose_every_thread_hangs_stays_unhealthy(batcher, runtime, clock):
+    for _ in range(9):
+        occupy(batcher, runtime)
+        clock.now += 61.0
+        batcher.healthy()
+    assert not batcher.healthy()
+
+
+def test_a_short_text_runs_beside_a_bulk_run(shared, runtime):
+    bulk = occupy(shared, runtime, [row(16)])
+    short = Caller(shared, [row(2)])
+    assert runtime.entered.acquire(timeout=20)
+    assert runtime.batches == [[2]]
+    runtime.gate.set()
+    assert (len(bulk.outcome()), len(short.outcome())) == (1, 1)
+
+
+def test_bulk_never_takes_the_express_lane(shared, runtime):
+    bulk = occupy(shared, runtime, [row(16)])
+    more = queue(shared, [row(8) for _ in range(4)])
+    assert not runtime.entered.acquire(timeout=0.05)
+    runtime.gate.set()
+    assert (len(bulk.outcome()), len(more.outcome())) == (1, 4)
+
+
+def test_the_last_texts_of_a_bulk_request_are_not_forgotten(shared):
+    lengths = [16, 16, 3, 1, 1]
+    vectors = shared.submit([row(length) for length in lengths], deadline=LATER)
+    assert vectors[:, 0].tolist() == lengths
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no niceness there")
+def test_bulk_runs_come_after_short_ones_at_the_scheduler(shared, runtime):
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    shared.submit([row(2)], deadline=LATER)
+    shared.submit([row(16)], deadline=LATER)
+    assert runtime.niceness == [own, max(own, 10)]
+
+
+def test_a_text_that_has_the_engine_to_itself_may_take_all_cores(pair, runtime):
+    pair.submit([row(8)], deadline=LATER)
+    held = occupy(pair, runtime)
+    beside = Caller(pair, [row(9)])
+    assert runtime.entered.acquire(timeout=20)
+    runtime.gate.set()
+    held.outcome()
+    beside.outcome()
+    assert runtime.wide == [True, True, False]
+
+
+def test_one_request_is_shared_out_among_idle_lanes(pair, runtime):
+    runtime.batches.clear()
+    runtime.gate.clear()
+    runtime.entered = threading.Semaphore(0)
+    bulk = Caller(pair, [row(64) for _ in range(3)])
+    for _ in range(2):
+        assert runtime.entered.acquire(timeout=20)
+    runtime.gate.set()
+    assert len(bulk.outcome()) == 3
+    assert runtime.batches[0] == [64]
+
+
+def test_the_work_of_a_caller_who_left_is_dropped(batcher, runtime):
+    first = occupy(batcher, runtime)
+    gone = threading.Event()
+    token = caller_left.set(gone.is_set)
+    try:
+        context = contextvars.copy_context()
+    finally:
+        caller_left.reset(token)
+    errors = []
+
+    def leave():
+        with pytest.raises(Abandoned) as left:
+            batcher.submit([row(7)], deadline=LATER)
+        errors.append(left.value)
+
+    waiting = threading.Thread(target=context.run, args=[leave])
+    waiting.start()
+    gone.set()
+    waiting.join(20)
+    assert batcher.queued_tokens == 0
+    runtime.gate.set()
+    first.outcome()
+    assert len(errors) == 1
+    assert [7] not in runtime.batches
+
+
+def test_only_an_idle_engine_closes_for_being_idle(batcher, runtime, clock):
+    held = occupy(batcher, runtime)
+    clock.now = 50.0
+    assert not batcher.close_if_idle(10)
+    runtime.gate.set()
+    held.outcome()
+    assert not batcher.close_if_idle(10)
+    clock.now = 61.0
+    assert batcher.close_if_idle(10)
+    with pytest.raises(EngineClosed):
+        batcher.submit([row(1)], deadline=LATER)
 
 
 def test_numbers_that_are_not_finite_are_an_error(batcher, runtime):
-    runtime.run = lambda rows: np.full((len(rows), 2), np.nan, dtype=np.float32)
+    runtime.run = lambda rows, wide: np.full((len(rows), 2), np.nan, dtype=np.float32)
     with pytest.raises(ProviderMalformed):
         batcher.submit([row(2)], deadline=LATER)
 
@@ -244,13 +387,13 @@ def test_closing_fails_what_waits_and_ends_the_threads(batcher, runtime):
     runtime.gate.set()
     closing.join(20)
     first.outcome()
-    assert not any(thread.is_alive() for thread in batcher._threads if thread)
+    assert not [lane for lane in batcher._lanes if lane.thread.is_alive()]
     with pytest.raises(ProviderUnavailable):
         batcher.submit([row(1)], deadline=LATER)
 
 
 def test_many_callers_get_their_own_vectors(runtime, clock):
-    batcher = Batcher(runtime, batch_tokens=64, engine_threads=2, clock=clock)
+    batcher = make(runtime, clock, batch_tokens=64, bulk_lanes=2, queue_tokens=10_000)
     callers = [
         Caller(batcher, [row(1 + (mark * 7 + k) % 13, mark) for k in range(9)])
         for mark in range(32)
@@ -260,3 +403,14 @@ def test_many_callers_get_their_own_vectors(runtime, clock):
             [1 + (mark * 7 + k) % 13, mark] for k in range(9)
         ]
     batcher.close()
+
+
+def test_a_batch_takes_the_texts_next_in_length_whosever_they_are(batcher, runtime):
+    first = occupy(batcher, runtime)
+    callers = [
+        queue(batcher, [row(8, mark), row(4, mark), row(2, mark)]) for mark in range(2)
+    ]
+    runtime.gate.set()
+    for caller in (first, *callers):
+        caller.outcome()
+    assert [sorted(batch) for batch in runtime.batches] == [[8, 8], [2, 2, 4, 4]]

@@ -7,8 +7,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from providers.engine.onnx_runtime import usable_cores
-from providers.engine.pool import Pool
+from providers.engine.machine import usable_cores
+from providers.engine.pool import Pool, PoolLimits
 from providers.engine.runtime import Row
 from providers.engine.weights import Weights
 from providers.exceptions import ProviderMisconfigured
@@ -62,7 +62,7 @@ def test_an_onnx_file_that_a_repo_ships_is_used_as_it_is(tmp_path):
     table = ship_onnx(folder)
     weights, prepared = prepare(tmp_path, folder)
     assert prepared.runtime == "onnx"
-    pool = Pool(weights, threads=1)
+    pool = Pool(weights, PoolLimits(threads=1))
     expected = np.stack([table[[2, 4, 3]].mean(0), table[[2, 4, 5, 6, 3]].mean(0)])
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     assert np.abs(embed(pool, "shipped", ["a", "a b c"]) - expected).max() < 1e-6
@@ -74,7 +74,7 @@ def test_an_onnx_file_with_inputs_no_text_has_is_refused(tmp_path):
     ship_onnx(folder, extra_input="pixel_values")
     weights, _ = prepare(tmp_path, folder)
     with pytest.raises(ProviderMisconfigured, match="pixel_values"):
-        Pool(weights, threads=1).model("shipped")
+        Pool(weights, PoolLimits(threads=1)).model("shipped")
 
 
 def test_sentence_transformers_runs_what_no_graph_is_built_for(tmp_path):
@@ -88,7 +88,7 @@ def test_sentence_transformers_runs_what_no_graph_is_built_for(tmp_path):
     (folder / "tokenizer_config.json").write_text(json.dumps(described))
     weights, prepared = prepare(tmp_path, folder)
     assert prepared.runtime == "torch"
-    pool = Pool(weights, threads=1)
+    pool = Pool(weights, PoolLimits(threads=1))
     texts = ["a", "b c d", "e f"]
     expected = library.SentenceTransformer(str(folder), device="cpu").encode(texts)
     assert np.abs(embed(pool, "swishing", texts) - expected).max() < 1e-5
@@ -102,6 +102,4 @@ def test_sentence_transformers_runs_what_no_graph_is_built_for(tmp_path):
 )
 def test_a_containers_quota_bounds_the_threads(tmp_path, content, cores):
     (tmp_path / "cpu.max").write_text(content)
-    assert usable_cores(tmp_path / "cpu.max") == (
-        cores or usable_cores(tmp_path / "absent")
-    )
+    assert usable_cores(tmp_path) == (cores or usable_cores(tmp_path / "absent"))

@@ -13,7 +13,7 @@ import pytest
 
 from providers.engine import files, wheels
 from providers.engine.model_config import GRAPH_FILE, PARAMETERS_FILE
-from providers.engine.pool import Pool
+from providers.engine.pool import Pool, PoolLimits
 from providers.engine.vocabulary import prepare_vocabulary, vocabulary_file
 from providers.engine.weights import Weights, valid_name
 from providers.exceptions import (
@@ -236,9 +236,11 @@ def test_odd_names_touch_neither_disk_nor_hub(tiny_weights, tmp_path, name):
 
 def test_many_threads_asking_load_a_model_once(tiny_weights, monkeypatch):
     tiny_weights.prepare("org/tiny")
-    pool, found, loads = Pool(tiny_weights, threads=1), [], []
+    pool, found, loads = Pool(tiny_weights, PoolLimits(threads=1)), [], []
     load = pool._load
-    monkeypatch.setattr(pool, "_load", lambda name: loads.append(name) or load(name))
+    monkeypatch.setattr(
+        pool, "_load", lambda name, kind: loads.append(name) or load(name, kind)
+    )
     threads = [
         threading.Thread(target=lambda: found.append(pool.model("org/tiny")))
         for _ in range(8)
@@ -250,21 +252,21 @@ def test_many_threads_asking_load_a_model_once(tiny_weights, monkeypatch):
     assert loads == ["org/tiny"]
     assert len({id(model) for model in found}) == 1
     pool.close()
-    assert not pool.loaded("org/tiny")
+    assert not pool.loaded("org/tiny", "exact")
 
 
 def test_a_forked_child_starts_with_an_empty_pool(tiny_weights):
     tiny_weights.prepare("org/tiny")
-    pool = Pool(tiny_weights, threads=1)
+    pool = Pool(tiny_weights, PoolLimits(threads=1))
     pool.model("org/tiny")
     reader, writer = os.pipe()
     child = _fork()
     if child == 0:
-        os.write(writer, b"%d" % pool.loaded("org/tiny"))
+        os.write(writer, b"%d" % pool.loaded("org/tiny", "exact"))
         os._exit(0)
     os.waitpid(child, 0)
     assert os.read(reader, 1) == b"0"
-    assert pool.loaded("org/tiny")
+    assert pool.loaded("org/tiny", "exact")
     os.close(reader)
     os.close(writer)
     pool.close()

@@ -1,4 +1,4 @@
-"""The onnx plug-in: the same models from the same copy in memory."""
+"""The onnx plug-in: the same models, in int8."""
 
 import numpy as np
 import pytest
@@ -33,16 +33,38 @@ def test_both_providers_list_the_same_models_in_the_same_space(both):
     assert first == second
 
 
-def test_both_providers_share_one_loaded_copy(both):
+def embed(provider, model, texts):
+    return provider.embed(
+        model, texts, dimensions=None, input_type="query", timeout_seconds=30
+    ).vectors
+
+
+def test_the_fast_graph_answers_nearly_what_the_exact_one_does(both):
+    huggingface, onnx = both
+    huggingface.download("my-model")
+    model = onnx.resolve("my-model")
+    exact, fast = (embed(provider, model, ["a b", "c"]) for provider in both)
+    assert not np.array_equal(exact, fast)
+    assert (exact * fast).sum(axis=1).min() > 0.97
+
+
+def test_each_provider_tells_of_its_own_copy_whether_it_is_loaded(both):
     huggingface, onnx = both
     huggingface.download("my-model")
     model = onnx.resolve("my-model")
     onnx.warm_up(model, timeout_seconds=30)
-    assert huggingface.loaded(model)
-    vectors = [
-        provider.embed(
-            model, ["a b"], dimensions=None, input_type="query", timeout_seconds=30
-        ).vectors
-        for provider in both
-    ]
-    assert np.array_equal(*vectors)
+    assert (huggingface.loaded(model), onnx.loaded(model)) == (False, True)
+
+
+def test_a_model_that_int8_serves_badly_is_served_exactly_from_one_copy(
+    both, monkeypatch
+):
+    monkeypatch.setattr("providers.engine.graph._LEAST_COSINE", 1.1)
+    huggingface, onnx = both
+    huggingface.download("my-model")
+    model = onnx.resolve("my-model")
+    exact, fast = (embed(provider, model, ["a b"]) for provider in both)
+    assert np.array_equal(exact, fast)
+    assert huggingface.engine.pool.model("my-model") is onnx.engine.pool.model(
+        "my-model", "fast"
+    )

@@ -1,0 +1,126 @@
+"""Products in int8 with fixed scales, so that a text's vector does not depend on what else is in its batch.
+
+Activations are quantised to uint8 with one scale a tensor, parameters to int8 with one scale a column. Transformers put
+a few channels far out of range of the others, which one scale cannot serve, so (all measured in docs/performance.md):
+
+- channels are brought to like ranges first, and their parameters the other way (SmoothQuant, arXiv:2211.10438);
+- a feed-forward channel whose parameters would then stick out is computed several times, and its parameters shared
+  among the copies (after outlier channel splitting, arXiv:1901.09504);
+- the mean error over the calibration tokens is taken off the bias.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from providers.engine.checkpoint import Array, Linear
+from providers.engine.graph.encoder import activate
+from providers.engine.graph.nodes import FUSED, Nodes
+from providers.engine.graph.samples import Sample
+
+# How much of a channel's range is moved into the parameters, 0 to 1.
+_SMOOTHING = 0.7
+# The feed-forward layers' inner channels differ by more, and splitting keeps their parameters in range.
+_INNER_SMOOTHING = 0.9
+_COPIES = 16
+# A channel that calibration hardly moved may move more later.
+_LEAST_RANGE = 0.5
+_WEIGHT_LEVELS = 127
+_ACTIVATION_LEVELS = 255
+
+
+class Int8Projections:
+    """Quantises every product for the inputs that `samples` shows, by the product's name."""
+
+    def __init__(self, samples: Mapping[str, Sample]) -> None:
+        self._samples = samples
+
+    def project(self, nodes: Nodes, x: str, name: str, linear: Linear) -> str:
+        """Write the product. A value that is used elsewhere, too, is smoothed on its way into this one alone."""
+        sample = self._samples[name]
+        if name.endswith("attention.output"):
+            divisors = np.ones(len(linear.weight), np.float32)  # already of like range
+        else:
+            divisors = _divisors(sample.ranges, linear.weight, _SMOOTHING)
+        return _product(nodes, x, name, linear, divisors, sample)
+
+    def feed_forward(
+        self,
+        nodes: Nodes,
+        x: str,
+        name: str,
+        inner: Linear,
+        outer: Linear,
+        activation: str,
+    ) -> str:
+        """Write both products, with copies of the inner channels that stand out."""
+        sample = self._samples[f"{name}.outer"]
+        divisors = _divisors(sample.ranges, outer.weight, _INNER_SMOOTHING)
+        counts = _copies(np.abs(outer.weight * divisors[:, None]).max(axis=1))
+        copied = np.repeat(np.arange(len(counts)), counts)
+        inner = Linear(inner.weight[:, copied], inner.bias[copied])
+        shared = outer.weight[copied] / counts[copied, None]
+        raised = self.project(nodes, x, f"{name}.inner", inner)
+        # Far finer than the steps of int8 is GELU's tanh formula, and faster.
+        kind = "gelu_new" if activation in ("gelu", "gelu_python") else activation
+        return _product(
+            nodes,
+            activate(nodes, raised, kind),
+            f"{name}.outer",
+            Linear(shared.astype(np.float32), outer.bias),
+            divisors[copied],
+            sample.of_channels(copied),
+        )
+
+
+def _divisors(ranges: Array, weight: Array, smoothing: float) -> Array:
+    """Return what to divide each input channel by, (in,), their geometric mean 1."""
+    ranges = np.maximum(ranges, max(_LEAST_RANGE * float(np.median(ranges)), 1e-6))
+    rows = np.maximum(np.abs(weight).max(axis=1), 1e-6)
+    logarithms = smoothing * np.log(ranges) - (1 - smoothing) * np.log(rows)
+    return np.asarray(np.exp(logarithms - logarithms.mean()), np.float32)
+
+
+def _copies(extents: Array) -> NDArray[np.int64]:
+    """Return how often to compute each channel, (channels,), so that the largest extent of a copy becomes small."""
+    counts = np.ones(len(extents), np.int64)
+    for _ in range(_COPIES):
+        counts[np.argmax(extents / counts)] += 1
+    return counts
+
+
+def _product(
+    nodes: Nodes, x: str, name: str, linear: Linear, divisors: Array, sample: Sample
+) -> str:
+    weight = linear.weight * divisors[:, None]
+    scales = np.maximum(np.abs(weight).max(axis=0), 1e-12) / _WEIGHT_LEVELS
+    quantised = np.rint(weight / scales).astype(np.int8)
+    low = min(float((sample.low / divisors).min()), 0.0)
+    high = max(float((sample.high / divisors).max()), 0.0)
+    step = max(high - low, 1e-12) / _ACTIVATION_LEVELS
+    zero = int(np.rint(-low / step))
+
+    tokens = sample.tokens / divisors
+    levels = np.clip(np.rint(tokens / step) + zero, 0, _ACTIVATION_LEVELS) - zero
+    error = (levels * step) @ (quantised * scales) - sample.tokens @ linear.weight
+    bias = linear.bias - error.mean(axis=0)
+
+    if (divisors != 1).any():
+        factors = nodes.parameter(f"{name}.factors", np.float32(1) / divisors)
+        x = nodes.node("Mul", [x, factors], f"{name}.smoothed")
+    step_name = nodes.parameter(f"{name}.step", np.array(step, np.float32))
+    zero_name = nodes.parameter(f"{name}.zero", np.array(zero, np.uint8))
+    levels_name = nodes.node(
+        "QuantizeLinear", [x, step_name, zero_name], f"{name}.levels"
+    )
+    inputs = [
+        levels_name,
+        nodes.parameter(f"{name}.weight", quantised),
+        step_name,
+        nodes.parameter(f"{name}.scales", scales.astype(np.float32)),
+        zero_name,
+        "",
+        nodes.parameter(f"{name}.bias", bias.astype(np.float32)),
+    ]
+    return nodes.node("MatMulIntegerToFloat", inputs, name, FUSED)

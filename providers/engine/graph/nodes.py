@@ -1,0 +1,100 @@
+"""The nodes and parameters of one ONNX graph on its way. onnx and numpy only."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+FUSED = "com.microsoft"
+_OPSET, _IR_VERSION = 20, 10
+_EXTERNAL_FROM_BYTES = 1024
+
+
+class Nodes:
+    """Collects nodes and parameters; every method returns the name of the value it made.
+
+    A name stands for one value: asking for one that is there makes no second.
+    """
+
+    def __init__(self) -> None:
+        self._nodes: dict[str, onnx.NodeProto] = {}
+        self._parameters: dict[str, onnx.TensorProto] = {}
+
+    def node(
+        self,
+        operator: str,
+        inputs: list[str],
+        output: str,
+        domain: str = "",
+        *,
+        more: tuple[str, ...] = (),
+        **attributes: Any,
+    ) -> str:
+        """Add a node; `more` are the outputs after the first."""
+        if output not in self._nodes:
+            self._nodes[output] = helper.make_node(
+                operator,
+                inputs,
+                [output, *more],
+                domain=domain,
+                name=output,
+                **attributes,
+            )
+        return output
+
+    def parameter(self, name: str, value: NDArray[np.generic]) -> str:
+        """Add a parameter."""
+        if name not in self._parameters:
+            self._parameters[name] = numpy_helper.from_array(
+                np.asarray(value, order="C"), name
+            )
+        return name
+
+    def integers(self, *values: int) -> str:
+        """Return int64 (len(values),), as shapes and axes are given."""
+        name = "integers." + ".".join(str(value) for value in values)
+        return self.parameter(name, np.array(values, np.int64))
+
+    def model(self, dimensions: int, outputs: tuple[str, ...] = ()) -> onnx.ModelProto:
+        """Return the whole model; `outputs` are values to answer beside the vectors."""
+        inputs = [
+            helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"])
+            for name in ("input_ids", "attention_mask")
+        ]
+        answers = [
+            helper.make_tensor_value_info(
+                "sentence_embedding", TensorProto.FLOAT, ["batch", dimensions]
+            ),
+            *(
+                helper.make_tensor_value_info(
+                    name, TensorProto.FLOAT, ["batch", "length", None]
+                )
+                for name in outputs
+            ),
+        ]
+        graph = helper.make_graph(
+            list(self._nodes.values()),
+            "encoder",
+            inputs,
+            answers,
+            list(self._parameters.values()),
+        )
+        opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(FUSED, 1)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)
+
+
+def save(model: onnx.ModelProto, path: Path) -> None:
+    """Write the graph, and its parameters into a file of the same name that ends in `.bin`."""
+    path.with_suffix(".bin").unlink(missing_ok=True)
+    onnx.save(
+        model,
+        path,
+        save_as_external_data=True,
+        all_tensors_to_one_file=True,
+        location=path.with_suffix(".bin").name,
+        size_threshold=_EXTERNAL_FROM_BYTES,
+    )
+    onnx.checker.check_model(path)

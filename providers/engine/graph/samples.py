@@ -1,0 +1,137 @@
+"""What goes into a model's products: ranges and examples, taken from runs of its exact graph. onnx and numpy only."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from providers.engine.checkpoint import Array
+from providers.engine.machine import usable_cores
+from providers.engine.model_config import ModelConfig
+from providers.engine.onnx_runtime import open_session, padded
+from providers.engine.tokenizer import ModelTokenizer, TokenIds
+
+# Prose of many kinds, languages, code, tables and fragments, written for this purpose. What matters is breadth: lengths
+# from one character to a paragraph, scripts, punctuation.
+_TEXTS = Path(__file__).with_name("calibration_texts.json")
+_RUN_TOKENS = 256
+# Examples kept, a token each; ranges are of all tokens.
+_KEPT_TOKENS = 1024
+_RANDOM_TEXTS = 120
+_LONGEST_RANDOM = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One product's inputs: lowest and highest value by channel, (in,), and examples, (tokens, in)."""
+
+    low: Array
+    high: Array
+    tokens: Array
+
+    @property
+    def ranges(self) -> Array:
+        """Largest magnitude by channel."""
+        return np.maximum(-self.low, self.high)
+
+    def of_channels(self, channels: NDArray[np.int64]) -> "Sample":
+        """Return the sample of these channels, in their order."""
+        return Sample(self.low[channels], self.high[channels], self.tokens[:, channels])
+
+
+def calibration_rows(
+    tokenizer: ModelTokenizer, max_tokens: int | None, *, seed: int
+) -> list[TokenIds]:
+    """Return the shipped texts, and random words framed as a text is, all within the limit, by length."""
+    limit = max_tokens or _LONGEST_RANDOM
+    kinds = json.loads(_TEXTS.read_bytes())
+    rows = tokenizer.encode([text for texts in kinds.values() for text in texts])
+    before, after = _frame(tokenizer)
+    room = max(min(limit, _LONGEST_RANDOM) - len(before) - len(after), 1)
+    random = np.random.default_rng(seed)
+    for length in np.minimum(random.geometric(1 / 20, _RANDOM_TEXTS), room):
+        words = random.integers(0, tokenizer.vocabulary_size, length)
+        rows.append(np.concatenate([before, words, after]))
+    return sorted((row for row in rows if len(row) <= limit), key=len)
+
+
+def take_samples(
+    graph: Path, config: ModelConfig, rows: Sequence[TokenIds]
+) -> Mapping[str, Sample]:
+    """Run the exact graph and return what went into each of its products, by the product's name."""
+    model = onnx.load(graph, load_external_data=False)
+    sources = {
+        node.output[0].removesuffix(".product"): node.input[0]
+        for node in model.graph.node
+        if node.op_type == "MatMul" and node.input[1].endswith(".weight")
+    }
+    values = list(dict.fromkeys(sources.values()))
+    for value in values:
+        shape = ["batch", "length", None]
+        model.graph.output.append(
+            helper.make_tensor_value_info(value, TensorProto.FLOAT, shape)
+        )
+    watched = graph.with_name(f"{graph.stem}-watched.onnx")
+    onnx.save(model, watched)
+    try:
+        session = open_session(watched, threads=usable_cores())
+    finally:
+        watched.unlink()
+    kept = max(_KEPT_TOKENS / sum(len(row) for row in rows), 0.0)
+    takers = {value: _Taker(kept) for value in values}
+    for run in _runs(rows):
+        ids, mask = padded(run, config.pad_id)
+        feed = {"input_ids": ids, "attention_mask": mask}
+        for value, found in zip(values, session.run(values, feed), strict=True):
+            takers[value].take(found[mask.astype(bool)])
+    return {name: takers[value].sample() for name, value in sources.items()}
+
+
+class _Taker:
+    """Gathers one value's sample; `kept` is the share of tokens to keep as examples."""
+
+    def __init__(self, kept: float) -> None:
+        self._kept = kept
+        self._low: list[Array] = []
+        self._high: list[Array] = []
+        self._tokens: list[Array] = []
+        self._random = np.random.default_rng(0)
+
+    def take(self, tokens: Array) -> None:
+        """Look at float32 (tokens, channels)."""
+        self._low.append(tokens.min(axis=0))
+        self._high.append(tokens.max(axis=0))
+        self._tokens.append(tokens[self._random.random(len(tokens)) < self._kept])
+
+    def sample(self) -> Sample:
+        """Return what was seen."""
+        return Sample(
+            np.min(self._low, axis=0),
+            np.max(self._high, axis=0),
+            np.concatenate(self._tokens),
+        )
+
+
+def _runs(rows: Sequence[TokenIds]) -> Iterator[Sequence[TokenIds]]:
+    """Cut rows, sorted by length, into runs of bounded size."""
+    start = 0
+    while start < len(rows):
+        end = start + 1
+        while end < len(rows) and len(rows[end]) * (end + 1 - start) <= _RUN_TOKENS:
+            end += 1
+        yield rows[start:end]
+        start = end
+
+
+def _frame(tokenizer: ModelTokenizer) -> tuple[TokenIds, TokenIds]:
+    """Return the special tokens before and after a text's own."""
+    one, two = tokenizer.encode(["a", "b"])
+    differs = np.flatnonzero(one != two) if len(one) == len(two) else one[:0]
+    if len(differs) == 0:
+        return one[:0], one[:0]
+    return one[: differs[0]], one[differs[-1] + 1 :]

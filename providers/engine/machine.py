@@ -1,0 +1,27 @@
+"""What this process may use of the machine, a container's limits (cgroup v2) included. Standard library only."""
+
+import math
+import os
+from pathlib import Path
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def usable_cores(cgroup: Path = _CGROUP) -> int:
+    """Return the cores this process may use: its affinity, and a container's quota if that is less."""
+    cores = len(os.sched_getaffinity(0))
+    try:
+        quota, period = (cgroup / "cpu.max").read_text().split()
+        cores = min(cores, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError):
+        pass  # no cgroup v2, or "max": no quota
+    return max(cores, 1)
+
+
+def usable_memory(cgroup: Path = _CGROUP) -> int:
+    """Return the bytes of memory of the machine, or a container's limit if that is less."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(memory, int((cgroup / "memory.max").read_text()))
+    except (OSError, ValueError):
+        return memory

@@ -1,0 +1,149 @@
+"""Texts that wait for the engine, and which of them run next. No threads here: the owner holds its lock.
+
+Batches are cut by padded tokens and hold texts of like length, of one request or of several. Requests share the engine
+by weighted fair queueing (Demers, Keshav, Shenker 1989): each carries a virtual time that grows by the padded tokens
+run for it, the lowest goes next, and a new one starts at the queue's own virtual time. So many short requests cannot
+starve a long one, nor it them.
+"""
+
+import heapq
+import itertools
+import threading
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from providers.base import Vectors
+from providers.engine.runtime import Row
+from providers.exceptions import ProviderError
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One caller's texts on their way. `waiting` holds (length, index), shortest first; `tokens` is their sum."""
+
+    rows: Sequence[Row]
+    enqueued_at: float
+    deadline: float
+    waiting: list[tuple[int, int]] = field(init=False)
+    tokens: int = field(init=False)
+    vectors: list[Vectors | None] = field(init=False)
+    unfinished: int = field(init=False)
+    virtual_time: float = 0.0
+    started: bool = False
+    error: ProviderError | None = None
+    cause: BaseException | None = None
+    done: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.waiting = sorted((len(row), index) for index, row in enumerate(self.rows))
+        self.tokens = sum(length for length, _ in self.waiting)
+        self.vectors = [None] * len(self.rows)
+        self.unfinished = len(self.rows)
+
+    def fail(self, error: ProviderError, cause: BaseException | None = None) -> None:
+        """End the caller's wait with an error, unless it has ended."""
+        if not self.done.is_set():
+            self.error, self.cause = error, cause
+            self.done.set()
+
+
+Batch = list[tuple[Request, int]]
+
+
+class Queue:
+    """Requests with texts that no run has taken. A request of up to `small_tokens` is small, the others are bulk."""
+
+    def __init__(self, *, small_tokens: int) -> None:
+        self.tokens = 0
+        self._small_tokens = small_tokens
+        self._requests: list[Request] = []
+        self._virtual_time = 0.0
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def add(self, request: Request) -> None:
+        """Put a request in."""
+        request.virtual_time = self._virtual_time
+        self.tokens += request.tokens
+        self._requests.append(request)
+
+    def remove(self, request: Request) -> None:
+        """Take out what still waits of a request, if anything."""
+        if request in self._requests:
+            self._requests.remove(request)
+            self.tokens -= request.tokens
+            request.waiting.clear()
+
+    def requests(self) -> list[Request]:
+        """Return all that wait."""
+        return list(self._requests)
+
+    def small(self, request: Request) -> bool:
+        """Tell whether what waits of the request is little."""
+        return request.tokens <= self._small_tokens
+
+    def next_batch(self, budget_tokens: int, *, small: bool, bulk: bool) -> Batch:
+        """Cut a batch out of small requests, bulk ones or both: the longest text of the one whose turn it is, filled up
+        with the texts of all next to it in length. Empty where no such request waits."""
+        eligible = [
+            request
+            for request in self._requests
+            if (small if self.small(request) else bulk)
+        ]
+        if not eligible:
+            return []
+        first = min(eligible, key=lambda request: request.virtual_time)
+        longest = first.waiting[-1][0]
+        # A bulk request does not ride along with a small one: it would make that wait for a full batch.
+        sharing = [
+            request
+            for request in eligible
+            if self.small(request) or not self.small(first)
+        ]
+        # Of equal lengths the one that had least goes first.
+        sharing.sort(key=lambda request: (request is not first, request.virtual_time))
+        room = max(budget_tokens // max(longest, 1), 1)
+        nearest = heapq.merge(
+            *(_nearest(request, longest, room) for request in sharing),
+            key=lambda found: -found[1],
+        )
+        counts = Counter(request for request, _ in itertools.islice(nearest, room))
+        batch = [
+            (request, index)
+            for request, count in counts.items()
+            for index in self._pull(request, longest, count)
+        ]
+        self._virtual_time += longest * len(batch) / len(self._requests)
+        self._requests = [request for request in self._requests if request.waiting]
+        return batch
+
+    def _pull(self, request: Request, longest: int, count: int) -> list[int]:
+        """Take the `count` longest texts of up to `longest` tokens; return which they are."""
+        end = _end(request, longest)
+        taken = request.waiting[end - count : end]
+        del request.waiting[end - count : end]
+        tokens = sum(length for length, _ in taken)
+        request.tokens -= tokens
+        self.tokens -= tokens
+        request.virtual_time += longest * count
+        return [index for _, index in taken]
+
+
+def _nearest(
+    request: Request, longest: int, count: int
+) -> Iterator[tuple[Request, int]]:
+    """Yield the lengths of up to `count` texts between half of `longest` and `longest` tokens, the longest first."""
+    end = _end(request, longest)
+    for place in range(end - 1, max(end - count, 0) - 1, -1):
+        length = request.waiting[place][0]
+        if length < longest // 2:
+            return
+        yield request, length
+
+
+def _end(request: Request, longest: int) -> int:
+    """Return how many of the waiting texts have up to `longest` tokens."""
+    return bisect_right(request.waiting, (longest, len(request.rows)))
