@@ -32,9 +32,12 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True)
 def fresh_process(settings, monkeypatch):
-    """Start each test like a new process: a known key, an empty cache, newly built providers, no thread."""
+    """Start each test like a new process: a known key, an empty cache of its own, newly built providers, no thread."""
     settings.EMBEDDINGS = replace_conf(
-        settings, single_user_api_key=KEY, usage_flush_seconds=0
+        settings,
+        single_user_api_key=KEY,
+        usage_flush_seconds=0,
+        cache=replace(settings.EMBEDDINGS.cache, path=None),
     )
     # Changes of users and keys count at once, rather than within a second; one test has its own clock for that.
     monkeypatch.setattr(row_memory, "FRESH_SECONDS", 0.0)
