@@ -24,6 +24,12 @@ from tests.servers import PostgresServer, RedisServer
 KEY = "test-key-0123456789abcdef"
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Begin with real servers, whose files take longest, so that no worker is left with one; else keep the order."""
+    items.sort(key=lambda item: "e2e" not in item.path.parts)
+
+
 @pytest.fixture(autouse=True)
 def fresh_process(settings, monkeypatch):
     """Start each test like a new process: a known key, an empty cache of its own, newly built providers, no thread."""
