@@ -1,9 +1,9 @@
 """Circuit breakers: a provider that keeps failing is left alone for a while (CONTRACT section 8).
 
 State lives in the database, so all processes see one breaker. Every change is one conditional UPDATE; no lock is held
-while a provider is called. A breaker without failures is not looked at again for a second, so that good requests cost no
-query; what other processes saw fail counts from then on. When the database does not answer, calls go through: a breaker
-must never turn a good provider's answer into an error.
+while a provider is called. A breaker without failures is not looked at again for a second, so that good requests cost
+no query; what other processes saw fail counts from then on. When the database does not answer, calls go through: a
+breaker must never turn a good provider's answer into an error.
 """
 
 import contextlib
