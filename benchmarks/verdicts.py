@@ -35,7 +35,12 @@ class Verdict:
 
 def verdicts(figures: Figures) -> list[Verdict]:
     """Judge everything that was promised."""
-    return [*_bulk(figures), *_server(figures), *_fidelity(figures), _errors(figures)]
+    return [
+        *_bulk(figures),
+        *_server(figures),
+        *_fidelity(figures),
+        *_over_time(figures),
+    ]
 
 
 def _bulk(figures: Figures) -> Iterator[Verdict]:
@@ -126,9 +131,15 @@ def _fidelity(figures: Figures) -> Iterator[Verdict]:
         )
 
 
-def _errors(figures: Figures) -> Verdict:
-    failed = sum(sum(figures.of(own, "errors")) for own in (EXACT, FAST))
-    return _at_most("errors of this server", failed, 0)
+def _over_time(figures: Figures) -> Iterator[Verdict]:
+    yield _at_most(
+        f"{EXACT}: growth of memory over the last third of the soak",
+        figures.median(EXACT, "soak_growth"),
+        0.05,
+    )
+    counted = [figures.of(own, "errors") for own in (EXACT, FAST)]
+    failed = sum(map(sum, counted)) if any(counted) else None
+    yield _at_most("errors of this server", failed, 0)
 
 
 def _at_most(promise: str, value: float | None, limit: float) -> Verdict:

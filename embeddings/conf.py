@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from django.conf import settings
@@ -66,6 +67,16 @@ class LimiterConf:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CacheConf:
+    """How many texts are cached for how long. Processes share them in Redis, else in the file, else not at all."""
+
+    max_size: int
+    ttl_seconds: int
+    redis_url: str | None
+    path: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddingsConf:
     """What the server was told.
 
@@ -83,8 +94,7 @@ class EmbeddingsConf:
     request_timeout_seconds: float
     engine_timeout_seconds: float
     max_body_bytes: int
-    cache_max_size: int
-    cache_ttl_seconds: int
+    cache: CacheConf
     single_user_api_key: str
     single_user_accept_bearer: bool
     limiter: LimiterConf

@@ -30,6 +30,11 @@ prompt_tokens = Counter(
 cache_lookups = Counter(
     "embedding_cache_lookups", "Texts looked up in the cache.", ["result"]
 )
+cache_store_failures = Counter(
+    "embedding_cache_store_failures",
+    "Times the store of cached vectors could not be asked.",
+    ["store", "operation"],
+)
 request_seconds = Histogram(
     "embedding_request_seconds",
     "Time from routing to vectors.",

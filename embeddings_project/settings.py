@@ -13,6 +13,7 @@ from embeddings.conf import (
     DEFAULT_FALLBACK_CHAIN,
     DEFAULT_FALLBACK_MODELS,
     AccessConf,
+    CacheConf,
     EmbeddingsConf,
     LimiterConf,
 )
@@ -219,6 +220,7 @@ def read_redis_url() -> str | None:
     return url
 
 
+REDIS_URL = read_redis_url()
 REQUEST_TIMEOUT_SECONDS = env.seconds("EMBEDDINGS_REQUEST_TIMEOUT", 30, maximum=600)
 EMBEDDINGS = EmbeddingsConf(
     default_provider=env.text("EMBEDDINGS_DEFAULT_PROVIDER", "openai").lower(),
@@ -234,11 +236,15 @@ EMBEDDINGS = EmbeddingsConf(
     max_body_bytes=env.integer(
         "EMBEDDINGS_MAX_BODY_BYTES", 32 * 2**20, minimum=1024, maximum=2**30
     ),
-    cache_max_size=env.integer(
-        "EMBEDDINGS_CACHE_SIZE", 5000, minimum=0, maximum=10_000_000
-    ),
-    cache_ttl_seconds=env.integer(
-        "EMBEDDINGS_CACHE_TTL", 3600, minimum=1, maximum=31_536_000
+    cache=CacheConf(
+        max_size=env.integer(
+            "EMBEDDINGS_CACHE_SIZE", 5000, minimum=0, maximum=10_000_000
+        ),
+        ttl_seconds=env.integer(
+            "EMBEDDINGS_CACHE_TTL", 3600, minimum=1, maximum=31_536_000
+        ),
+        redis_url=REDIS_URL,
+        path=DATA_DIR / "cache.sqlite3",
     ),
     single_user_api_key=given_api_key
     or (
@@ -255,7 +261,7 @@ EMBEDDINGS = EmbeddingsConf(
             "RATE_LIMIT_PER_MINUTE", 60, minimum=1, maximum=10_000_000
         ),
         burst=env.integer("RATE_LIMIT_BURST", 10, minimum=1, maximum=10_000_000),
-        redis_url=read_redis_url(),
+        redis_url=REDIS_URL,
     ),
     usage_flush_seconds=env.seconds("EMBEDDINGS_USAGE_FLUSH", 3, maximum=600),
 )

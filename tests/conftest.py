@@ -25,11 +25,20 @@ from tests.servers import PostgresServer, RedisServer
 KEY = "test-key-0123456789abcdef"
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Begin with real servers, whose files take longest, so that no worker is left with one; else keep the order."""
+    items.sort(key=lambda item: "e2e" not in item.path.parts)
+
+
 @pytest.fixture(autouse=True)
 def fresh_process(settings, monkeypatch):
-    """Start each test like a new process: a known key, an empty cache, newly built providers, no thread."""
+    """Start each test like a new process: a known key, an empty cache of its own, newly built providers, no thread."""
     settings.EMBEDDINGS = replace_conf(
-        settings, single_user_api_key=KEY, usage_flush_seconds=0
+        settings,
+        single_user_api_key=KEY,
+        usage_flush_seconds=0,
+        cache=replace(settings.EMBEDDINGS.cache, path=None),
     )
     # Changes of users and keys count at once, rather than within a second; one test has its own clock for that.
     monkeypatch.setattr(row_memory, "FRESH_SECONDS", 0.0)

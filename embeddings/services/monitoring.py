@@ -17,6 +17,7 @@ COUNTERS = (
     "embedding_provider_failures_total",
     "embedding_fallbacks_total",
     "embedding_cache_lookups_total",
+    "embedding_cache_store_failures_total",
 )
 LATENCY = "embedding_request_seconds"
 ACTIVE = "embedding_active_requests"

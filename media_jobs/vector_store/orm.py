@@ -19,7 +19,7 @@ from media_jobs.vector_store.row_store import Found, RowStore
 from media_jobs.vector_store.rows import StoredChunk, VectorSpace
 from media_jobs.vector_store.vector_bytes import from_bytes
 
-FEW_CHUNKS = 1000  # so many are read and compared sooner than a copy is refreshed
+FEW_CHUNKS = 1000  # so many are read and compared sooner than a whole copy is
 
 
 class OrmVectorStore(RowStore):
@@ -50,8 +50,10 @@ class OrmVectorStore(RowStore):
         limit: int,
         media_ids: Collection[int] | None,
     ) -> Found:
+        if self._are_few(space, media_ids):
+            return self._scan(query, space, limit, media_ids)
         matrix = self._memory.get(space.pk, space.version)
-        if matrix is None and not self._are_few(space, media_ids):
+        if matrix is None:
             matrix = self._memory.refreshed(space, self._row_count, self._refresh)
         if matrix is None:
             return self._scan(query, space, limit, media_ids)

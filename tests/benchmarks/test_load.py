@@ -89,4 +89,4 @@ def test_a_following_stream_ends_with_the_one_it_follows(port):
 
     assert len(leader.numbers) == 5
     assert 0 < len(follower.numbers) < 100_000
-    assert follower.abandoned == 1
+    assert len(follower.waiting) == 1

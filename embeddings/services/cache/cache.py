@@ -1,6 +1,8 @@
 """The cache of this process: what was computed before is found, and each text is computed once at a time."""
 
 import functools
+import os
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -11,8 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from embeddings.conf import conf
+from embeddings.conf import CacheConf, conf
 from embeddings.services.cache.memory import MemoryRows, Row
+from embeddings.services.cache.shared import SharedRows
+from embeddings.services.cache.sqlite_store import SqliteStore
+from embeddings.services.cache.store import RowStore
 from providers.base import Vectors
 from providers.exceptions import (
     ProviderMalformed,
@@ -22,10 +27,13 @@ from providers.exceptions import (
 
 Compute = Callable[[list[int]], Vectors]
 
+# Beyond these, 30 MB at 384 dimensions, a cache that processes share is in its store alone.
+MAX_MEMORY_ROWS = 20_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheStats:
-    """Figures of one process."""
+    """`size` is the shared store's, if there is one; hits and misses are this process's."""
 
     size: int
     max_size: int
@@ -37,8 +45,9 @@ class CacheStats:
 
 @dataclass(slots=True)
 class _Plan:
-    """How one request gets its rows: found now, computed by this request, or awaited from another."""
+    """How one request gets its rows: found now, led by this request, or awaited from another."""
 
+    generation: int | None
     rows: dict[bytes, Row] = field(default_factory=dict)
     own: dict[bytes, int] = field(
         default_factory=dict
@@ -47,14 +56,23 @@ class _Plan:
 
 
 class EmbeddingCache:
-    """Rows by key, exactly as the provider gave them."""
+    """Rows by key, exactly as the provider gave them: in memory, and behind that in a store that processes share.
+
+    A generation is the time between two clears. What was computed in one that is over is not kept.
+    """
 
     timer = staticmethod(time.monotonic)
 
-    def __init__(self, *, max_size: int, ttl_seconds: int) -> None:
+    def __init__(
+        self, *, max_size: int, ttl_seconds: int, store: RowStore | None = None
+    ) -> None:
         self._max_size = max_size
         self._ttl_seconds = ttl_seconds
-        self._memory = MemoryRows(max_size=max_size)
+        self._memory = MemoryRows(
+            max_size=min(max_size, MAX_MEMORY_ROWS) if store else max_size
+        )
+        self._shared = SharedRows(store, newly_used=self._newly_used)
+        self._generation: int | None = None
         self._in_flight: dict[bytes, Future[Row]] = {}
         self._lock = threading.Lock()
         self._hits = self._misses = 0
@@ -68,6 +86,7 @@ class EmbeddingCache:
         reaches everyone who waits for the rows it would have given, and nothing is stored.
         Raises ProviderTimeout if the rows of others do not come within `timeout_seconds`.
         """
+        self._look_for_clear()
         now = self.timer()
         with self._lock:
             rows = self._memory.get_all(keys, now=now)
@@ -85,17 +104,20 @@ class EmbeddingCache:
         return joined.reshape(len(rows), -1)
 
     def clear(self) -> int:
-        """Forget everything and return how many rows that were."""
+        """Forget everything, for all processes, and return how many rows that were."""
         with self._lock:
-            cleared = len(self._memory)
-            self._memory.clear()
-            return cleared
+            mine = len(self._memory)
+        cleared = self._shared.clear()
+        self._begin(cleared.generation if cleared else secrets.randbits(62))
+        return max(mine, cleared.rows) if cleared else mine
 
     def stats(self) -> CacheStats:
+        self._look_for_clear()
+        shared = self._shared.size(generation=self._generation)
         with self._lock:
             asked = self._hits + self._misses
             return CacheStats(
-                size=len(self._memory),
+                size=len(self._memory) if shared is None else shared,
                 max_size=self._max_size,
                 ttl_seconds=self._ttl_seconds,
                 hits=self._hits,
@@ -103,20 +125,29 @@ class EmbeddingCache:
                 hit_rate=round(self._hits / asked, 4) if asked else 0.0,
             )
 
+    def flush(self) -> None:
+        """Write to the store what is on its way there."""
+        self._shared.flush()
+
+    def close(self) -> None:
+        """Write what is on its way, and let go of the store."""
+        self._shared.close()
+
     def _gather(
         self, keys: Sequence[bytes], compute: Compute, *, deadline: float
     ) -> list[Row]:
+        self._look_for_clear(at_once=True)
         plan = self._plan(keys)
         if plan.own:
-            plan.rows |= self._lead(plan.own, compute)
+            plan.rows |= self._lead(plan, compute)
         if plan.awaited:
             plan.rows |= self._await(plan.awaited, deadline)
         return [plan.rows[key] for key in keys]
 
     def _plan(self, keys: Sequence[bytes]) -> _Plan:
-        plan = _Plan()
         now = self.timer()
         with self._lock:
+            plan = _Plan(generation=self._generation)
             for index, key in enumerate(keys):
                 if key in plan.rows or key in plan.own or key in plan.awaited:
                     self._hits += 1
@@ -127,17 +158,22 @@ class EmbeddingCache:
                     self._hits += 1
                     plan.awaited[key] = future
                 else:
-                    self._misses += 1
                     plan.own[key] = index
                     self._in_flight[key] = Future()
         return plan
 
-    def _lead(self, own: dict[bytes, int], compute: Compute) -> dict[bytes, Row]:
-        """Compute rows and hand them to everyone who waits for them, or the failure."""
+    def _lead(self, plan: _Plan, compute: Compute) -> dict[bytes, Row]:
+        """Find rows in the store or compute them, and hand them, or the failure, to everyone who waits for them."""
+        left = dict(plan.own)
         try:
-            vectors = np.asarray(compute(list(own.values())), dtype=np.float32)
+            found = self._found_in_store(plan)
+            self._settle(found, lambda key, future: future.set_result(found[key]))
+            left = {key: index for key, index in left.items() if key not in found}
+            if not left:
+                return found
+            vectors = np.asarray(compute(list(left.values())), dtype=np.float32)
             rows = {
-                key: vector.tobytes() for key, vector in zip(own, vectors, strict=True)
+                key: vector.tobytes() for key, vector in zip(left, vectors, strict=True)
             }
         except BaseException as error:
             # An interrupt concerns this thread alone; those who wait get an error they can answer with.
@@ -146,11 +182,23 @@ class EmbeddingCache:
                 if isinstance(error, Exception)
                 else ProviderUnavailable("The computation was interrupted.")
             )
-            self._settle(own, lambda key, future: future.set_exception(failure))
+            self._settle(left, lambda key, future: future.set_exception(failure))
             raise
-        self._store(rows)
-        self._settle(own, lambda key, future: future.set_result(rows[key]))
-        return rows
+        self._keep(rows, plan.generation)
+        self._settle(rows, lambda key, future: future.set_result(rows[key]))
+        return found | rows
+
+    def _found_in_store(self, plan: _Plan) -> dict[bytes, Row]:
+        found = self._shared.read(list(plan.own), generation=plan.generation)
+        now = self.timer()
+        with self._lock:
+            self._hits += len(found)
+            self._misses += len(plan.own) - len(found)
+            if plan.generation == self._generation:
+                for key, (age_seconds, row) in found.items():
+                    left = self._ttl_seconds - age_seconds
+                    self._memory.put(key, row, until=now + left)
+        return {key: row for key, (_, row) in found.items()}
 
     def _await(
         self, awaited: dict[bytes, "Future[Row]"], deadline: float
@@ -175,20 +223,73 @@ class EmbeddingCache:
         for key, future in settled.items():
             settle(key, future)
 
-    def _store(self, rows: dict[bytes, Row]) -> None:
+    def _keep(self, rows: dict[bytes, Row], generation: int | None) -> None:
         until = self.timer() + self._ttl_seconds
         with self._lock:
+            if generation != self._generation:
+                return  # cleared meanwhile
             for key, row in rows.items():
                 self._memory.put(key, row, until=until)
+        self._shared.write(rows, generation=generation)
 
     def _forget(self, keys: Sequence[bytes]) -> None:
         with self._lock:
             self._memory.forget(keys)
+            generation = self._generation
+        self._shared.forget(keys, generation=generation)
+
+    def _look_for_clear(self, *, at_once: bool = False) -> None:
+        """See whether another process has cleared the cache: once in a while, and before the store is asked."""
+        generation = self._shared.looked_up_generation(at_once=at_once)
+        if generation is not None:
+            self._begin(generation)
+
+    def _begin(self, generation: int) -> None:
+        """Forget what this process holds of another generation."""
+        with self._lock:
+            if generation != self._generation:
+                self._memory.clear()
+                self._generation = generation
+
+    def _newly_used(self) -> list[bytes]:
+        with self._lock:
+            return self._memory.newly_used()
 
 
 @functools.cache
 def embedding_cache() -> EmbeddingCache:
     """Return the process-wide cache."""
     return EmbeddingCache(
-        max_size=conf().cache_max_size, ttl_seconds=conf().cache_ttl_seconds
+        max_size=conf().cache.max_size,
+        ttl_seconds=conf().cache.ttl_seconds,
+        store=_store(conf().cache),
     )
+
+
+def _store(cache: CacheConf) -> RowStore | None:
+    if not cache.max_size:
+        return None
+    if cache.redis_url:
+        from embeddings.services.cache.redis_store import RedisStore  # an extra
+
+        return RedisStore(
+            cache.redis_url, max_size=cache.max_size, ttl_seconds=cache.ttl_seconds
+        )
+    if cache.path:
+        return SqliteStore(
+            cache.path, max_size=cache.max_size, ttl_seconds=cache.ttl_seconds
+        )
+    return None
+
+
+_inherited: list[EmbeddingCache] = []
+
+
+def _start_anew() -> None:
+    """Give a forked child a cache of its own. Its parent's is kept, unused: SQLite forbids even closing it here."""
+    if embedding_cache.cache_info().currsize:
+        _inherited.append(embedding_cache())
+        embedding_cache.cache_clear()
+
+
+os.register_at_fork(after_in_child=_start_anew)

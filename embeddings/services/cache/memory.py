@@ -1,9 +1,13 @@
 """Rows in the memory of one process: least recently used out first."""
 
+import itertools
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
 Row = bytes  # float32 in the machine's byte order: immutable, and joined to a batch faster than arrays are stacked
+
+# Stands among the rows where `newly_used` was last called: keys are never empty.
+_MARK = b""
 
 
 class MemoryRows:
@@ -14,7 +18,7 @@ class MemoryRows:
         self._rows: OrderedDict[bytes, tuple[float, Row]] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._rows) - (_MARK in self._rows)
 
     def get_all(self, keys: Sequence[bytes], *, now: float) -> list[Row] | None:
         """Return the rows in the order of `keys`, or None if one is missing: the short way of a warm request."""
@@ -42,8 +46,15 @@ class MemoryRows:
     def put(self, key: bytes, row: Row, *, until: float) -> None:
         self._rows[key] = (until, row)
         self._rows.move_to_end(key)
-        while len(self._rows) > self._max_size:
+        while len(self) > self._max_size:
             self._rows.popitem(last=False)
+
+    def newly_used(self) -> list[bytes]:
+        """Return the keys of the rows that were put in or used since the last call."""
+        keys = list(itertools.takewhile(_MARK.__ne__, reversed(self._rows)))
+        self._rows[_MARK] = (0.0, b"")
+        self._rows.move_to_end(_MARK)
+        return keys
 
     def forget(self, keys: Iterable[bytes]) -> None:
         for key in keys:

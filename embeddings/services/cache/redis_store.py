@@ -8,7 +8,7 @@ import secrets
 import struct
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import redis
 from redis.backoff import NoBackoff
@@ -36,7 +36,7 @@ STORED_AT = struct.Struct("<d")  # seconds since the epoch; stands before each r
 class RedisStore:
     """The client is thread-safe and pools its connections."""
 
-    name = "redis"
+    name: ClassVar[str] = "redis"
     timer = staticmethod(time.monotonic)
 
     def __init__(
@@ -183,8 +183,8 @@ def _entry(value: bytes) -> Entry:
 
 @contextlib.contextmanager
 def _asking() -> Iterator[None]:
-    """Say StoreUnavailable where Redis fails; its own words may name the address."""
+    """Say StoreUnavailable where Redis fails, or holds what nobody here wrote; its own words may name the address."""
     try:
         yield
-    except redis.RedisError as error:
+    except (redis.RedisError, ValueError, struct.error) as error:
         raise StoreUnavailable(type(error).__name__) from error

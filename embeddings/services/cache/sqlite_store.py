@@ -5,6 +5,7 @@ import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from embeddings.services.cache.sqlite_file import SqliteFile
 from embeddings.services.cache.store import (
@@ -51,7 +52,7 @@ RESIZE = "UPDATE state SET size = size + ? RETURNING size"
 class SqliteStore:
     """One connection for reads and one for writes, so that no request waits while rows are written."""
 
-    name = "sqlite"
+    name: ClassVar[str] = "sqlite"
 
     def __init__(
         self,

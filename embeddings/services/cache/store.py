@@ -1,7 +1,7 @@
 """What a store of rows that processes share can do."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from embeddings.services.cache.memory import Row
 
@@ -39,6 +39,8 @@ class RowStore(Protocol):
     A generation is the time between two clears, a number drawn at random. What is read or written for one that is over
     is nothing: so a clear wins against writes under way. Every method raises StoreUnavailable.
     """
+
+    name: ClassVar[str]
 
     def generation(self) -> int:
         """Return the one that runs."""

@@ -1,0 +1,101 @@
+"""The rows that processes share, as one process sees them."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from embeddings.services.cache.guard import GuardedStore
+from embeddings.services.cache.memory import Row
+from embeddings.services.cache.store import Cleared, Entry, RowStore
+from embeddings.services.cache.writer import BackgroundWriter
+
+# How often a process looks whether another one cleared the cache, and tells which rows it used in its own memory.
+LOOK_SECONDS = 1.0
+TELL_SECONDS = 60.0
+
+
+class SharedRows:
+    """Reads at once, writes in the background, and asks for the generation once in a while.
+
+    `newly_used`: tells which rows were used since it was last asked.
+    """
+
+    timer = staticmethod(time.monotonic)
+    clock = staticmethod(time.time)
+
+    def __init__(
+        self, store: RowStore | None, *, newly_used: Callable[[], list[bytes]]
+    ) -> None:
+        self._store = GuardedStore(store)
+        self._writer = BackgroundWriter(self._write)
+        self._newly_used = newly_used
+        self._lock = threading.Lock()
+        self._look_at = 0.0
+        self._tell_at = 0.0
+        self._clear_is_due = False
+
+    def looked_up_generation(self, *, at_once: bool) -> int | None:
+        """Return the generation, if the store can tell and it is time to look for a new one (or `at_once`)."""
+        now = self.timer()
+        if now < self._look_at and not at_once:
+            return None
+        with self._lock:
+            if now < self._look_at and not at_once:
+                return None
+            self._look_at = now + LOOK_SECONDS
+        if self._clear_is_due:
+            cleared = self.clear()
+            return cleared.generation if cleared else None
+        return self._store.generation()
+
+    def read(
+        self, keys: Sequence[bytes], *, generation: int | None
+    ) -> dict[bytes, tuple[float, Row]]:
+        """Return the rows that are there, each with its age in seconds."""
+        if generation is None:
+            return {}
+        found = self._store.read(keys, generation=generation)
+        if found:
+            self._writer.put({}, generation=generation)  # to tell that they were used
+        now = self.clock()
+        return {key: (max(0.0, now - at), row) for key, (at, row) in found.items()}
+
+    def write(self, rows: Mapping[bytes, Row], *, generation: int | None) -> None:
+        """Have rows written soon, unless a clear comes first."""
+        if generation is not None:
+            now = self.clock()
+            entries = {key: Entry(now, row) for key, row in rows.items()}
+            self._writer.put(entries, generation=generation)
+
+    def forget(self, keys: Sequence[bytes], *, generation: int | None) -> None:
+        if generation is not None:
+            self._writer.flush()
+            self._store.forget(keys, generation=generation)
+
+    def size(self, *, generation: int | None) -> int | None:
+        if generation is None:
+            return None
+        return self._store.size(generation=generation)
+
+    def clear(self) -> Cleared | None:
+        """Clear the store; if it cannot be asked now, then as soon as it can."""
+        self._writer.flush()  # so that what is on its way counts
+        cleared = self._store.clear()
+        self._clear_is_due = cleared is None
+        return cleared
+
+    def close(self) -> None:
+        """Write what is pending, and let go of the store."""
+        self._writer.close()
+        self._store.close()
+
+    def flush(self) -> None:
+        self._writer.flush()
+
+    def _write(self, entries: Mapping[bytes, Entry], generation: int) -> None:
+        used: list[bytes] = []
+        if self.timer() >= self._tell_at:
+            self._tell_at = self.timer() + TELL_SECONDS
+            used = self._newly_used()
+        if entries or used:
+            self._store.write(entries, used=used, generation=generation)

@@ -1,0 +1,45 @@
+"""The cache that two workers share."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import requests
+
+from tests.e2e.server import poll
+
+TEXT = "computed by one of the two"
+
+
+def size(server):
+    return server.get("/api/v1/embeddings/health").json()["cache_stats"]["size"]
+
+
+def misses(server):
+    counters = server.get("/api/v1/embeddings/metrics").json()["counters"]
+    return sum(
+        sample["value"]
+        for sample in counters["embedding_cache_lookups_total"]
+        if sample["result"] == "miss"
+    )
+
+
+def test_worker_finds_what_the_other_one_computed(open_handed_server):
+    server = open_handed_server
+    before = size(server)
+    (vector,) = server.embed([TEXT])
+    poll(lambda: size(server) > before, seconds=20, what="the row in the store")
+    computed = misses(server)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: server.embed([TEXT]), range(24)))
+    assert answers == [[vector]] * 24
+    assert misses(server) == computed
+
+
+def test_clear_empties_the_cache_of_both(open_handed_server):
+    server = open_handed_server
+    server.embed(["to be forgotten"])
+    poll(lambda: size(server), seconds=20, what="the row in the store")
+    answer = requests.delete(
+        f"{server.api}/embeddings/cache", headers=server.headers, timeout=60
+    )
+    assert answer.json()["cleared"] >= 1
+    assert {size(server) for _ in range(12)} == {0}
