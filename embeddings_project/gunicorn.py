@@ -9,6 +9,7 @@ from typing import Any
 
 from django.apps import apps
 from django.conf import settings
+from gunicorn.glogging import Logger
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "embeddings_project.settings")
 
@@ -25,6 +26,16 @@ keepalive = 75
 timeout = 60  # seconds without a heartbeat before a worker is replaced; a long request does not stop the heartbeat
 graceful_timeout = 30
 control_socket_disable = True
+
+
+class ErrorLogger(Logger):  # type: ignore[misc]
+    """gunicorn's own log, without access lines: every answer has its line, by RequestContextMiddleware."""
+
+    def access(self, *_: Any) -> None:
+        """Do nothing, where gunicorn would put a line together for nobody."""
+
+
+logger_class = ErrorLogger
 umask = 0o077
 loglevel = settings.LOG_LEVEL
 logconfig_dict = {

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -19,8 +20,10 @@ SHARED: list[Processor] = [
 
 def logging_config(*, level: str, log_format: str) -> dict[str, Any]:
     """Return Django's LOGGING and configure structlog, so that both end in the same handler on stderr."""
-    # No line says from where in the source it comes; logging's documentation offers this to spare it the search.
+    # No line says where in the source it comes from, nor from which thread or process: logging's documentation offers
+    # these to spare it the search.
     logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -71,6 +74,23 @@ def logging_config(*, level: str, log_format: str) -> dict[str, Any]:
             "huggingface_hub": {"level": "WARNING"},
         },
     }
+
+
+def log_event(logger: logging.Logger, event: str, **fields: Any) -> None:
+    """Write a line of level info like structlog's, for the one line that every request writes.
+
+    structlog takes five times as long to put it together. What is bound to the context is not added.
+    """
+    if not logger.isEnabledFor(logging.INFO):
+        return
+    moment = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    fields |= {"event": event, "level": "info", "logger": logger.name}
+    record = logging.LogRecord(
+        logger.name, logging.INFO, "", 0, {**fields, "timestamp": moment}, (), None
+    )
+    # By these structlog's formatter knows its own.
+    record.__dict__.update(_logger=logger, _name="info")
+    logger.handle(record)
 
 
 class JsonFormatter(structlog.stdlib.ProcessorFormatter):

@@ -1,6 +1,7 @@
 """What surrounds every request: its id, its log line, how its body is read, and paths with or without a last slash."""
 
-import os
+import logging
+import random
 import re
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from django.http import HttpRequest, HttpResponse
 from gunicorn.http.errors import ParseException
 
 from embeddings_project.connection import client_left
+from embeddings_project.logging import log_event
 from providers.waiting import caller_left
 
 Handler = Callable[[HttpRequest], HttpResponse]
@@ -28,7 +30,7 @@ SLASHLESS_PREFIXES = (
     "/metrics",
 )
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 
 class RequestContextMiddleware:
@@ -40,14 +42,16 @@ class RequestContextMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         started = time.perf_counter()
         given = request.META.get("HTTP_X_REQUEST_ID", "")
-        request_id = given if SANE_ID.fullmatch(given) else os.urandom(16).hex()
+        request_id = given if SANE_ID.fullmatch(given) else new_id()
         bound = structlog.contextvars.bind_contextvars(request_id=request_id)
         caller_left.set(client_left(request))
         try:
             response = self.get_response(request)
             response["X-Request-ID"] = request_id
-            log.info(
+            log_event(
+                log,
                 "request_finished",
+                request_id=request_id,
                 method=request.method,
                 path=KEY_IN_PATH.sub("sk-…", request.path),
                 status=response.status_code,
@@ -57,6 +61,11 @@ class RequestContextMiddleware:
             # What this thread logs next, such as a request that is not even HTTP, is no part of this request.
             structlog.contextvars.reset_contextvars(**bound)
         return response
+
+
+def new_id() -> str:
+    """Return 32 hexadecimal digits, unique but no secret: real entropy would be a system call."""
+    return f"{random.getrandbits(128):032x}"
 
 
 class RequestBodyMiddleware:

@@ -10,9 +10,10 @@ from embeddings.api.views.document import ShowDocument
 from embeddings.api.views.operations import ShowLiveness, ShowReadiness
 
 urlpatterns = [
-    path("", RedirectView.as_view(url="/docs")),
-    path("api/v1/", include("media_jobs.api.urls")),
+    # In the order of use: what comes before a path is compared with each request for it.
     path("api/v1/", include("embeddings.api.urls")),
+    path("api/v1/", include("media_jobs.api.urls")),
+    path("", RedirectView.as_view(url="/docs")),
     path("healthz", ShowLiveness.as_view()),
     path("readyz", ShowReadiness.as_view()),
     path("metrics", ExportToDjangoView),

@@ -33,9 +33,10 @@ def validated(
     serializer_class: type[serializers.Serializer[Any]], request: Request
 ) -> dict[str, Any]:
     """Return the checked body. Raises ValidationError, ParseError, UnsupportedMediaType."""
-    return cast(
-        dict[str, Any], _serializer(serializer_class).run_validation(_body(request))
+    checked: dict[str, Any] = _serializer(serializer_class).run_validation(
+        _body(request)
     )
+    return checked
 
 
 def _body(request: Request) -> Any:
@@ -70,13 +71,13 @@ def embedding_request(
         model=body.get("model"),
         provider=_provider(request, body.get("provider")),
         dimensions=body.get("dimensions"),
-        fallback=cast(FallbackMode | None, headers.get("X-Embeddings-Fallback")),
+        fallback=cast("FallbackMode | None", headers.get("X-Embeddings-Fallback")),
         truncate=headers.get("X-Embeddings-Truncate") == "end",
         vocabulary=cast(
-            Vocabulary, headers.get("X-Embeddings-Token-Encoding") or "openai"
+            "Vocabulary", headers.get("X-Embeddings-Token-Encoding") or "openai"
         ),
         input_type=cast(
-            InputType, headers.get("X-Embeddings-Input-Type") or "document"
+            "InputType", headers.get("X-Embeddings-Input-Type") or "document"
         ),
     )
 

@@ -5,17 +5,20 @@ import numpy as np
 from embeddings.services.types import DimensionsPolicy
 from providers.base import Vectors
 
+LEAST_NORM = (
+    1e-60  # below any that float32 can have but 0, which it keeps from being divided by
+)
+
 
 def normalised(vectors: Vectors) -> Vectors:
     """Return `vectors`, float32 (n, d), scaled to unit length; a zero vector stays zero.
 
     Norms are taken in float64, which holds the square of every float32, so that neither 1e30 nor 1e-30 is lost.
     """
-    norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
-    norms[norms == 0.0] = 1.0
-    unit: Vectors = np.empty(vectors.shape, np.float32)
-    np.divide(vectors, norms[:, None], out=unit, dtype=np.float64, casting="same_kind")
-    return unit
+    wide = vectors.astype(np.float64)
+    norms = np.sqrt(np.vecdot(wide, wide))
+    wide /= np.maximum(norms, LEAST_NORM)[:, None]
+    return wide.astype(np.float32)
 
 
 def resized(vectors: Vectors, dimensions: int, policy: DimensionsPolicy) -> Vectors:

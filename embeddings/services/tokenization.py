@@ -97,7 +97,7 @@ def _decoded(
     request: EmbeddingRequest, requested: Target, own: Tokenizer | None
 ) -> list[str]:
     if isinstance(request.inputs[0], str):
-        return list(cast(Sequence[str], request.inputs))
+        return list(cast("Sequence[str]", request.inputs))
     if request.vocabulary == "model":
         if own is None:
             raise InvalidRequest(
