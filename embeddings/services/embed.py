@@ -144,6 +144,8 @@ def _raw_vectors(
         computed.append(embedded)
         return embedded.vectors
 
+    if not request.cached:
+        return compute([*range(len(prepared.texts))]), computed
     vectors = embedding_cache().get_or_compute(
         prepared.keys, compute, timeout_seconds=timeout_seconds
     )

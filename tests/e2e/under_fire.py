@@ -243,7 +243,7 @@ class Watch:
 
     def _run(self):
         last = 0
-        while not self._stop.wait(0.1):
+        while not self._stop.wait(0.2):
             try:
                 answer = self._fire.post(
                     "/media/embeddings/search", query="sentence", top_k=100
