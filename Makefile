@@ -55,5 +55,5 @@ $(VENV)/.runtime: $(VENV)/bin/python pyproject.toml .ci/lock.txt
 
 $(VENV)/.dev: $(VENV)/.runtime
 	@echo "Installing the development tools ..."
-	@$(PIP_INSTALL) --editable '.[torch,dev]'
+	@$(PIP_INSTALL) --no-compile --editable '.[torch,dev]'
 	@touch $@
