@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from providers.base import Vectors
 from providers.engine import pooling
+from providers.engine.machine import trim_heap
 from providers.engine.model_config import ModelConfig
 from providers.engine.runtime import Row
 from providers.engine.tokenizer import TokenIds
@@ -65,6 +66,7 @@ class OnnxRuntime:
         for session in (self._narrow, self._wide):
             if session is not None:
                 self._run(session, one, one, shrink=True)
+        trim_heap()
 
     def _run(
         self,
