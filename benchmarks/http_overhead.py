@@ -113,7 +113,7 @@ def empty_view() -> Server:
     )
 
 
-def request_of(texts: list[str], encoding_format: str) -> bytes:
+def request_of(texts: list[str], encoding_format: str, *, key: str = KEY) -> bytes:
     """Return a whole HTTP request for the vectors of `texts`."""
     body = json.dumps(
         {"input": texts, "model": MODEL, "encoding_format": encoding_format}
@@ -121,7 +121,7 @@ def request_of(texts: list[str], encoding_format: str) -> bytes:
     head = [
         f"POST {PATH} HTTP/1.1",
         "Host: localhost",
-        f"X-API-KEY: {KEY}",
+        f"X-API-KEY: {key}",
         "Content-Type: application/json",
         f"Content-Length: {len(body)}",
     ]

@@ -5,9 +5,10 @@ import numpy as np
 from embeddings.services.types import DimensionsPolicy
 from providers.base import Vectors
 
-LEAST_NORM = (
-    1e-60  # below any that float32 can have but 0, which it keeps from being divided by
-)
+# As many rows at a time as stay in the processor's cache when they are wide.
+BLOCK_ROWS = 64
+# Below any norm that float32 can have but 0, which it keeps from being divided by.
+LEAST_NORM = 1e-60
 
 
 def normalised(vectors: Vectors) -> Vectors:
@@ -15,10 +16,14 @@ def normalised(vectors: Vectors) -> Vectors:
 
     Norms are taken in float64, which holds the square of every float32, so that neither 1e30 nor 1e-30 is lost.
     """
-    wide = vectors.astype(np.float64)
-    norms = np.sqrt(np.vecdot(wide, wide))
-    wide /= np.maximum(norms, LEAST_NORM)[:, None]
-    return wide.astype(np.float32)
+    unit: Vectors = np.empty(vectors.shape, np.float32)
+    for start in range(0, len(vectors), BLOCK_ROWS):
+        block = slice(start, start + BLOCK_ROWS)
+        wide = vectors[block].astype(np.float64)
+        norms = np.sqrt(np.vecdot(wide, wide))
+        wide /= np.maximum(norms, LEAST_NORM)[:, None]
+        unit[block] = wide
+    return unit
 
 
 def resized(vectors: Vectors, dimensions: int, policy: DimensionsPolicy) -> Vectors:
