@@ -19,10 +19,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE.parent), str(HERE)]
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from http_overhead import WORDS, exchange, request_of, write  # noqa: E402
+from benchmarks.http_overhead import WORDS, exchange, request_of, write
 
 KEY = secrets.token_hex(16)
 WARM_UP = 100

@@ -1,5 +1,7 @@
 """Sizes and lengths of vectors. Pure numpy."""
 
+import math
+
 import numpy as np
 
 from embeddings.services.types import DimensionsPolicy
@@ -16,6 +18,8 @@ def normalised(vectors: Vectors) -> Vectors:
 
     Norms are taken in float64, which holds the square of every float32, so that neither 1e30 nor 1e-30 is lost.
     """
+    if len(vectors) == 1:
+        return _normalised_row(vectors[0])[np.newaxis]
     unit: Vectors = np.empty(vectors.shape, np.float32)
     for start in range(0, len(vectors), BLOCK_ROWS):
         block = slice(start, start + BLOCK_ROWS)
@@ -24,6 +28,13 @@ def normalised(vectors: Vectors) -> Vectors:
         wide /= np.maximum(norms, LEAST_NORM)[:, None]
         unit[block] = wide
     return unit
+
+
+def _normalised_row(row: Vectors) -> Vectors:
+    """Do the same, bit for bit, in half the steps: each is a good part of a small request."""
+    wide = row.astype(np.float64)
+    wide /= math.sqrt(wide.dot(wide)) or 1.0
+    return wide.astype(np.float32)
 
 
 def resized(vectors: Vectors, dimensions: int, policy: DimensionsPolicy) -> Vectors:
