@@ -2,7 +2,12 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Processes that share the tests, a file at a time, as in `make test WORKERS=2`; 0 runs all in one.
+WORKERS ?= 0
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .ci/lock.txt
+
+# Where the shell says so, each of the tests' processes would compile all code anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: serve test lint types bench bench-access lock clean
 
@@ -11,7 +16,7 @@ serve: $(VENV)/.runtime
 
 test: $(VENV)/.dev
 	@.ci/tools
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -50,5 +55,5 @@ $(VENV)/.runtime: $(VENV)/bin/python pyproject.toml .ci/lock.txt
 
 $(VENV)/.dev: $(VENV)/.runtime
 	@echo "Installing the development tools ..."
-	@$(PIP_INSTALL) --editable '.[torch,dev]'
+	@$(PIP_INSTALL) --no-compile --editable '.[torch,dev]'
 	@touch $@

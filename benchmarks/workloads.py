@@ -43,7 +43,7 @@ class Scale:
 
 QUICK = Scale(
     rounds=1,
-    bulk_texts=1024,
+    bulk_texts=512,
     seconds=2.5,
     mix_seconds=6.0,
     cold_starts=1,

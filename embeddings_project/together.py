@@ -16,6 +16,7 @@ GUNICORN = "python:embeddings_project.gunicorn"
 LOOK_SECONDS = 0.5
 MAX_PAUSE_SECONDS = 30.0
 STEADY_SECONDS = 60.0
+WORKER_DELAY_SECONDS = 2.0
 WORKER_STOP_SECONDS = 30.0
 PR_SET_PDEATHSIG = 1
 
@@ -28,14 +29,15 @@ class Together:
         self._worker: subprocess.Popen[bytes] | None = None
         self._stopping = False
         self._pause = LOOK_SECONDS
-        self._worker_started_at = 0.0
+        self._worker_due_at = 0.0
 
     def run(self) -> int:
         """Run both, and return gunicorn's exit code."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         self._server = _start("-m", "gunicorn", "-c", GUNICORN)
-        self._start_worker()
+        # The server starts faster alone, and jobs can wait for that long.
+        self._worker_due_at = time.monotonic() + WORKER_DELAY_SECONDS
         while (code := self._look()) is None:
             pass
         self._end_worker()
@@ -55,21 +57,19 @@ class Together:
             return self._server.wait(LOOK_SECONDS)
         except subprocess.TimeoutExpired:
             pass
-        if self._worker is not None and self._worker.poll() is not None:
-            self._restart_worker()
+        if self._worker is None or self._worker.poll() is not None:
+            self._start_worker()
         return None
 
-    def _restart_worker(self) -> None:
-        now = time.monotonic()
-        if now - self._worker_started_at > STEADY_SECONDS:
-            self._pause = LOOK_SECONDS
-        if not self._stopping and now - self._worker_started_at > self._pause:
-            self._pause = min(self._pause * 2, MAX_PAUSE_SECONDS)
-            self._start_worker()
-
     def _start_worker(self) -> None:
-        self._worker = _start("manage.py", "runworker")
-        self._worker_started_at = time.monotonic()
+        """Start it if it is time: a worker that keeps ending is started less and less often."""
+        now = time.monotonic()
+        if now - self._worker_due_at > STEADY_SECONDS:
+            self._pause = LOOK_SECONDS
+        if not self._stopping and now >= self._worker_due_at:
+            self._worker = _start("manage.py", "runworker")
+            self._worker_due_at = now + self._pause
+            self._pause = min(self._pause * 2, MAX_PAUSE_SECONDS)
 
     def _end_worker(self) -> None:
         if self._worker is None or self._worker.poll() is not None:

@@ -1,11 +1,13 @@
 """Circuit breakers: a provider that keeps failing is left alone for a while (CONTRACT section 8).
 
 State lives in the database, so all processes see one breaker. Every change is one conditional UPDATE; no lock is held
-while a provider is called. When the database does not answer, calls go through: a breaker must never turn a good
-provider's answer into an error.
+while a provider is called. A breaker without failures is not looked at again for a second, so that good requests cost
+no query; what other processes saw fail counts from then on. When the database does not answer, calls go through: a
+breaker must never turn a good provider's answer into an error.
 """
 
 import contextlib
+import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
@@ -33,6 +35,9 @@ CLOSED, OPEN, HALF_OPEN = (
     Breaker.State.OPEN,
     Breaker.State.HALF_OPEN,
 )
+LOOK_AGAIN_SECONDS = 1.0
+# provider -> when its breaker was last seen closed and without failures, by the monotonic clock
+_looked_at: dict[str, float] = {}
 DATABASE_PROBLEMS = (DatabaseError, InterfaceError)
 
 log = structlog.get_logger(__name__)
@@ -53,7 +58,13 @@ def guarded(provider: str) -> Iterator[None]:
         raise
     finally:
         probing.reset(token)
-    _record_success(provider, elected=elected)
+    if elected or not _spotless(provider):
+        _record_success(provider, elected=elected)
+
+
+def forget_looks() -> None:
+    """Look at every breaker anew."""
+    _looked_at.clear()
 
 
 def reset(provider: str) -> None:
@@ -73,10 +84,15 @@ def reset(provider: str) -> None:
 
 def _admit(provider: str) -> bool:
     """Return whether this call is the elected probe. Raises BreakerOpen."""
+    if _spotless(provider):
+        return False
     now = timezone.now()
+    looked_at = time.monotonic()
     try:
         row = Breaker.objects.filter(provider=provider).first()
         if row is None or row.state == CLOSED:
+            if row is None or row.failure_count == 0:
+                _looked_at[provider] = looked_at
             return False
         free = Q(state=OPEN, retry_at__lte=now) | Q(state=HALF_OPEN) & (
             Q(probe_until=None) | Q(probe_until__lte=now)
@@ -92,6 +108,12 @@ def _admit(provider: str) -> bool:
         f"The circuit breaker of {provider} is open.",
         retry_after_seconds=_seconds_until(row.retry_at, now),
     )
+
+
+def _spotless(provider: str) -> bool:
+    """Tell whether the breaker was closed and without failures a moment ago."""
+    looked_at = _looked_at.get(provider)
+    return looked_at is not None and time.monotonic() - looked_at < LOOK_AGAIN_SECONDS
 
 
 def _learn(provider: str, error: ProviderError, *, elected: bool) -> None:
@@ -125,6 +147,7 @@ def _record_success(provider: str, *, elected: bool) -> None:
 
 
 def _record_failure(provider: str, message: str, *, elected: bool) -> None:
+    _looked_at.pop(provider, None)
     now = timezone.now()
     retry_at = now + timedelta(seconds=OPEN_SECONDS)
     opened = {

@@ -15,6 +15,7 @@ from embeddings.services.health import health_probe
 from embeddings.services.token_counts import token_counts
 from embeddings.services.usage import usage
 from media_jobs.vector_store.base import vector_store
+from providers import breaker
 from providers import registry as registry_module
 from providers.engine.vocabulary import prepare_vocabulary
 from providers.operator_settings import reader
@@ -22,6 +23,12 @@ from tests.environment import DATA_DIR
 from tests.servers import PostgresServer, RedisServer
 
 KEY = "test-key-0123456789abcdef"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Begin with real servers, whose files take longest, so that no worker is left with one; else keep the order."""
+    items.sort(key=lambda item: "e2e" not in item.path.parts)
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +63,7 @@ def forget_all():
         vector_store,
     ):
         singleton.cache_clear()
+    breaker.forget_looks()
 
 
 def replace_conf(settings, **changes):

@@ -102,7 +102,7 @@ def _embed_at(
             answered=vectors.shape[1],
         ),
         truncated=prepared.truncated,
-        cache_hits=len(prepared.texts) - sum(computed),
+        cache_hits=len(prepared.texts) - _texts_of(computed),
         computed_tokens=_computed_tokens(tokens, prepared, computed),
     )
 
@@ -124,12 +124,12 @@ def _raw_vectors(
     target: Target,
     prepared: Prepared,
     timeout_seconds: float,
-) -> tuple[Vectors, dict[int, Embedded]]:
-    """Return the provider's own vectors, from the cache where it has them, and what was computed: count -> answer."""
+) -> tuple[Vectors, list[Embedded]]:
+    """Return the provider's own vectors, from the cache where it has them, and what it computed."""
     # Work that the local engine can do is not cut short by what remote providers are allowed.
     if provider.local:
         timeout_seconds = conf().engine_timeout_seconds
-    computed: dict[int, Embedded] = {}
+    computed: list[Embedded] = []
 
     def compute(indices: list[int]) -> Vectors:
         chosen = [prepared.texts[index] for index in indices]
@@ -141,27 +141,28 @@ def _raw_vectors(
                 input_type=request.input_type,
                 timeout_seconds=timeout_seconds,
             )
-        computed[len(indices)] = embedded
+        computed.append(embedded)
         return embedded.vectors
 
+    if not request.cached:
+        return compute([*range(len(prepared.texts))]), computed
     vectors = embedding_cache().get_or_compute(
         prepared.keys, compute, timeout_seconds=timeout_seconds
     )
-    misses = sum(computed)
+    misses = _texts_of(computed)
     metrics.looked_up(hits=len(prepared.keys) - misses, misses=misses)
     return vectors, computed
 
 
-def _prompt_tokens(prepared: Prepared, computed: dict[int, Embedded]) -> int:
+def _prompt_tokens(prepared: Prepared, computed: list[Embedded]) -> int:
     """Return the ids given; else the upstream's own figure, if it read all texts; else the tokenizer's count.
 
     Where the maker keeps its vocabulary to itself and the cache answered, OpenAI's serves as an estimate.
     """
     if prepared.given_tokens is not None:
         return prepared.given_tokens
-    embedded = computed.get(len(prepared.texts))
-    if embedded and embedded.prompt_tokens is not None:
-        return embedded.prompt_tokens
+    if _texts_of(computed) == len(prepared.texts) and None not in _stated(computed):
+        return sum(figure or 0 for figure in _stated(computed))
     return (
         estimated_tokens(prepared.texts)
         if prepared.counted_tokens is None
@@ -169,14 +170,20 @@ def _prompt_tokens(prepared: Prepared, computed: dict[int, Embedded]) -> int:
     )
 
 
-def _computed_tokens(
-    tokens: int, prepared: Prepared, computed: dict[int, Embedded]
-) -> int:
+def _computed_tokens(tokens: int, prepared: Prepared, computed: list[Embedded]) -> int:
     """Return what the provider read for this request: its own figure, else the share of the texts it was given."""
-    stated = [embedded.prompt_tokens for embedded in computed.values()]
+    stated = _stated(computed)
     if any(figure is None for figure in stated):
-        return -(-tokens * sum(computed) // len(prepared.texts))
+        return -(-tokens * _texts_of(computed) // len(prepared.texts))
     return sum(figure or 0 for figure in stated)
+
+
+def _texts_of(computed: list[Embedded]) -> int:
+    return sum(len(embedded.vectors) for embedded in computed)
+
+
+def _stated(computed: list[Embedded]) -> list[int | None]:
+    return [embedded.prompt_tokens for embedded in computed]
 
 
 def _noted(target: Target, error: ProviderError) -> Failure:

@@ -3,7 +3,10 @@
 from pathlib import PurePath
 from typing import Any
 
+import structlog
+from django.db import OperationalError
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
+from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -33,14 +36,30 @@ from media_jobs.services.items import (
 )
 from media_jobs.services.jobs import delete_item
 
+log = structlog.get_logger(__name__)
+
 PAGE = [PageSerializer]
 WITH_CONTENT = OpenApiParameter("content", bool, default=True)
+
+
+class DatabaseBusy(APIException):
+    """The database does not take the write now: it is away, or others write for long."""
+
+    status_code = 503
+    default_detail = "The database is busy or away; try again."
+    wait = 5
 
 
 class MediaView(APIView):
     """A view on documents: a caller's own, or for admins anyone's. A read-only key may look and not touch."""
 
     permission_classes = (*APIView.permission_classes, MayChangeMedia)
+
+    def handle_exception(self, exc: Exception) -> Response:
+        if isinstance(exc, OperationalError):
+            log.warning("media_database_busy", exc_info=exc)
+            exc = DatabaseBusy()
+        return super().handle_exception(exc)
 
 
 class MediaItems(MediaView):

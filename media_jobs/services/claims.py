@@ -106,6 +106,8 @@ def try_again(
         error=reason,
         not_before=timezone.now() + timedelta(seconds=pause),
     )
+    if not pause:
+        call_worker()
     log.info("media_job_retried", job_id=job.public_id, reason=reason, pause=pause)
 
 

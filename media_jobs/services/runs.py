@@ -150,6 +150,7 @@ def _vectors(work: _Work, texts: list[str]) -> Vectors:
             provider=work.target.provider,
             dimensions=work.job.dimensions,
             fallback="same_space",
+            cached=False,
         )
     )
     return result.vectors

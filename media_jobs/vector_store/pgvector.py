@@ -25,7 +25,7 @@ from media_jobs.vector_store.vector_bytes import from_bytes
 FEW_CHUNKS = (
     5000  # so many are compared one by one sooner than an index finds them among others
 )
-MIN_CANDIDATES = 100  # pgvector's own default of 40 loses recall
+MIN_CANDIDATES = 128  # pgvector's own default of 40 loses recall
 MAX_CANDIDATES = 1000  # pgvector's limit
 
 # A filter may leave too few of the candidates: then the scan goes on, until it has enough.

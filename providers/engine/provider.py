@@ -138,7 +138,7 @@ class LocalProvider(Provider):
         if before is not None and before.manifest != prepared.manifest:
             self.engine.pool.forget(full_name)
         return Download(
-            model=_spec(full_name, prepared.config, prepared.manifest.revision),
+            model=_spec(full_name, prepared.config, prepared.revision),
             path=prepared.path,
             size_bytes=prepared.manifest.size_bytes,
         )
@@ -161,7 +161,7 @@ class LocalProvider(Provider):
         for name in self.engine.weights.prepared_names():
             prepared = self.engine.weights.find(name)
             if prepared is not None:
-                listed[name] = _spec(name, prepared.config, prepared.manifest.revision)
+                listed[name] = _spec(name, prepared.config, prepared.revision)
         return list(listed.values())
 
 

@@ -19,6 +19,7 @@ from providers.engine.hub import Hub
 from providers.engine.model_config import (
     FAST_GRAPH_FILE,
     GRAPH_FILE,
+    GRAPH_VERSION,
     ModelConfig,
     read_model_config,
 )
@@ -51,6 +52,12 @@ class Prepared:
     def runtime(self) -> str:
         """Which runtime serves it."""
         return self.manifest.runtime
+
+    @property
+    def revision(self) -> str:
+        """What changes when the vectors may: the weights' own revision, and that of the graph built from them."""
+        own = self.manifest.revision
+        return f"{own}.{GRAPH_VERSION}" if self.runtime == "graph" else own
 
     @property
     def onnx_file(self) -> Path:

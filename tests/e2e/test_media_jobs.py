@@ -8,12 +8,11 @@ import pytest
 from tests.e2e.server import poll
 from tests.e2e.under_fire import SlowUpstream, UnderFire, Watch
 
+# tests/e2e/random_kills.py has more of them, at random moments.
 TARGETS = (
     "task worker",
     "cluster parent",
-    "sentinel",
     "cluster group",
-    "supervisor",
     "web worker",
     "everything",
 )

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import requests
 
-from tests.e2e.server import MODEL
+from tests.e2e.server import MODEL, poll
 from tests.e2e.texts import natural_texts, varied_texts
 from tests.environment import DATA_DIR
 
@@ -101,3 +101,31 @@ def test_2048_texts_in_one_request_take_less_than_700_mb(launch):
     assert answer.json()["usage"]["prompt_tokens"] > 2048 * 60
     assert len(samples) > 3
     assert max(samples) < MEMORY_LIMIT_BYTES, f"{max(samples) / 1e6:.0f} MB"
+
+
+def test_the_work_of_a_client_that_hangs_up_is_dropped(server):
+    texts = [f"{number}: {'left behind ' * 60}" for number in range(1500)]
+    connection = server.connect()
+    body = json.dumps({"input": texts, "model": MODEL})
+    headers = {
+        **server.headers,
+        "Content-Type": "application/json",
+        "X-Request-ID": "hangs-up",
+    }
+    connection.request("POST", "/api/v1/embeddings", body, headers)
+    poll(lambda: active_requests(server), seconds=30, what="the request under way")
+    connection.close()
+    line = poll(
+        lambda: [
+            line for line in server.log_lines() if line.get("request_id") == "hangs-up"
+        ],
+        seconds=30,
+        what="the request dropped",
+    )[-1]
+    assert line["status"] == 499
+    assert len(server.embed(["somebody else's text"])) == 1
+
+
+def active_requests(server):
+    health = requests.get(f"{server.api}/embeddings/health", timeout=30)
+    return health.json()["active_requests"]

@@ -70,12 +70,17 @@ class UnderFire:
             for number in range(SENTENCES)
         )
 
-    def next_job(self):
-        """Change the text, start a job, and wait until it is at work; return its id."""
+    def new_job(self):
+        """Change the text and start a job; return its id."""
         self.generation += 1
         self.patch(f"/media/{self.media_id}", content=self.text())
         body = {"embedding_model": MODEL, **CHUNK}
-        job_id = self.post(f"/media/{self.media_id}/embeddings", **body)["job_id"]
+        job_id: str = self.post(f"/media/{self.media_id}/embeddings", **body)["job_id"]
+        return job_id
+
+    def next_job(self):
+        """Start a job and wait until it is at work; return its id."""
+        job_id = self.new_job()
         poll(
             lambda: self.job(job_id)["chunks_processed"] > 0,
             seconds=PROVEN_SECONDS,
@@ -119,9 +124,12 @@ class UnderFire:
     def claim_pid(self, job_id):
         """Return the process that runs the job."""
 
+        sql = f"SELECT claim, status FROM media_jobs_job WHERE public_id = '{job_id}'"
+
         def pid():
-            sql = f"SELECT claim FROM media_jobs_job WHERE public_id = '{job_id}'"
-            ((claim,),) = self.rows(sql)
+            ((claim, status),) = self.rows(sql)
+            if status == "completed":
+                return -1
             return int(claim.split(":")[1]) if claim else None
 
         return poll(pid, seconds=PROVEN_SECONDS, what="a claim")
@@ -163,7 +171,8 @@ class UnderFire:
     def fire(self, target, job_id):
         """Kill -9 what `target` names."""
         if target == "task worker":
-            os.kill(self.claim_pid(job_id), signal.SIGKILL)
+            if (pid := self.claim_pid(job_id)) > 0:  # it may have ended already
+                os.kill(pid, signal.SIGKILL)
         elif target == "cluster group":
             os.killpg(self.cluster().pid, signal.SIGKILL)
         elif target == "everything":
@@ -234,7 +243,7 @@ class Watch:
 
     def _run(self):
         last = 0
-        while not self._stop.wait(0.1):
+        while not self._stop.wait(0.2):
             try:
                 answer = self._fire.post(
                     "/media/embeddings/search", query="sentence", top_k=100

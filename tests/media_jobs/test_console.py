@@ -11,6 +11,11 @@ JOBS = "/admin/media_jobs/job/"
 CHUNKS = "/admin/media_jobs/storedchunk/"
 
 
+@pytest.fixture(autouse=True)
+def quick_passwords(settings):
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
 @pytest.fixture
 def item(create, start):
     media_id = create("The cat sat. " * 300, title="On cats")["media_id"]

@@ -7,6 +7,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.utils import timezone
 
+from embeddings.services.cache.cache import embedding_cache
 from media_jobs.conf import conf
 from media_jobs.models import Job, MediaItem
 from media_jobs.services import runs
@@ -259,9 +260,6 @@ def test_failed_replacement_leaves_the_old_vectors(job, start, fakes):
     again = start(job.media_id, chunk_size=100, chunk_overlap=0, force_regenerate=True)
     for fake in fakes.values():
         fake.fault = ProviderRejected("No.")
-    from embeddings.services.embed import embedding_cache
-
-    embedding_cache.cache_clear()
     work()
     assert Job.objects.get(public_id=again.json()["job_id"]).status == "failed"
     assert stored(job) == before > 0
@@ -305,3 +303,10 @@ def test_dimensions_are_kept(create, start):
     start(media_id, dimensions=4)
     work()
     assert vector_store().stats([media_id]).spaces[0].dimensions == 4
+
+
+def test_jobs_leave_the_cache_to_requests(job):
+    before = embedding_cache().stats()
+    work()
+    assert fresh(job).status == "completed"
+    assert embedding_cache().stats() == before

@@ -151,6 +151,21 @@ def test_a_probe_whose_process_died_is_forgotten(call, clock):
     call()
 
 
+def test_good_calls_in_a_row_ask_the_database_once(call, django_assert_num_queries):
+    with django_assert_num_queries(1):
+        for _ in range(5):
+            call()
+
+
+def test_failures_of_another_process_count_within_a_second(call, monkeypatch):
+    call()
+    Breaker.objects.create(provider="openai", state=Breaker.State.OPEN)
+    call()
+    monkeypatch.setattr(breaker, "LOOK_AGAIN_SECONDS", 0.0)
+    with pytest.raises(BreakerOpen):
+        call()
+
+
 def test_a_late_failure_does_not_prolong_an_open_breaker(call, clock):
     with pytest.raises(ProviderUnavailable), breaker.guarded("openai"):
         call.fail(5)

@@ -20,6 +20,7 @@ from embeddings.services.cache.sqlite_store import SqliteStore
 from embeddings.services.cache.store import RowStore
 from providers.base import Vectors
 from providers.exceptions import (
+    Abandoned,
     ProviderMalformed,
     ProviderTimeout,
     ProviderUnavailable,
@@ -80,7 +81,8 @@ class EmbeddingCache:
     def get_or_compute(
         self, keys: Sequence[bytes], compute: Compute, *, timeout_seconds: float
     ) -> Vectors:
-        """Return float32 (len(keys), d). `compute` gets the indices to compute and is called at most once.
+        """Return float32 (len(keys), d). `compute` gets the indices to compute and is called once, or more often
+        where others' clients leave before the rows are there.
 
         Own misses are computed before others' are awaited, so that two requests never wait for each other. A failure
         reaches everyone who waits for the rows it would have given, and nothing is stored.
@@ -136,18 +138,24 @@ class EmbeddingCache:
     def _gather(
         self, keys: Sequence[bytes], compute: Compute, *, deadline: float
     ) -> list[Row]:
-        self._look_for_clear(at_once=True)
-        plan = self._plan(keys)
-        if plan.own:
-            plan.rows |= self._lead(plan, compute)
-        if plan.awaited:
-            plan.rows |= self._await(plan.awaited, deadline)
-        return [plan.rows[key] for key in keys]
+        rows: dict[bytes, Row] = {}
+        while not rows.keys() >= set(keys):
+            self._look_for_clear(at_once=True)
+            plan = self._plan(keys, rows)
+            if plan.own:
+                rows |= self._lead(plan, compute)
+            try:
+                rows |= self._await(plan.awaited, deadline)
+            except Abandoned:
+                # The client that had them computed is gone. Nobody does that now, so this request shall.
+                continue
+        return [rows[key] for key in keys]
 
-    def _plan(self, keys: Sequence[bytes]) -> _Plan:
+    def _plan(self, keys: Sequence[bytes], rows: dict[bytes, Row]) -> _Plan:
+        """Tell how to get what `rows` lack; what is in memory is put there."""
         now = self.timer()
         with self._lock:
-            plan = _Plan(generation=self._generation)
+            plan = _Plan(generation=self._generation, rows=rows)
             for index, key in enumerate(keys):
                 if key in plan.rows or key in plan.own or key in plan.awaited:
                     self._hits += 1

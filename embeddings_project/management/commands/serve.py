@@ -21,6 +21,8 @@ WILDCARDS = ("0.0.0.0", "::", "127.0.0.1", "::1")  # noqa: S104  (compared with,
 
 
 class Command(BaseCommand):
+    # What the operator set. The others look at the code, and take a quarter of a second.
+    requires_system_checks = ("embeddings",)
     help = "Migrate, make the first secrets, prepare the local model, and serve with gunicorn until Ctrl-C."
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -4,6 +4,7 @@ import hashlib
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import OperationalError, connection
 from rest_framework.test import APIClient
 
 from media_jobs.models import MediaItem
@@ -198,6 +199,17 @@ def test_form_without_a_file_is_400(client, db):
 
 def test_other_bodies_are_415(client, db):
     assert client.post(MEDIA, "text", content_type="text/plain").status_code == 415
+
+
+def test_busy_database_is_503_with_a_time(client, db):
+    def locked(execute, sql, *arguments):
+        raise OperationalError("database is locked")
+
+    with connection.execute_wrapper(locked):
+        response = client.post(MEDIA, {"title": "x", "content": "y"}, format="json")
+    assert response.status_code == 503
+    assert response.headers["Retry-After"] == "5"
+    assert "locked" not in response.json()["detail"]
 
 
 def test_stranger_is_401(db):

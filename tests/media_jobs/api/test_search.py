@@ -68,6 +68,14 @@ def test_known_text_is_found_first_with_its_place(embedded, find):
     assert answer.headers["X-Embeddings-Provider"] == "onnx"
 
 
+def test_hybrid_search_finds_by_words_what_vectors_do_not(embedded, find):
+    for number in range(5):
+        embedded(f"Text {number} of no interest.")
+    media_id = embedded("The zyzzyva is a weevil.")
+    assert ids(find("zyzzyva", hybrid=True, top_k=3)).count(media_id) == 1
+    assert "score" in find("zyzzyva", hybrid=True).json()["results"][0]
+
+
 def test_top_k_bounds_the_results(embedded, find):
     for number in range(4):
         embedded(f"Text {number}.")

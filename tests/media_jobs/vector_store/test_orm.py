@@ -139,3 +139,13 @@ def test_search_whose_moment_is_older_than_the_copy_reads_the_database(store, ne
     ((chunk_id, score),) = store._nearest(EAST, old, 10, None)
     assert score == pytest.approx(1)
     assert store._hits([(chunk_id, score)])[0].text == "new 0"
+
+
+def test_copy_gives_back_the_memory_of_what_was_deleted(store, new_item, small_blocks):
+    items = [new_item() for _ in range(4)]
+    for item, size in zip(items, (8, 5, 3, 8), strict=True):
+        store.replace(item, SPACE, chunks(*[EAST] * size))
+    texts(store)
+    store.delete([items[1]])
+    assert len(texts(store)) == 19
+    assert store.memory_bytes == 19 * matrix.row_bytes(4)

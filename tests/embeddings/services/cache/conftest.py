@@ -34,8 +34,9 @@ def address(request, tmp_path):
         yield tmp_path / "cache.sqlite3"
         return
     server = request.getfixturevalue("redis_server")
-    yield server.url
     with redis.Redis.from_url(server.url) as client:
+        client.flushall()  # also of what servers of other tests left
+        yield server.url
         client.flushall()
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from embeddings.services.cache.cache import EmbeddingCache
 from providers.exceptions import (
+    Abandoned,
     ProviderMalformed,
     ProviderTimeout,
     ProviderUnavailable,
@@ -163,6 +164,28 @@ def test_failure_reaches_everyone_who_waits(cache):
         for future in (first, second):
             with pytest.raises(ProviderUnavailable):
                 future.result(20)
+
+
+def test_texts_whose_first_client_left_are_computed_for_the_next_that_waits(cache):
+    entered, gate = threading.Event(), threading.Event()
+
+    def leave(indices):
+        entered.set()
+        assert gate.wait(20)
+        raise Abandoned("gone.")
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(ask, cache, [b"a"], leave)
+        assert entered.wait(20)
+        compute = computing(5, 6)
+        second = pool.submit(ask, cache, [b"a", b"b"], compute)
+        while cache.stats().hits == 0:
+            pass
+        gate.set()
+        with pytest.raises(Abandoned):
+            first.result(20)
+        np.testing.assert_array_equal(second.result(20), vectors(5, 6))
+    assert compute.calls == [[1], [0]]
 
 
 def test_who_waits_for_another_request_waits_no_longer_than_its_own_time(cache):

@@ -14,6 +14,7 @@ from tests.embeddings.services.cache.conftest import PATIENT_REDIS
 @pytest.fixture
 def client(redis_server):
     with redis.Redis.from_url(redis_server.url) as client:
+        client.flushall()  # also of what servers of other tests left
         yield client
         client.flushall()
 
