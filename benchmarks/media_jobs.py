@@ -42,16 +42,23 @@ def documents(limit_bytes: int) -> dict[str, str]:
 
 
 def _candidates() -> Iterator[tuple[str, str]]:
-    yield from topics.items()
+    """Yield documents of all kinds, mixed."""
     paths = [path for folder in FOLDERS for path in sorted(folder.rglob("*"))]
-    for path in paths:
-        if path.is_file() and path.suffix in ENDINGS:
-            try:
-                text = path.read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError):
-                continue
-            if len(text) in SIZES and "\0" not in text:
-                yield str(path), text
+    places: list[str | Path] = [*topics, *paths]
+    random.Random(0).shuffle(places)
+    for place in places:
+        text = topics[place] if isinstance(place, str) else _text_of(place)
+        if len(text) in SIZES and "\0" not in text:
+            yield str(place), text
+
+
+def _text_of(path: Path) -> str:
+    if not path.is_file() or path.suffix not in ENDINGS:
+        return ""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def known_sentences(texts: dict[str, str]) -> list[tuple[str, str]]:
