@@ -99,14 +99,15 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "embeddings_project.middleware.RequestContextMiddleware",
     "embeddings_project.middleware.RequestBodyMiddleware",
+    "embeddings_project.api_middleware.ApiMiddleware",  # what follows is for pages
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "embeddings_project.middleware.OptionalTrailingSlashMiddleware",
-    "embeddings_project.console_middleware.ConsoleSessionMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
-    "embeddings_project.console_middleware.ConsoleCsrfMiddleware",
-    "embeddings_project.console_middleware.ConsoleAuthenticationMiddleware",
-    "embeddings_project.console_middleware.ConsoleMessageMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 

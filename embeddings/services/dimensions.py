@@ -1,13 +1,16 @@
 """Sizes and lengths of vectors. Pure numpy."""
 
+import math
+
 import numpy as np
 
 from embeddings.services.types import DimensionsPolicy
 from providers.base import Vectors
 
-LEAST_NORM = (
-    1e-60  # below any that float32 can have but 0, which it keeps from being divided by
-)
+# As many rows at a time as stay in the processor's cache when they are wide.
+BLOCK_ROWS = 64
+# Below any norm that float32 can have but 0, which it keeps from being divided by.
+LEAST_NORM = 1e-60
 
 
 def normalised(vectors: Vectors) -> Vectors:
@@ -15,9 +18,22 @@ def normalised(vectors: Vectors) -> Vectors:
 
     Norms are taken in float64, which holds the square of every float32, so that neither 1e30 nor 1e-30 is lost.
     """
-    wide = vectors.astype(np.float64)
-    norms = np.sqrt(np.vecdot(wide, wide))
-    wide /= np.maximum(norms, LEAST_NORM)[:, None]
+    if len(vectors) == 1:
+        return _normalised_row(vectors[0])[np.newaxis]
+    unit: Vectors = np.empty(vectors.shape, np.float32)
+    for start in range(0, len(vectors), BLOCK_ROWS):
+        block = slice(start, start + BLOCK_ROWS)
+        wide = vectors[block].astype(np.float64)
+        norms = np.sqrt(np.vecdot(wide, wide))
+        wide /= np.maximum(norms, LEAST_NORM)[:, None]
+        unit[block] = wide
+    return unit
+
+
+def _normalised_row(row: Vectors) -> Vectors:
+    """Do the same, bit for bit, in half the steps: each is a good part of a small request."""
+    wide = row.astype(np.float64)
+    wide /= math.sqrt(wide.dot(wide)) or 1.0
     return wide.astype(np.float32)
 
 

@@ -39,6 +39,7 @@ QUEUE_TOKENS = 4 * 2048 * 256
 _LEAST_BATCH_TOKENS = 64
 _BULK_NICENESS = 10
 _LOOK_AGAIN_SECONDS = 1.0
+_REST_AFTER_SECONDS = 1.0
 _FIRST_GUESS_TOKENS_PER_SECOND = 2000.0
 # Threads that hang hold memory for ever: beyond so many the engine stays degraded.
 _MAX_REPLACED = 8
@@ -88,6 +89,7 @@ class Batcher:
         self._tokens_per_second = _FIRST_GUESS_TOKENS_PER_SECOND
         self._closed = False
         self._replaced = 0
+        self._stretched = False  # bulk ran, and the runtime was not told to rest
         self._used_at = clock()
         self._lanes = [_Lane(f"engine-{n}", express=False) for n in range(bulk_lanes)]
         if express:
@@ -215,6 +217,9 @@ class Batcher:
             _yield_to_others()
         while (taken := self._take(lane)) is not None:
             batch, wide = taken
+            if not batch:
+                self._runtime.rest()
+                continue
             started = self._clock()
             try:
                 self._run(batch, wide=wide)
@@ -222,7 +227,10 @@ class Batcher:
                 self._finished(lane, batch, self._clock() - started)
 
     def _take(self, lane: _Lane) -> tuple[Batch, bool] | None:
-        """Wait for work and return a batch, and whether it may use all cores; None when this thread shall end."""
+        """Wait for work and return a batch, and whether it may use all cores; None when this thread shall end.
+
+        An empty batch means that bulk is over for a while, and the runtime may give back what it took for that.
+        """
         with self._lock:
             ready = self._express_ready if lane.express else self._bulk_ready
             while not self._closed and lane.thread is threading.current_thread():
@@ -233,8 +241,12 @@ class Batcher:
                     other.notify()
                 if batch:
                     lane.batch, lane.started_at = batch, self._clock()
+                    self._stretched = self._stretched or not lane.express
                     return batch, self._alone(lane)
-                ready.wait()
+                woken = ready.wait(_REST_AFTER_SECONDS if self._stretched else None)
+                if not woken and self._stretched and self._alone(lane):
+                    self._stretched = False
+                    return [], False
             return None
 
     def _next_batch(self, lane: _Lane) -> Batch:

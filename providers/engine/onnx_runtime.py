@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from providers.base import Vectors
 from providers.engine import pooling
+from providers.engine.machine import trim_heap
 from providers.engine.model_config import ModelConfig
 from providers.engine.runtime import Row
 from providers.engine.tokenizer import TokenIds
@@ -18,6 +19,7 @@ from providers.exceptions import ProviderMisconfigured
 _SHRINK_FROM_TOKENS = 1024
 # Handing parts of a run to other cores takes longer than computing them for texts shorter than this.
 _WIDE_FROM_TOKENS = 64
+Ids = NDArray[np.int64]
 _INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 
 
@@ -46,6 +48,34 @@ class OnnxRuntime:
     def run(self, rows: Sequence[Row], *, wide: bool = False) -> Vectors:
         """Return float32 (len(rows), dimensions); rows are padded to the longest of them."""
         ids, mask = padded([row.token_ids for row in rows], self._config.pad_id)
+        wide = wide and ids.size >= _WIDE_FROM_TOKENS
+        session = self._wide if wide and self._wide is not None else self._narrow
+        output = self._run(session, ids, mask, shrink=ids.size > _SHRINK_FROM_TOKENS)
+        if self._pooled:
+            return output
+        vectors = (
+            pooling.pool(output, mask, self._config.pooling)
+            if output.ndim == 3
+            else output
+        )
+        return pooling.normalize(vectors) if self._config.normalize else vectors
+
+    def rest(self) -> None:
+        """Give back what the arenas grew to for bulk, tens of megabytes: they shrink at the end of a run."""
+        one = np.ones((1, 1), np.int64)
+        for session in (self._narrow, self._wide):
+            if session is not None:
+                self._run(session, one, one, shrink=True)
+        trim_heap()
+
+    def _run(
+        self,
+        session: onnxruntime.InferenceSession,
+        ids: Ids,
+        mask: Ids,
+        *,
+        shrink: bool,
+    ) -> Vectors:
         values = {
             "input_ids": ids,
             "attention_mask": mask,
@@ -56,23 +86,12 @@ class OnnxRuntime:
             for name, kind in self._inputs.items()
         }
         options = onnxruntime.RunOptions()
-        if ids.size > _SHRINK_FROM_TOKENS:
+        if shrink:
             options.add_run_config_entry(
                 "memory.enable_memory_arena_shrinkage", "cpu:0"
             )
-        wide = wide and ids.size >= _WIDE_FROM_TOKENS
-        session = self._wide if wide and self._wide is not None else self._narrow
-        output = np.asarray(
-            session.run([self._output], feed, options)[0], dtype=np.float32
-        )
-        if self._pooled:
-            return output
-        vectors = (
-            pooling.pool(output, mask, self._config.pooling)
-            if output.ndim == 3
-            else output
-        )
-        return pooling.normalize(vectors) if self._config.normalize else vectors
+        output = session.run([self._output], feed, options)[0]
+        return np.asarray(output, dtype=np.float32)
 
 
 def open_session(path: Path, *, threads: int) -> onnxruntime.InferenceSession:
@@ -100,9 +119,7 @@ def open_session(path: Path, *, threads: int) -> onnxruntime.InferenceSession:
         ) from error
 
 
-def padded(
-    rows: Sequence[TokenIds], pad_id: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def padded(rows: Sequence[TokenIds], pad_id: int) -> tuple[Ids, Ids]:
     """Return ids and mask, int64 (rows, longest), padded on the right."""
     longest = max(len(row) for row in rows)
     ids = np.full((len(rows), longest), pad_id, dtype=np.int64)

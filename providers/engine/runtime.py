@@ -24,3 +24,6 @@ class Runtime(Protocol):
 
     def run(self, rows: Sequence[Row], *, wide: bool = False) -> Vectors:
         """Return float32 (len(rows), dimensions), in the order of `rows`. `wide`: nothing else runs, take all cores."""
+
+    def rest(self) -> None:
+        """Give back memory that only bulk needs."""

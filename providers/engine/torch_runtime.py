@@ -62,3 +62,6 @@ class TorchRuntime:
             texts, batch_size=len(texts), prompt="", show_progress_bar=False
         )
         return np.asarray(vectors, dtype=np.float32)
+
+    def rest(self) -> None:
+        """Do nothing: torch gives memory back by itself."""

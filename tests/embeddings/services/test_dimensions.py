@@ -16,6 +16,15 @@ def test_neither_huge_nor_tiny_rows_lose_their_direction(scale):
     np.testing.assert_allclose(answer, [[0.5**0.5, -(0.5**0.5)]], rtol=1e-6)
 
 
+@pytest.mark.parametrize("size", [3, 384, 1000])
+def test_row_gets_the_same_bits_alone_and_among_others(size):
+    rows = np.random.default_rng(size).standard_normal((200, size))
+    rows = (rows * np.logspace(-30, 30, 200)[:, None]).astype(np.float32)
+    rows[7] = 0
+    alone = np.concatenate([normalised(row[None]) for row in rows])
+    np.testing.assert_array_equal(alone, normalised(rows))
+
+
 def test_the_given_array_is_left_alone():
     given = np.array([[3, 4]], np.float32)
     normalised(given)

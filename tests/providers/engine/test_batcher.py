@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import pytest
 
+from providers.engine import batcher as batcher_module
 from providers.engine.batcher import Batcher
 from providers.engine.runtime import Row
 from providers.exceptions import (
@@ -41,6 +42,7 @@ class FakeRuntime:
         self.batches = []
         self.wide = []
         self.niceness = []
+        self.rested = threading.Semaphore(0)
 
     def run(self, rows, *, wide=False):
         self.batches.append([len(row) for row in rows])
@@ -51,6 +53,9 @@ class FakeRuntime:
         return np.array(
             [[len(row), row.token_ids[0]] for row in rows], dtype=np.float32
         )
+
+    def rest(self):
+        self.rested.release()
 
 
 def row(length, mark=0):
@@ -414,3 +419,11 @@ def test_a_batch_takes_the_texts_next_in_length_whosever_they_are(batcher, runti
     for caller in (first, *callers):
         caller.outcome()
     assert [sorted(batch) for batch in runtime.batches] == [[8, 8], [2, 2, 4, 4]]
+
+
+def test_after_bulk_the_runtime_rests_once(shared, runtime, monkeypatch):
+    monkeypatch.setattr(batcher_module, "_REST_AFTER_SECONDS", 0.001)
+    shared.submit([row(16)], deadline=LATER)
+    assert runtime.rested.acquire(timeout=20)
+    shared.submit([row(2)], deadline=LATER)
+    assert not runtime.rested.acquire(timeout=0.02)

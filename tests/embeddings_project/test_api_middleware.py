@@ -1,0 +1,38 @@
+import pytest
+from django.test import Client
+
+from embeddings_project.api_middleware import HEADERS
+
+MODELS = "/api/v1/embeddings/models"
+
+
+@pytest.fixture
+def browser():
+    return Client()
+
+
+@pytest.mark.parametrize("path", [MODELS, "/api/v1/nothing", "/healthz"])
+def test_security_headers_are_those_of_pages_everywhere(client, fakes, path):
+    answer = client.get(path)
+    assert HEADERS.items() <= dict(answer.items()).items()
+
+
+def test_length_of_an_answer_is_announced(client, fakes):
+    answer = client.get(MODELS)
+    assert int(answer["Content-Length"]) == len(answer.content)
+
+
+def test_unknown_path_of_the_api_is_404_and_json(client):
+    answer = client.get("/api/v1/nothing/")
+    assert answer.status_code == 404
+    assert "nothing" in answer.json()["detail"]
+
+
+def test_foreign_host_is_refused(client):
+    assert client.get(MODELS, headers={"Host": "evil.example"}).status_code == 400
+
+
+def test_session_of_the_console_means_nothing_to_the_api(browser, admin_user):
+    browser.force_login(admin_user)
+    assert browser.get("/admin/").status_code == 200
+    assert browser.get(MODELS).status_code == 401
