@@ -2,8 +2,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Processes that share the tests, a file at a time, as in `make test WORKERS=2`; 0 runs all in one.
-WORKERS ?= 0
+# Processes that share the tests, a file at a time: one for each processor, or as many as named; 0 runs all in one.
+WORKERS ?= logical
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .ci/lock.txt
 
 # Where the shell says so, each of the tests' processes would compile all code anew.

@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -25,7 +26,7 @@ REPOSITORY = Path(__file__).parents[2]
 MODEL = "huggingface:sentence-transformers/all-MiniLM-L6-v2"
 START_SECONDS = 180.0  # two or three on an idle machine
 PORTS_A_WORKER = 2_000  # at most eight workers, as pyproject.toml says
-STOP_SECONDS = 40.0  # gunicorn's graceful timeout is 30
+STOP_SECONDS = 120.0  # gunicorn's graceful timeout is 30
 # Nothing listens there: whatever would leave the machine is refused at once.
 NOWHERE = "http://127.0.0.1:9"
 
@@ -217,6 +218,13 @@ class Server:
             for sample in family.samples
             if sample.name == name
         )
+
+    def stored_requests(self) -> int:
+        """Return the requests counted in the database, as any other process sees them."""
+        with contextlib.closing(sqlite3.connect(self.data_dir / "db.sqlite3")) as file:
+            rows = file.execute("SELECT sum(requests) FROM embeddings_usagehour")
+            stored: int | None = rows.fetchone()[0]
+        return stored or 0
 
     def _ready(self) -> bool:
         if self.process.poll() is not None:

@@ -11,7 +11,9 @@ from tests.contract.cases import LOCAL_MODEL, REMOTE_CASES
 from tests.e2e.server import MODEL, Server, poll
 from tests.upstreams import Fault, OpenAIUpstream, vectors_for
 
-TIMEOUT_SECONDS = 2.0
+TIMEOUT_SECONDS = 3.0
+# Far more than a busy machine adds, far less than an upstream that hangs or a locked database would cost.
+LATE_SECONDS = 15.0
 # One case a provider: local_api speaks its other formats in the contract suite.
 CASES = {case.name: case for case in REMOTE_CASES if not case.options}
 VARIABLES = {
@@ -134,7 +136,7 @@ def test_every_fault_of_an_upstream_ends_in_the_documented_fallback(
     assert response.json()["model"] == MODEL
     expected = gateway.embed(body["input"])
     np.testing.assert_allclose(rows(response), expected, atol=1e-6)
-    assert response.elapsed.total_seconds() < TIMEOUT_SECONDS + 2
+    assert response.elapsed.total_seconds() < LATE_SECONDS
     assert_tells_nothing(gateway, openai, response)
     assert elsewhere.calls == []
 
@@ -149,7 +151,7 @@ def test_every_fault_of_an_upstream_is_a_503_where_nothing_may_stand_in(
     assert response.status_code == 503
     assert "openai" in response.json()["detail"]
     assert int(response.headers["Retry-After"]) >= 1
-    assert response.elapsed.total_seconds() < TIMEOUT_SECONDS + 2
+    assert response.elapsed.total_seconds() < LATE_SECONDS
     assert_tells_nothing(gateway, openai, response)
 
 
@@ -258,7 +260,7 @@ def test_a_locked_database_never_spoils_a_good_answer(gateway, openai):
         response = gateway.post({"input": "good all the same", "model": OPENAI})
         db.execute("ROLLBACK")
     assert response.headers["X-Embeddings-Provider"] == "openai"
-    assert response.elapsed.total_seconds() < TIMEOUT_SECONDS
+    assert response.elapsed.total_seconds() < LATE_SECONDS
 
 
 def test_a_database_that_is_away_never_spoils_a_good_answer(launch, openai):

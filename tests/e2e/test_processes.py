@@ -10,7 +10,7 @@ import psutil
 import pytest
 import requests
 
-from tests.e2e.server import poll
+from tests.e2e.server import Server, poll
 
 BACK_SECONDS = 20.0
 # A worker that dies takes its connections along; its clients see one of these and nothing else.
@@ -77,13 +77,29 @@ def test_only_worker_is_replaced_when_it_is_killed(launch):
     assert victim.pid not in [worker.pid for worker in server.workers()]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signal_ends_every_process(launch, number):
-    server = launch(WEB_CONCURRENCY="2").wait_until_ready()
-    code = server.stop(number)
-    assert code in (0, -number)
-    assert server.members() == []
-    assert "Traceback" not in server.output
+@pytest.fixture(scope="module", params=[signal.SIGINT, signal.SIGTERM])
+def stopped(request, prepared_weights, tmp_path_factory):
+    """A server of two workers that answered twenty requests and was stopped by a signal to the whole group."""
+    server = Server(
+        tmp_path_factory.mktemp("stopped"),
+        WEB_CONCURRENCY="2",
+        EMBEDDINGS_USAGE_FLUSH="600",
+    ).wait_until_ready()
+    for _ in range(20):
+        server.embed(["a text"])
+    assert server.stored_requests() == 0
+    assert server.stop(request.param) in (0, -request.param)
+    yield server
+    server.end()
+
+
+def test_signal_ends_every_process(stopped):
+    assert stopped.members() == []
+    assert "Traceback" not in stopped.output
+
+
+def test_clean_stop_stores_all_usage(stopped):
+    assert stopped.stored_requests() == 20
 
 
 def test_request_under_way_is_answered_before_the_end(launch):

@@ -4,13 +4,11 @@ import re
 import socket
 import stat
 
+import psutil
 import pytest
 
-from tests.e2e.server import free_port
 
-
-def test_first_start_prints_the_key_that_it_made(launch):
-    server = launch().wait_until_ready()
+def test_first_start_prints_the_key_that_it_made(server):
     printed = re.search(r"^API key +(\S+) ", server.output, re.MULTILINE)
     assert printed and printed[1] == server.key
     assert server.embed(["the printed key works"])
@@ -83,6 +81,12 @@ def test_unwritable_data_folder_is_refused_in_a_plain_sentence(launch, tmp_path)
     assert "Traceback" not in written
 
 
-def test_port_of_the_environment_is_served(launch):
-    port = free_port()
-    assert launch(PORT=str(port)).wait_until_ready().port == port
+def test_port_of_the_environment_is_served(server):
+    process = psutil.Process(server.process.pid)
+    ports = {
+        connection.laddr.port
+        for member in (process, *process.children(recursive=True))
+        for connection in member.net_connections(kind="tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert ports == {server.port}

@@ -1,7 +1,5 @@
-"""What a real server counts and limits, and what is left of it after each way to end."""
+"""What a real server counts and limits, also when it is killed."""
 
-import signal
-import sqlite3
 import time
 
 import pytest
@@ -21,36 +19,19 @@ def shared_by(store, request):
     return {}
 
 
-def stored(server):
-    """Return the requests in the database, as any other process sees them."""
-    file = sqlite3.connect(server.data_dir / "db.sqlite3")
-    try:
-        rows = file.execute("SELECT sum(requests) FROM embeddings_usagehour")
-        return rows.fetchone()[0] or 0
-    finally:
-        file.close()
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_clean_stop_stores_all_usage(launch, number):
-    server = launch(EMBEDDINGS_USAGE_FLUSH="600", WEB_CONCURRENCY="2")
-    server.wait_until_ready()
-    for _ in range(20):
-        assert server.post(BODY).status_code == 200
-    assert stored(server) == 0
-    server.stop(number)
-    assert stored(server) == 20
-
-
 def test_kill_loses_at_most_what_came_since_the_last_flush(launch):
     server = launch(EMBEDDINGS_USAGE_FLUSH="0.1").wait_until_ready()
     for _ in range(5):
         server.post(BODY)
-    poll(lambda: stored(server) == 5, seconds=20, what="usage is stored by itself")
+    poll(
+        lambda: server.stored_requests() == 5,
+        seconds=20,
+        what="usage is stored by itself",
+    )
     server.post(BODY)
     for process in server.members():
         process.kill()
-    assert 5 <= stored(server) <= 6
+    assert 5 <= server.stored_requests() <= 6
 
 
 @pytest.mark.parametrize("store", ["file", "redis", "postgres"])
