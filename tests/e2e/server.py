@@ -209,6 +209,11 @@ class Server:
         whole = self.err.read_text().rpartition("\n")[0]
         return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
+    def errors(self) -> str:
+        """Return what the log holds of errors, to be shown by a test that fails."""
+        lines = self.log_lines()
+        return "".join(f"\n{line}" for line in lines if line.get("level") == "error")
+
     def counter(self, name: str) -> float:
         """Return the sum of a counter's samples at /metrics, over all labels."""
         families = text_string_to_metric_families(self.get("/metrics").text)

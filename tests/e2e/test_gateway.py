@@ -185,9 +185,10 @@ def breaker(gateway):
 
 
 def ask(gateway, number):
-    return gateway.post({"input": f"asks {number}", "model": OPENAI}).headers[
-        "X-Embeddings-Provider"
-    ]
+    """Return who answered."""
+    answer = gateway.post({"input": f"asks {number}", "model": OPENAI})
+    assert "X-Embeddings-Provider" in answer.headers, answer.text + gateway.errors()
+    return answer.headers["X-Embeddings-Provider"]
 
 
 def let_the_open_time_pass(gateway):
