@@ -3,6 +3,7 @@ settings is loaded before the fork, since inference runtimes do not survive one.
 
 import os
 import shutil
+import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -61,9 +62,14 @@ def on_starting(server: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Load the default local model at once, so that the first request need not wait for it."""
+    """Answer what is under way before the end, whatever signal asks for it, and load the default local model at once.
+
+    gunicorn's own answer to Ctrl-C takes a lock in a signal handler, and may stand still in it until it is killed.
+    """
     from embeddings.services.health import health_probe  # Django is set up only now
 
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, worker.handle_exit)
     threading.Thread(target=health_probe().check, name="warm-up", daemon=True).start()
 
 

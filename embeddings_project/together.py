@@ -1,7 +1,8 @@
 """Run the web server and the worker beside each other: `python -m embeddings_project.together`.
 
 A small process without Django. It ends when gunicorn ends, with its exit code; a worker that ends is started again.
-Both are told when this process is told to end, or is killed.
+Both are told when this process is told to end, or is killed. They have process groups of their own: Ctrl-C in a
+terminal reaches this process alone, and requests under way are answered before gunicorn ends.
 """
 
 import ctypes
@@ -85,6 +86,7 @@ def _start(*arguments: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603  (our own arguments)
         [sys.executable, *arguments],
         stdin=subprocess.DEVNULL,
+        process_group=0,
         preexec_fn=_end_with_parent,
     )
 

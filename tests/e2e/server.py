@@ -1,4 +1,4 @@
-"""A real server: started with `manage.py serve`, watched as a process group, stopped by a signal."""
+"""A real server: started with `manage.py serve`, watched as a session of processes, stopped by a signal."""
 
 import contextlib
 import http.client
@@ -79,7 +79,7 @@ def clean_environment(
 
 
 class Server:
-    """One server and its process group. `folder` holds its output and, unless it is given, its data."""
+    """One server and its processes. `folder` holds its output and, unless it is given, its data."""
 
     def __init__(
         self,
@@ -142,7 +142,7 @@ class Server:
         return self.output
 
     def stop(self, number: int = signal.SIGINT) -> int:
-        """Send a signal to the whole group, as Ctrl-C in a terminal does, and return the exit code."""
+        """Send a signal to the server's group, as Ctrl-C in a terminal does, and return the exit code."""
         os.killpg(self.process.pid, number)
         return self.process.wait(STOP_SECONDS)
 
@@ -153,12 +153,12 @@ class Server:
         self.process.wait(STOP_SECONDS)
 
     def members(self) -> list[psutil.Process]:
-        """Return the living processes of the group, and of the worker's cluster, which has a group of its own."""
-        groups = {self.process.pid, self._cluster_group()}
+        """Return the living processes of the session, and of the worker's cluster, which has one of its own."""
+        sessions = {self.process.pid, self._cluster()}
         return [
             process
             for process in psutil.process_iter()
-            if group_of(process) in groups and is_alive(process)
+            if session_of(process) in sessions and is_alive(process)
         ]
 
     def workers(self) -> list[psutil.Process]:
@@ -169,7 +169,7 @@ class Server:
         return [child for child in master.children() if is_alive(child)]
 
     def resident_bytes(self) -> int:
-        """Return the memory of the whole group; pages that several processes share are counted once (PSS)."""
+        """Return the memory of all its processes; pages that several processes share are counted once (PSS)."""
         return sum(proportional_set_size(process) for process in self.members())
 
     def post(
@@ -239,16 +239,16 @@ class Server:
         except (requests.ConnectionError, requests.Timeout):
             return False
 
-    def _cluster_group(self) -> int | None:
+    def _cluster(self) -> int | None:
         try:
             return int((self.data_dir / "jobs" / "cluster.lock").read_text())
         except (OSError, ValueError):
             return None
 
 
-def group_of(process: psutil.Process) -> int:
+def session_of(process: psutil.Process) -> int:
     try:
-        return os.getpgid(process.pid)
+        return os.getsid(process.pid)
     except ProcessLookupError:
         return -1
 

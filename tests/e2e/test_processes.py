@@ -1,8 +1,10 @@
 """Processes: workers that are killed, and stops that leave nothing behind."""
 
+import os
 import shutil
 import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -77,18 +79,32 @@ def test_only_worker_is_replaced_when_it_is_killed(launch):
     assert victim.pid not in [worker.pid for worker in server.workers()]
 
 
-@pytest.fixture(scope="module", params=[signal.SIGINT, signal.SIGTERM])
+@pytest.fixture(
+    scope="module",
+    params=[
+        (signal.SIGINT, "0"),
+        (signal.SIGTERM, "0"),
+        (signal.SIGINT, "1"),
+        (signal.SIGTERM, "1"),
+    ],
+    ids=lambda param: f"{param[0].name}-{param[1]}-media-workers",
+)
 def stopped(request, prepared_weights, tmp_path_factory):
-    """A server of two workers that answered twenty requests and was stopped by a signal to the whole group."""
+    """A server of two workers that answered twenty requests and was told to stop by an impatient user."""
+    number, media_workers = request.param
     server = Server(
         tmp_path_factory.mktemp("stopped"),
         WEB_CONCURRENCY="2",
+        MEDIA_WORKERS=media_workers,
         EMBEDDINGS_USAGE_FLUSH="600",
     ).wait_until_ready()
     for _ in range(20):
         server.embed(["a text"])
     assert server.stored_requests() == 0
-    assert server.stop(request.param) in (0, -request.param)
+    for _ in range(4):
+        os.killpg(server.process.pid, number)
+        time.sleep(0.05)
+    assert server.stop(number) in (0, -number)
     yield server
     server.end()
 
