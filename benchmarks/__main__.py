@@ -112,7 +112,10 @@ def _contestants(model_folder: Path, only: str | None) -> list[Contestant]:
                 "infinity_int8", "Infinity, ONNX int8", "optimum", graphs / "int8"
             ),
         ]
-    names = only.split(",") if only else [one.name for one in everybody]
+    known = [one.name for one in everybody]
+    names = only.split(",") if only else known
+    if unknown := set(names) - set(known):
+        sys.exit(f"--only: {', '.join(unknown)}? There are {', '.join(known)}.")
     return [one for one in everybody if one.name in names]
 
 

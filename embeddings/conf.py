@@ -7,8 +7,6 @@ from typing import Literal
 
 from django.conf import settings
 
-from embeddings.services.types import DimensionsPolicy, FallbackMode
-
 LOCAL_PROVIDERS = ("huggingface", "onnx", "local_api")
 DEFAULT_LOCAL_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 DEFAULT_FALLBACK_CHAIN: Mapping[str, tuple[str, ...]] = {
@@ -22,7 +20,8 @@ DEFAULT_FALLBACK_CHAIN: Mapping[str, tuple[str, ...]] = {
 # Every model without an entry of its own: no local engine can serve a commercial model.
 DEFAULT_FALLBACK_MODELS: Mapping[str, str] = {"*": DEFAULT_LOCAL_MODEL}
 
-
+FallbackMode = Literal["any", "same_space", "off"]
+DimensionsPolicy = Literal["reduce", "pad", "ignore"]
 AuthMode = Literal["single_user", "multi_user"]
 JwtAlgorithm = Literal["HS256", "RS256", "ES256"]
 

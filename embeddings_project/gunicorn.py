@@ -1,5 +1,5 @@
-"""gunicorn's configuration: `gunicorn -c python:embeddings_project.gunicorn`. Threads in few processes; nothing but
-settings is loaded before the fork, since inference runtimes do not survive one."""
+"""gunicorn's configuration: `gunicorn -c python:embeddings_project.gunicorn`. Threads in few processes; no
+inference runtime is loaded before the fork, since none survives one."""
 
 import os
 import shutil
@@ -14,6 +14,7 @@ from gunicorn.glogging import Logger
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "embeddings_project.settings")
 
+proc_name = "embeddings"
 wsgi_app = "embeddings_project.wsgi:application"
 bind = (
     f"[{settings.HOST}]:{settings.PORT}"
@@ -50,15 +51,20 @@ logconfig_dict = {
     },
 }
 
-# prometheus_client reads this when it is imported, in the workers.
+# prometheus_client reads this when it is imported, which must be later.
 metrics_dir = Path(settings.DATA_DIR) / "metrics"
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_dir)
 
 
-def on_starting(server: Any) -> None:
+def forget_metrics() -> None:
     """Forget the figures of an earlier run."""
     shutil.rmtree(metrics_dir, ignore_errors=True)
-    metrics_dir.mkdir(parents=True)
+    (metrics_dir / "jobs").mkdir(parents=True)
+
+
+def on_starting(server: Any) -> None:
+    """Begin with nothing counted."""
+    forget_metrics()
 
 
 def post_worker_init(worker: Any) -> None:
@@ -66,7 +72,7 @@ def post_worker_init(worker: Any) -> None:
 
     gunicorn's own answer to Ctrl-C takes a lock in a signal handler, and may stand still in it until it is killed.
     """
-    from embeddings.services.health import health_probe  # Django is set up only now
+    from embeddings.services.health import health_probe  # not before the fork
 
     for number in (signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, worker.handle_exit)
@@ -75,7 +81,8 @@ def post_worker_init(worker: Any) -> None:
 
 def worker_exit(server: Any, worker: Any) -> None:
     """Store what this worker has counted or cached and not stored yet."""
-    if apps.ready:  # a worker may fail before
+    # A worker may fail before; and gunicorn's main process calls this for one that is gone already.
+    if apps.ready and worker.pid == os.getpid():
         from embeddings.services.cache.cache import embedding_cache
         from embeddings.services.usage import usage  # not before the fork
 

@@ -1,17 +1,25 @@
 """Run the web server and the worker beside each other: `python -m embeddings_project.together`.
 
-A small process without Django. It ends when gunicorn ends, with its exit code; a worker that ends is started again.
-Both are told when this process is told to end, or is killed. They have process groups of their own: Ctrl-C in a
-terminal reaches this process alone, and requests under way are answered before gunicorn ends.
+Django is set up once, here, and both are forked from this process: they share its memory. It ends when gunicorn ends,
+with its exit code; a worker that ends is started again. Both are told when this process is told to end, or is killed.
+They have process groups of their own: Ctrl-C in a terminal reaches this process alone, and requests under way are
+answered before gunicorn ends.
 """
 
-import ctypes
+import gc
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import time
+from collections.abc import Callable
 from types import FrameType
+from typing import TYPE_CHECKING
+
+import django
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkProcess
 
 GUNICORN = "python:embeddings_project.gunicorn"
 LOOK_SECONDS = 0.5
@@ -19,27 +27,27 @@ MAX_PAUSE_SECONDS = 30.0
 STEADY_SECONDS = 60.0
 WORKER_DELAY_SECONDS = 2.0
 WORKER_STOP_SECONDS = 30.0
-PR_SET_PDEATHSIG = 1
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Together:
     """The two processes, from start to end."""
 
     def __init__(self) -> None:
-        self._server: subprocess.Popen[bytes] | None = None
-        self._worker: subprocess.Popen[bytes] | None = None
+        self._server: ForkProcess | None = None
+        self._worker: ForkProcess | None = None
         self._stopping = False
         self._pause = LOOK_SECONDS
         self._worker_due_at = 0.0
 
     def run(self) -> int:
         """Run both, and return gunicorn's exit code."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in SIGNALS:
             signal.signal(number, self._on_signal)
-        self._server = _start("-m", "gunicorn", "-c", GUNICORN)
+        self._server = _start(_serve)
         # The server starts faster alone, and jobs can wait for that long.
         self._worker_due_at = time.monotonic() + WORKER_DELAY_SECONDS
-        while (code := self._look()) is None:
+        while (code := self._look(self._server)) is None:
             pass
         self._end_worker()
         return code
@@ -47,20 +55,15 @@ class Together:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True
         for process in (self._worker, self._server):
-            if process is not None and process.poll() is None:
+            if process is not None and process.is_alive():
                 process.terminate()
 
-    def _look(self) -> int | None:
+    def _look(self, server: "ForkProcess") -> int | None:
         """Wait a moment for gunicorn, and see to the worker. Return gunicorn's exit code once it has one."""
-        if self._server is None:
-            return 1
-        try:
-            return self._server.wait(LOOK_SECONDS)
-        except subprocess.TimeoutExpired:
-            pass
-        if self._worker is None or self._worker.poll() is not None:
+        server.join(LOOK_SECONDS)
+        if server.exitcode is None and not (self._worker and self._worker.is_alive()):
             self._start_worker()
-        return None
+        return server.exitcode
 
     def _start_worker(self) -> None:
         """Start it if it is time: a worker that keeps ending is started less and less often."""
@@ -68,34 +71,75 @@ class Together:
         if now - self._worker_due_at > STEADY_SECONDS:
             self._pause = LOOK_SECONDS
         if not self._stopping and now >= self._worker_due_at:
-            self._worker = _start("manage.py", "runworker")
+            self._worker = _start(_work)
             self._worker_due_at = now + self._pause
             self._pause = min(self._pause * 2, MAX_PAUSE_SECONDS)
 
     def _end_worker(self) -> None:
-        if self._worker is None or self._worker.poll() is not None:
+        if self._worker is None:
             return
-        self._worker.terminate()
-        try:
-            self._worker.wait(WORKER_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
+        if self._worker.is_alive():
+            self._worker.terminate()
+        self._worker.join(WORKER_STOP_SECONDS)
+        if self._worker.is_alive():
             self._worker.kill()
 
 
-def _start(*arguments: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(  # noqa: S603  (our own arguments)
-        [sys.executable, *arguments],
-        stdin=subprocess.DEVNULL,
-        process_group=0,
-        preexec_fn=_end_with_parent,
-    )
+def _start(run: Callable[[], None]) -> "ForkProcess":
+    """Fork a process that does `run`."""
+    process = multiprocessing.get_context("fork").Process(target=_be, args=[run])
+    # This process's answers to signals are not for the other: held back until it has forgotten them.
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    process.start()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    return process
 
 
-def _end_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+def _be(run: Callable[[], None]) -> None:
+    from media_jobs.cluster.cluster import end_with_parent  # Django is set up only now
+
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    os.setpgrp()
+    end_with_parent()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    run()
+
+
+def _serve() -> None:
+    from gunicorn.app.wsgiapp import run
+
+    sys.argv = ["gunicorn", "-c", GUNICORN]
+    run()
+
+
+def _work() -> None:
+    from django.core.management import call_command
+    from django.core.management.base import CommandError
+    from setproctitle import setproctitle
+
+    from embeddings_project.gunicorn import metrics_dir
+
+    setproctitle("embeddings: runworker")
+    # What jobs do is not counted among the web server's figures.
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_dir / "jobs")
+    try:
+        call_command("runworker")
+    except CommandError as error:
+        sys.exit(str(error))
+
+
+def main() -> None:
+    from embeddings_project.gunicorn import forget_metrics
+
+    forget_metrics()  # before prometheus_client is imported
+    django.setup()
+    gc.collect()
+    gc.freeze()  # a collection writes to what it looks at, and it would no longer be shared
+    sys.exit(Together().run())
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "embeddings_project.settings")
     os.chdir(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120
-    sys.exit(Together().run())
+    main()

@@ -10,10 +10,10 @@ from rest_framework.request import Request
 
 from embeddings.access.callers import caller_of
 from embeddings.api.parsers import JSONParser
+from embeddings.conf import FallbackMode
 from embeddings.services.errors import InvalidRequest
 from embeddings.services.types import (
     EmbeddingRequest,
-    FallbackMode,
     Input,
     Vocabulary,
 )

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from embeddings.services.types import DimensionsPolicy
+from embeddings.conf import DimensionsPolicy
 from providers.base import Vectors
 
 # As many rows at a time as stay in the processor's cache when they are wide.

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from embeddings.conf import DimensionsPolicy, FallbackMode
 from embeddings.services.callers import SYSTEM, Caller
 from providers.base import InputType, ModelSpec, Vectors
 
-FallbackMode = Literal["any", "same_space", "off"]
-DimensionsPolicy = Literal["reduce", "pad", "ignore"]
 Vocabulary = Literal["openai", "model"]
 Input = str | list[int]
 

@@ -1,9 +1,10 @@
 """Which model embeds documents and queries: pinned once, so that a fallback never mixes vector spaces."""
 
+from embeddings.conf import FallbackMode
 from embeddings.services.callers import Caller
 from embeddings.services.errors import ServiceUnavailable
 from embeddings.services.routing import fallback_targets, primary_target
-from embeddings.services.types import EmbeddingRequest, Failure, FallbackMode, Target
+from embeddings.services.types import EmbeddingRequest, Failure, Target
 from providers.registry import registry
 
 RETRY_AFTER_SECONDS = 60

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
+_M_MMAP_THRESHOLD = -3  # <malloc.h>
 
 
 def usable_cores(cgroup: Path = _CGROUP) -> int:
@@ -27,6 +28,15 @@ def usable_memory(cgroup: Path = _CGROUP) -> int:
         return min(memory, int((cgroup / "memory.max").read_text()))
     except (OSError, ValueError):
         return memory
+
+
+def map_large_blocks() -> None:
+    """Have the C library take each large block from the system and hand it back when it is freed.
+
+    glibc stops doing so for sizes that were freed once, and what bulk needed then stays in its heaps.
+    """
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 20)
 
 
 def trim_heap() -> None:

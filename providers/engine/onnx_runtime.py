@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from providers.base import Vectors
 from providers.engine import pooling
-from providers.engine.machine import trim_heap
+from providers.engine.machine import map_large_blocks, trim_heap
 from providers.engine.model_config import ModelConfig
 from providers.engine.runtime import Row
 from providers.engine.tokenizer import TokenIds
@@ -31,6 +32,7 @@ class OnnxRuntime:
     """
 
     def __init__(self, path: Path, config: ModelConfig, *, threads: int) -> None:
+        map_large_blocks()
         self._narrow = open_session(path, threads=1)
         self._wide = open_session(path, threads=threads) if threads > 1 else None
         self._inputs = {
@@ -63,9 +65,21 @@ class OnnxRuntime:
     def rest(self) -> None:
         """Give back what the arenas grew to for bulk, tens of megabytes: they shrink at the end of a run."""
         one = np.ones((1, 1), np.int64)
+        feed = self._feed(one, one)
         for session in (self._narrow, self._wide):
             if session is not None:
-                self._run(session, one, one, shrink=True)
+                output = session.run([self._output], feed)[0]
+                # Its place is outside of the arena, of which it would keep a part.
+                binding = session.io_binding()
+                for name, value in feed.items():
+                    binding.bind_cpu_input(name, value)
+                binding.bind_output(
+                    self._output,
+                    element_type=output.dtype.type,
+                    shape=output.shape,
+                    buffer_ptr=output.ctypes.data,
+                )
+                session.run_with_iobinding(binding, _shrinking())
         trim_heap()
 
     def _run(
@@ -76,22 +90,28 @@ class OnnxRuntime:
         *,
         shrink: bool,
     ) -> Vectors:
+        options = _shrinking() if shrink else None
+        output = session.run([self._output], self._feed(ids, mask), options)[0]
+        # A copy: the output lies in the arena, and would keep a part of it for as long as anybody holds it.
+        return np.array(output, dtype=np.float32)
+
+    def _feed(self, ids: Ids, mask: Ids) -> dict[str, NDArray[np.integer[Any]]]:
         values = {
             "input_ids": ids,
             "attention_mask": mask,
             "token_type_ids": np.zeros_like(ids),
         }
-        feed = {
+        return {
             name: values[name].astype(kind, copy=False)
             for name, kind in self._inputs.items()
         }
-        options = onnxruntime.RunOptions()
-        if shrink:
-            options.add_run_config_entry(
-                "memory.enable_memory_arena_shrinkage", "cpu:0"
-            )
-        output = session.run([self._output], feed, options)[0]
-        return np.asarray(output, dtype=np.float32)
+
+
+def _shrinking() -> onnxruntime.RunOptions:
+    """Return options of a run after which the arena gives back what is free."""
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
 
 
 def open_session(path: Path, *, threads: int) -> onnxruntime.InferenceSession:

@@ -163,9 +163,11 @@ class Server:
 
     def workers(self) -> list[psutil.Process]:
         """Return the processes that answer requests: gunicorn's children."""
-        master = psutil.Process(self.process.pid)
-        if "gunicorn" not in master.cmdline():
-            master = next(c for c in master.children() if "gunicorn" in c.cmdline())
+        root = psutil.Process(self.process.pid)
+        family = (root, *root.children())
+        master = next((p for p in family if is_called("gunicorn: master", p)), None)
+        if master is None:
+            return []
         return [child for child in master.children() if is_alive(child)]
 
     def resident_bytes(self) -> int:
@@ -256,6 +258,14 @@ def session_of(process: psutil.Process) -> int:
 def is_alive(process: psutil.Process) -> bool:
     try:
         return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def is_called(title: str, process: psutil.Process) -> bool:
+    """Tell whether a process calls itself so, as `ps` shows it."""
+    try:
+        return title in " ".join(process.cmdline())
     except psutil.NoSuchProcess:
         return False
 

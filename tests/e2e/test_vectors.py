@@ -25,6 +25,7 @@ json.dump(vectors.tolist(), sys.stdout)
 MODEL_FOLDER = DATA_DIR / "prepared" / "sentence-transformers--all-MiniLM-L6-v2"
 CLIENTS, REQUESTS_EACH = 32, 5
 MEMORY_LIMIT_BYTES = 700 * 10**6
+RESTING_LIMIT_BYTES = 450 * 10**6
 
 
 def test_500_texts_are_within_0_9999_of_sentence_transformers(server):
@@ -101,6 +102,24 @@ def test_2048_texts_in_one_request_take_less_than_700_mb(launch):
     assert answer.json()["usage"]["prompt_tokens"] > 2048 * 60
     assert len(samples) > 3
     assert max(samples) < MEMORY_LIMIT_BYTES, f"{max(samples) / 1e6:.0f} MB"
+
+
+def test_the_whole_server_rests_in_450_mb_after_bulk_for_both_classes(launch):
+    server = launch(MEDIA_WORKERS="1").wait_until_ready()
+    texts = natural_texts(512)
+    for model in (MODEL, MODEL.replace("huggingface:", "onnx:")):
+        with ThreadPoolExecutor(8) as pool:
+            requests_of_64 = [texts[at : at + 64] for at in range(0, 512, 64)]
+            answers = pool.map(
+                lambda part, model=model: server.post({"input": part, "model": model}),
+                requests_of_64,
+            )
+            assert [answer.status_code for answer in answers] == [200] * 8
+    poll(
+        lambda: server.resident_bytes() < RESTING_LIMIT_BYTES,
+        seconds=20,
+        what=f"less than {RESTING_LIMIT_BYTES / 1e6:.0f} MB",
+    )
 
 
 def test_the_work_of_a_client_that_hangs_up_is_dropped(server):

@@ -11,7 +11,7 @@ import psutil
 import requests
 
 from media_jobs.chunking import spans
-from tests.e2e.server import Server, is_alive, lay_out_weights, poll
+from tests.e2e.server import Server, is_alive, is_called, lay_out_weights, poll
 from tests.upstreams import Fault
 from tests.upstreams.local_servers import CompatibleUpstream
 
@@ -143,13 +143,13 @@ class UnderFire:
 
     # -- processes ----------------------------------------------------------
 
-    def child(self, word):
-        """Return the child of `serve` whose command line holds `word`."""
+    def child(self, title):
+        """Return the child of `serve` that calls itself so."""
         root = psutil.Process(self.server.process.pid)
         return poll(
-            lambda: next((c for c in root.children() if word in c.cmdline()), None),
+            lambda: next((c for c in root.children() if is_called(title, c)), None),
             seconds=PROVEN_SECONDS,
-            what=word,
+            what=title,
         )
 
     def web_worker(self):
