@@ -150,7 +150,6 @@ class Run:
                 single_p50_ms=single,
                 single_bound_ms=1.5 * single + 2,
                 bulk_tokens_per_second=tokens / bulk["seconds"],
-                bulk_cpu_us_per_token=bulk["cpu_seconds"] / tokens * 1e6,
             )
 
     def _cold_starts(self) -> None:

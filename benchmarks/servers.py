@@ -18,6 +18,7 @@ STOP_SECONDS = 40.0
 HEARTBEAT_SECONDS = 1.5
 IDLE_SHARE = 0.05  # of one core
 IDLE_SECONDS = 0.5
+ENGINE_THREADS = "engine-"
 
 
 class Tree:
@@ -36,6 +37,10 @@ class Tree:
     def cpu_seconds(self) -> float:
         """Return the processor time spent so far, of ended and waited-for children too."""
         return self._sum(lambda process: sum(process.cpu_times()[:4]))
+
+    def engine_cpu_seconds(self) -> float:
+        """Return the processor time that this server's engine threads spent so far (Linux; elsewhere 0)."""
+        return self._sum(_engine_cpu_seconds)
 
     def proportional_bytes(self) -> float:
         """Return the memory in use, pages that several processes share counted once (Linux; elsewhere RSS)."""
@@ -155,6 +160,18 @@ def request(
             return content
     except (urllib.error.URLError, ConnectionError, TimeoutError):
         return None
+
+
+def _engine_cpu_seconds(process: psutil.Process) -> float:
+    total = 0.0
+    for thread in process.threads():
+        try:
+            name = Path(f"/proc/{process.pid}/task/{thread.id}/comm").read_text()
+        except OSError:  # it ended, or this is not Linux
+            continue
+        if name.startswith(ENGINE_THREADS):
+            total += thread.user_time + thread.system_time
+    return total
 
 
 def _proportional_bytes(process: psutil.Process) -> float:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from providers.base import Vectors
+from providers.engine.machine import name_thread
 from providers.engine.queue import Batch, Queue, Request
 from providers.engine.runtime import Row, Runtime
 from providers.exceptions import (
@@ -213,6 +214,7 @@ class Batcher:
         return lane.batch is not None and lane.started_at <= limit
 
     def _serve(self, lane: _Lane) -> None:
+        name_thread(lane.name)
         if not lane.express:
             _yield_to_others()
         while (taken := self._take(lane)) is not None:
