@@ -20,7 +20,7 @@ from embeddings.conf import (
 from embeddings_project.env import Env
 from embeddings_project.logging import logging_config
 from embeddings_project.secrets import read_or_create_secret
-from media_jobs.conf import MediaConf
+from media_jobs.conf import MediaConf, queue_settings
 from media_jobs.vector_store.conf import VectorStoreConf
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -279,27 +279,7 @@ MEDIA_JOBS = MediaConf(
     webhook_allow_private=env.boolean("MEDIA_WEBHOOK_ALLOW_PRIVATE", default=False),
 )
 
-# The queue that calls the workers. A call only says that there is work (media_jobs/queue.py), so one that is lost, or
-# comes back after `retry`, does no harm; `timeout` ends a worker that hangs.
-Q_CLUSTER: dict[str, Any] = {
-    "name": "embeddings",
-    "label": "Job queue",
-    "orm": "default",
-    "workers": max(1, MEDIA_JOBS.workers),
-    "queue_limit": 1,
-    "bulk": 1,
-    "max_attempts": 3,
-    "timeout": 3600,
-    "retry": 4 * 3600,
-    "ack_failures": True,
-    "save_limit": -1,
-    "scheduler": False,
-    "catch_up": False,
-    "poll": 0.5,
-    "guard_cycle": 1,
-    # A worker that has loaded a model is replaced after its shift, so that an idle server holds one copy.
-    "max_rss": 160_000,
-}
+Q_CLUSTER = queue_settings(MEDIA_JOBS)
 
 # These seed the console's allowlists at the first start; afterwards the console decides.
 ALLOWED_EMBEDDING_PROVIDERS = env.words("ALLOWED_EMBEDDING_PROVIDERS")

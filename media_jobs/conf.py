@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 
@@ -22,6 +23,33 @@ class MediaConf:
     webhook_allow_private: bool
     chunk_size: int = 1000
     chunk_overlap: int = 200
+
+
+def queue_settings(conf: MediaConf) -> dict[str, Any]:
+    """Return django-q2's settings (Q_CLUSTER).
+
+    A call only says that there is work (media_jobs/queue.py), so one that is lost, or comes back after `retry`, does no
+    harm; `timeout` ends a worker that hangs.
+    """
+    return {
+        "name": "embeddings",
+        "label": "Job queue",
+        "orm": "default",
+        "workers": max(1, conf.workers),
+        "queue_limit": 1,
+        "bulk": 1,
+        "max_attempts": 3,
+        "timeout": 3600,
+        "retry": 4 * 3600,
+        "ack_failures": True,
+        "save_limit": -1,
+        "scheduler": False,
+        "catch_up": False,
+        "poll": 0.5,
+        "guard_cycle": 1,
+        # A worker that has loaded a model is replaced after its shift, so that an idle server holds one copy.
+        "max_rss": 160_000,
+    }
 
 
 def conf() -> MediaConf:

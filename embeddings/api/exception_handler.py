@@ -78,6 +78,9 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
             "details": error.details,
         }
         return Response(body, status=status.HTTP_400_BAD_REQUEST)
+    if isinstance(error, exceptions.UnsupportedMediaType):
+        types = [parser.media_type for parser in context["view"].parser_classes]
+        error.detail = _wanted_body(types)  # type: ignore[assignment]
     problem = _problem(error)
     return (
         Response(problem.body(), status=problem.status, headers=_headers(error))
@@ -143,7 +146,7 @@ def _problem(error: Exception) -> Problem | None:
     if isinstance(error, PermissionDenied):
         return Problem(status=403, detail="This is not allowed.")
     if isinstance(error, exceptions.APIException):
-        return Problem(status=error.status_code, detail=_sentence(error))
+        return Problem(status=error.status_code, detail=str(error.detail))
     return None
 
 
@@ -171,10 +174,9 @@ def _headers(error: Exception) -> dict[str, str]:
     return {}
 
 
-def _sentence(error: exceptions.APIException) -> str:
-    if isinstance(error, exceptions.UnsupportedMediaType):
-        return "The body must be JSON; send it with Content-Type: application/json."
-    return str(error.detail)
+def _wanted_body(media_types: list[str]) -> str:
+    form = " or a form with a file" if "multipart/form-data" in media_types else ""
+    return f"The body must be JSON{form}; send it with Content-Type: {' or '.join(media_types)}."
 
 
 def _first(detail: Any) -> tuple[str | None, str]:

@@ -198,7 +198,9 @@ def test_form_without_a_file_is_400(client, db):
 
 
 def test_other_bodies_are_415(client, db):
-    assert client.post(MEDIA, "text", content_type="text/plain").status_code == 415
+    answer = client.post(MEDIA, "text", content_type="text/plain")
+    assert answer.status_code == 415
+    assert "application/json or multipart/form-data" in answer.json()["detail"]
 
 
 def test_busy_database_is_503_with_a_time(client, db):
