@@ -4,7 +4,8 @@
 
 Documents found on this machine (Python's language reference, documentation and licences under /usr/share) are stored
 and embedded in a data folder of their own, in this process. The engine alone then embeds the same chunks; both are
-compared by processor time and by the clock. Then 200 sentences that stand in one document only are looked for.
+compared by processor time and by the clock. Then 200 sentences that stand in one document only are looked for. With
+`--whole` all texts are one document, and its job is measured alone.
 """
 
 import argparse
@@ -104,6 +105,7 @@ def main() -> None:
     parser.add_argument("--megabytes", type=float, default=5.0)
     parser.add_argument("--provider", default="huggingface")
     parser.add_argument("--chunk-size", type=int, default=1000)
+    parser.add_argument("--whole", action="store_true")
     parser.add_argument("--weights", type=Path, default=Path(".tools/test-data"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -111,10 +113,13 @@ def main() -> None:
         os.environ.setdefault("DJANGO_SETTINGS_MODULE", "embeddings_project.settings")
         for name in ("prepared", "tiktoken"):
             (Path(folder) / name).symlink_to((options.weights / name).absolute())
-        measure(options.megabytes, options.provider, options.chunk_size)
+        texts = documents(int(options.megabytes * 1e6))
+        if options.whole:
+            texts = {"everything": "\n\n".join(texts.values())}
+        measure(texts, options.provider, options.chunk_size)
 
 
-def measure(megabytes: float, provider: str, chunk_size: int) -> None:
+def measure(texts: dict[str, str], provider: str, chunk_size: int) -> None:
     """Run jobs, the engine alone, and the search; print what came out."""
     import django
 
@@ -131,7 +136,6 @@ def measure(megabytes: float, provider: str, chunk_size: int) -> None:
     from providers.registry import registry
 
     call_command("migrate", verbosity=0)
-    texts = documents(int(megabytes * 1e6))
     wish = JobWish(
         model=MODEL,
         provider=provider,
@@ -173,6 +177,8 @@ def measure(megabytes: float, provider: str, chunk_size: int) -> None:
         f"jobs run at {clock / job_clock:.0%} of the engine's speed, {processor / job_processor:.0%} by processor time"
     )
 
+    if len(texts) == 1:
+        return
     sentences = known_sentences(texts)
     for hybrid in (False, True):
         hits = 0

@@ -22,10 +22,11 @@ from media_jobs.vector_store.id_sets import one_of
 from media_jobs.vector_store.rows import ItemVectors, StoredChunk, VectorSpace
 from media_jobs.vector_store.snapshots import snapshot
 from media_jobs.vector_store.spool import SpooledChunk, spooled
-from media_jobs.vector_store.words import fused
+from media_jobs.vector_store.words import fused, quotes
 
 INSERT_ROWS = 256  # 256 chunks of 20,000 characters are 5 MB
-MIN_DEPTH = 50  # of the two rankings that a hybrid search merges
+MIN_DEPTH = 50  # of the rankings by vector and by words that a hybrid search merges
+QUOTING_DEPTH = 20  # of the ranking by words, in which a quotation is looked for
 
 Found = list[tuple[int, float]]  # chunk ids with their scores, best first
 
@@ -87,7 +88,8 @@ class RowStore(VectorStore):
             worded = found_by_words(
                 self.using, text, space_id=row.pk, media_ids=media_ids, limit=depth
             )
-            ranked = fused([chunk_id for chunk_id, _ in nearest], worded)
+            quoting = self._quoting(text, worded[:QUOTING_DEPTH])
+            ranked = fused([chunk_id for chunk_id, _ in nearest], worded, quoting)
             return self._hits(ranked[:top_k])
 
     def stats(self, media_ids: Collection[int] | None = None) -> StoreStats:
@@ -202,6 +204,11 @@ class RowStore(VectorStore):
         spaces = self._spaces().filter(pk=space.pk)
         spaces.update(version=F("version") + 1)
         items.update(chunks=count, version=spaces.values("version"))
+
+    def _quoting(self, text: str, chunk_ids: Sequence[int]) -> list[int]:
+        """Return those of the chunks that hold `text` word for word, in their order."""
+        texts = dict(self._chunks().filter(pk__in=chunk_ids).values_list("pk", "text"))
+        return [one for one in chunk_ids if quotes(text, texts[one])]
 
     def _hits(self, found: Found) -> list[Hit]:
         chunks = (

@@ -1,11 +1,14 @@
 """The words of a question, and which of them are worth looking up. What else a question holds is no query syntax."""
 
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from math import log1p
 
 MAX_CHARACTERS = 4000  # of a question, read for words
 MAX_WORDS = 64
+# So many words in a row are no accident.
+QUOTED_WORDS = 5
 # Ranking costs a few microseconds a match. Words that match more than this together say little anyway.
 MAX_MATCHES = 20_000
 
@@ -18,6 +21,18 @@ def words_of(text: str) -> list[str]:
     )
     by_lower = {word.lower(): word for word in reversed(letters.split())}
     return list(by_lower.values())[::-1][:MAX_WORDS]
+
+
+def quotes(text: str, passage: str) -> bool:
+    """Tell whether `text` is long enough to be a quotation, and `passage` holds its words one after the other."""
+    wanted, held = _all_words(text), _all_words(passage)
+    return (
+        len(wanted) >= QUOTED_WORDS and f" {' '.join(wanted)} " in f" {' '.join(held)} "
+    )
+
+
+def _all_words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.casefold())
 
 
 def telling(counts: Mapping[str, int], *, max_matches: int = MAX_MATCHES) -> list[str]:

@@ -57,6 +57,16 @@ def test_chunk_found_by_both_ways_comes_before_one_found_by_either(store, write)
     assert len(rest) == 3
 
 
+def test_chunk_that_holds_the_question_word_for_word_comes_first(store, write):
+    quoted = "The merge strategy\n  created a REGULAR file, with markers."
+    write(f"Fixes. {quoted} Others.", vector=NORTH)
+    write("regular markers the file with a merge created strategy", vector=EAST)
+    asked = "the merge strategy created a regular file with markers"
+    assert quoted in texts(store, asked)[0]
+    # A few words are in one order or another everywhere.
+    assert quoted not in texts(store, "regular file with markers")[0]
+
+
 def test_rare_word_counts_more_than_frequent_ones(store, write):
     write(*["some common words here"] * 20, "one axolotl swims")
     ids = found_words(store, "common words axolotl")
