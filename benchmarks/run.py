@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,8 +59,11 @@ class Run:
                 self._limits(number)
                 self._engines(number)
                 turn = number % len(benches)
-                for bench in [*benches[turn:], *benches[:turn]]:
-                    self._turn(bench, number)
+                turns = [*benches[turn:], *benches[:turn]]
+                # Bulk is compared most, and what else the machine does changes by the minute: one right after the other.
+                for load in (self._bulk, self._other_loads):
+                    for bench in turns:
+                        self._turn(bench, number, load)
         self._cold_starts()
         self._fidelity()
         return self.figures
@@ -89,27 +92,32 @@ class Run:
             for bench in benches:
                 bench.server.stop()
 
-    def _turn(self, bench: Bench, number: int) -> None:
+    def _turn(
+        self, bench: Bench, number: int, load: Callable[[Bench, int], None]
+    ) -> None:
         say(f"round {number + 1}: {bench.contestant.title}")
         bench.server.tree.resume()
         try:
-            self._loads(bench, number)
+            load(bench, number)
         except NoAnswers as failure:  # the others are measured all the same
             say(f"given up: {failure}")
         bench.server.tree.pause()
 
-    def _loads(self, bench: Bench, number: int) -> None:
+    def _bulk(self, bench: Bench, number: int) -> None:
+        if bench.contestant.kind == "floor":
+            return
+        name = bench.contestant.name
+        vectors = bench.bulk(keep=number == 0)
+        if vectors is not None:
+            self.vectors[name] = vectors
+            difference = largest_difference(bench.alone(), vectors)
+            self.figures.add(name, batch_difference=difference)
+
+    def _other_loads(self, bench: Bench, number: int) -> None:
         contestant = bench.contestant
         if contestant.kind != "floor":
             bench.one_at_a_time(number)
             bench.many_clients(number)
-            vectors = bench.bulk(keep=number == 0)
-            if vectors is not None:
-                self.vectors[contestant.name] = vectors
-                self.figures.add(
-                    contestant.name,
-                    batch_difference=largest_difference(bench.alone(), vectors),
-                )
             # A peer is busy with what is left of it for long afterwards: once will do.
             if contestant.ours or number == 0:
                 bench.mix(number)
