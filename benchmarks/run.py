@@ -60,7 +60,7 @@ class Run:
                 self._engines(number)
                 turn = number % len(benches)
                 turns = [*benches[turn:], *benches[:turn]]
-                # Bulk is compared most, and what else the machine does changes by the minute: one right after the other.
+                # Bulk is compared most, and the machine changes by the minute: one right after the other.
                 for load in (self._bulk, self._other_loads):
                     for bench in turns:
                         self._turn(bench, number, load)
