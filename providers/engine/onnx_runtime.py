@@ -1,5 +1,6 @@
 """ONNX Runtime on the CPU: sessions that take as many cores as they are told and do not hoard memory."""
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,13 +29,16 @@ class OnnxRuntime:
     """A graph built here (vectors come out) or an exported encoder (token vectors come out).
 
     One session computes on the calling thread alone, so that as many runs as there are cores go on side by side. With
-    several `threads` another spreads one run over all of them, for a text that has the machine to itself.
+    several `threads` another spreads one run over all of them, for a text that has the machine to itself. It packs the
+    weights for itself, 42 MB of MiniLM, and is opened when the first such text comes.
     """
 
     def __init__(self, path: Path, config: ModelConfig, *, threads: int) -> None:
         map_large_blocks()
         self._narrow = open_session(path, threads=1)
-        self._wide = open_session(path, threads=threads) if threads > 1 else None
+        self._wide: onnxruntime.InferenceSession | None = None
+        self._wide_lock = threading.Lock()
+        self._path, self._threads = path, threads
         self._inputs = {
             entry.name: np.int64 if "int64" in entry.type else np.int32
             for entry in self._narrow.get_inputs()
@@ -50,8 +54,8 @@ class OnnxRuntime:
     def run(self, rows: Sequence[Row], *, wide: bool = False) -> Vectors:
         """Return float32 (len(rows), dimensions); rows are padded to the longest of them."""
         ids, mask = padded([row.token_ids for row in rows], self._config.pad_id)
-        wide = wide and ids.size >= _WIDE_FROM_TOKENS
-        session = self._wide if wide and self._wide is not None else self._narrow
+        wide = wide and self._threads > 1 and ids.size >= _WIDE_FROM_TOKENS
+        session = self._opened_wide() if wide else self._narrow
         output = self._run(session, ids, mask, shrink=ids.size > _SHRINK_FROM_TOKENS)
         if self._pooled:
             return output
@@ -81,6 +85,12 @@ class OnnxRuntime:
                 )
                 session.run_with_iobinding(binding, _shrinking())
         trim_heap()
+
+    def _opened_wide(self) -> onnxruntime.InferenceSession:
+        with self._wide_lock:
+            if self._wide is None:
+                self._wide = open_session(self._path, threads=self._threads)
+            return self._wide
 
     def _run(
         self,
