@@ -72,8 +72,8 @@ class OnnxRuntime:
         feed = self._feed(one, one)
         for session in (self._narrow, self._wide):
             if session is not None:
-                output = session.run([self._output], feed)[0]
-                # Its place is outside of the arena, of which it would keep a part.
+                # The output's place is a copy's, outside of the arena, of which it would keep a part.
+                output = np.array(session.run([self._output], feed)[0])
                 binding = session.io_binding()
                 for name, value in feed.items():
                     binding.bind_cpu_input(name, value)
