@@ -45,6 +45,8 @@ class Together:
         for number in SIGNALS:
             signal.signal(number, self._on_signal)
         self._server = _start(_serve)
+        if self._stopping:  # the signal came while it was being forked
+            self._server.terminate()
         # The server starts faster alone, and jobs can wait for that long.
         self._worker_due_at = time.monotonic() + WORKER_DELAY_SECONDS
         while (code := self._look(self._server)) is None:
