@@ -45,7 +45,8 @@ def free_port() -> int:
     """Return a port of this test worker's own range, below those that the system hands out by itself."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     while True:
-        port = 10_000 + PORTS_A_WORKER * worker + secrets.randbelow(PORTS_A_WORKER)
+        # From 11,000 on: browsers and fetch() refuse 10080.
+        port = 11_000 + PORTS_A_WORKER * worker + secrets.randbelow(PORTS_A_WORKER)
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
 
