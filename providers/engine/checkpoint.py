@@ -107,14 +107,12 @@ class Checkpoint:
         """Normalisation after the embeddings."""
         return self._norm("embeddings.LayerNorm")
 
-    def attention_inputs(self, layer: int) -> Linear:
-        """Query, key and value projections side by side: weight (hidden, 3 hidden)."""
-        names = (self._names.query, self._names.key, self._names.value)
-        parts = [self._linear(self._names.layer.format(layer) + name) for name in names]
-        return Linear(
-            np.concatenate([p.weight for p in parts], axis=1),
-            np.concatenate([p.bias for p in parts]),
-        )
+    def attention_inputs(self, layer: int) -> dict[str, Linear]:
+        """Projections before attention, as `query`, `key` and `value`: weights (hidden, hidden)."""
+        names = self._names
+        parts = {"query": names.query, "key": names.key, "value": names.value}
+        prefix = names.layer.format(layer)
+        return {part: self._linear(prefix + name) for part, name in parts.items()}
 
     def attention_output(self, layer: int) -> Linear:
         """Projection after attention."""

@@ -33,7 +33,7 @@ _POOLING_FLAGS = {
 POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert"})
 # Families whose graph providers/engine/graph can write.
 FAMILIES = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "distilbert"})
-GRAPH_VERSION = 2
+GRAPH_VERSION = 3
 GRAPH_FILE = f"graph-v{GRAPH_VERSION}.onnx"
 PARAMETERS_FILE = f"graph-v{GRAPH_VERSION}.bin"
 FAST_GRAPH_FILE = f"graph-v{GRAPH_VERSION}-int8.onnx"

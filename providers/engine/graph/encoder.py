@@ -1,9 +1,11 @@
 """A BERT-family encoder as nodes: embeddings, attention, feed-forward layers. onnx and numpy only.
 
 Standard operators wherever ONNX Runtime runs them faster than its fused ones (https://github.com/microsoft/onnxruntime/
-blob/main/docs/ContribOperators.md): docs/performance.md has the measurements.
+blob/main/docs/ContribOperators.md): docs/performance.md has the measurements. Between embeddings and pooling, all
+tokens of a batch are rows of one matrix, (batch * length, channels).
 """
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
@@ -17,8 +19,10 @@ from providers.engine.model_config import POSITIONS_AFTER_PADDING, ModelConfig
 class Projections(Protocol):
     """How the products with parameters are computed: in float32, or in int8."""
 
-    def project(self, nodes: Nodes, x: str, name: str, linear: Linear) -> str:
-        """Write `x @ weight + bias` under `name`."""
+    def project(
+        self, nodes: Nodes, x: str, name: str, linears: Mapping[str, Linear]
+    ) -> list[str]:
+        """Write `x @ weight + bias` for each of `linears`, under its key after `name`."""
 
     def feed_forward(
         self,
@@ -50,11 +54,12 @@ class Encoder:
     def write(self, checkpoint: Checkpoint) -> str:
         """Write everything from `input_ids` to the token vectors."""
         self._masks()
-        x = self._embeddings(checkpoint)
+        embedded = self._embeddings(checkpoint)
+        x = self._reshape(embedded, self._rows(checkpoint.words().shape[1]))
         for index in range(self._layers):
             x = self._attention(checkpoint, index, x)
             x = self._feed_forward(checkpoint, index, x)
-        return x
+        return self._reshape(x, self._by_text)
 
     def _masks(self) -> None:
         """Write the mask as float32 (batch, length), and what attention adds: 0 for a token, a large negative else."""
@@ -65,8 +70,28 @@ class Encoder:
         one = nodes.parameter("one", np.array(1, np.float32))
         lowest = nodes.parameter("padding", np.array(-1e9, np.float32))
         missing = nodes.node("Sub", [one, "mask.float"], "mask.missing")
-        added = nodes.node("Mul", [missing, lowest], "mask.lowered")
-        nodes.node("Unsqueeze", [added, nodes.integers(1, 2)], "mask.added")
+        lowered = nodes.node("Mul", [missing, lowest], "mask.lowered")
+        keys = nodes.node("Unsqueeze", [lowered, nodes.integers(1, 2)], "mask.keys")
+        length = nodes.node("Shape", ["ids"], "length", start=1)
+        once = nodes.integers(1)
+        queries = nodes.node(
+            "Concat", [nodes.integers(1, 1), length, once], "mask.queries", axis=0
+        )
+        nodes.node("Expand", [keys, queries], "mask.added")
+
+    @property
+    def _by_text(self) -> str:
+        """The shape (batch, length, channels)."""
+        shape = self._nodes.node("Shape", ["ids"], "ids.shape")
+        rest = self._nodes.integers(-1)
+        return self._nodes.node("Concat", [shape, rest], "shape.by_text", axis=0)
+
+    def _rows(self, channels: int) -> str:
+        """The shape (batch * length, channels)."""
+        return self._nodes.integers(-1, channels)
+
+    def _reshape(self, x: str, shape: str) -> str:
+        return self._nodes.node("Reshape", [x, shape], f"{x}.reshaped")
 
     def _embeddings(self, checkpoint: Checkpoint) -> str:
         nodes = self._nodes
@@ -103,41 +128,24 @@ class Encoder:
         return nodes.node("Add", [numbered, pad], "position_ids")
 
     def _attention(self, checkpoint: Checkpoint, index: int, x: str) -> str:
-        """Write x = norm(x + attention(x)); queries arrive divided by the root of their size."""
+        """Write x = norm(x + attention(x))."""
         nodes, name = self._nodes, f"layer.{index}.attention"
-        joint = _scaled_queries(checkpoint.attention_inputs(index), self._heads)
-        projected = self._projections.project(nodes, x, f"{name}.inputs", joint)
-        split = nodes.node(
-            "Split",
-            [projected],
-            f"{name}.query",
-            more=(f"{name}.key", f"{name}.value"),
-            axis=2,
-            num_outputs=3,
-        )
-        query = self._by_head(split, (0, 2, 1, 3))
-        key = self._by_head(f"{name}.key", (0, 2, 3, 1))
-        value = self._by_head(f"{name}.value", (0, 2, 1, 3))
-        scores = nodes.node("MatMul", [query, key], f"{name}.scores")
-        masked = nodes.node("Add", [scores, "mask.added"], f"{name}.masked")
-        weights = nodes.node("Softmax", [masked], f"{name}.weights", axis=-1)
-        mixed = nodes.node("MatMul", [weights, value], f"{name}.mixed")
+        inputs = checkpoint.attention_inputs(index)
+        projected = self._projections.project(nodes, x, name, inputs)
         mixed = nodes.node(
-            "Transpose", [mixed], f"{name}.transposed", perm=(0, 2, 1, 3)
-        )
-        hidden = joint.weight.shape[1] // 3
-        mixed = nodes.node(
-            "Reshape", [mixed, nodes.integers(0, 0, hidden)], f"{name}.joined"
+            "Attention",
+            [
+                *(self._reshape(value, self._by_text) for value in projected),
+                "mask.added",
+            ],
+            f"{name}.mixed",
+            q_num_heads=self._heads,
+            kv_num_heads=self._heads,
         )
         output = checkpoint.attention_output(index)
-        attended = self._projections.project(nodes, mixed, f"{name}.output", output)
+        mixed = self._reshape(mixed, self._rows(len(output.weight)))
+        [attended] = self._projections.project(nodes, mixed, name, {"output": output})
         return self._onto(x, attended, checkpoint.attention_norm(index))
-
-    def _by_head(self, x: str, order: tuple[int, int, int, int]) -> str:
-        """Cut (batch, length, hidden) into heads, and bring (batch, length, head, size) into `order`."""
-        shape = self._nodes.integers(0, 0, self._heads, -1)
-        cut = self._nodes.node("Reshape", [x, shape], f"{x}.cut")
-        return self._nodes.node("Transpose", [cut], f"{x}.by_head", perm=order)
 
     def _feed_forward(self, checkpoint: Checkpoint, index: int, x: str) -> str:
         lowered = self._projections.feed_forward(
@@ -178,12 +186,5 @@ def activate(nodes: Nodes, x: str, kind: str) -> str:
     if kind == "Identity":
         return x
     if kind in ("gelu_new", "gelu_pytorch_tanh"):
-        return nodes.node("FastGelu", [x], f"{x}.active", FUSED)
+        return nodes.node("Gelu", [x], f"{x}.active", approximate="tanh")
     return nodes.node(operators[kind.lower()], [x], f"{x}.active")
-
-
-def _scaled_queries(joint: Linear, heads: int) -> Linear:
-    hidden = joint.weight.shape[1] // 3
-    scale = np.ones(3 * hidden, np.float32)
-    scale[:hidden] = 1 / np.sqrt(hidden / heads)
-    return Linear(joint.weight * scale, joint.bias * scale)

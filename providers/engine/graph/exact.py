@@ -1,18 +1,23 @@
 """Products in float32."""
 
+from collections.abc import Mapping
+
 from providers.engine.checkpoint import Linear
 from providers.engine.graph.encoder import activate
-from providers.engine.graph.nodes import FUSED, Nodes
+from providers.engine.graph.nodes import Nodes
 
 
 class ExactProjections:
     """Computes as the checkpoint says."""
 
-    def project(self, nodes: Nodes, x: str, name: str, linear: Linear) -> str:
-        """Write MatMul and Add."""
-        product = self._product(nodes, x, name, linear)
-        bias = nodes.parameter(f"{name}.bias", linear.bias)
-        return nodes.node("Add", [product, bias], name)
+    def project(
+        self, nodes: Nodes, x: str, name: str, linears: Mapping[str, Linear]
+    ) -> list[str]:
+        """Write each product with its bias."""
+        return [
+            self._product(nodes, x, f"{name}.{part}", linear)
+            for part, linear in linears.items()
+        ]
 
     def feed_forward(
         self,
@@ -23,16 +28,12 @@ class ExactProjections:
         outer: Linear,
         activation: str,
     ) -> str:
-        """Write both products; bias and GELU in one pass over the wide value between them."""
-        raised = f"{name}.inner"
-        if activation in ("gelu", "gelu_python"):
-            product = self._product(nodes, x, raised, inner)
-            bias = nodes.parameter(f"{raised}.bias", inner.bias)
-            active = nodes.node("BiasGelu", [product, bias], f"{raised}.active", FUSED)
-        else:
-            active = activate(nodes, self.project(nodes, x, raised, inner), activation)
-        return self.project(nodes, active, f"{name}.outer", outer)
+        """Write both products, and the activation between them."""
+        raised = self._product(nodes, x, f"{name}.inner", inner)
+        active = activate(nodes, raised, activation)
+        return self._product(nodes, active, f"{name}.outer", outer)
 
     def _product(self, nodes: Nodes, x: str, name: str, linear: Linear) -> str:
         weight = nodes.parameter(f"{name}.weight", linear.weight)
-        return nodes.node("MatMul", [x, weight], f"{name}.product")
+        bias = nodes.parameter(f"{name}.bias", linear.bias)
+        return nodes.node("Gemm", [x, weight, bias], name)

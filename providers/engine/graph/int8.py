@@ -36,14 +36,26 @@ class Int8Projections:
     def __init__(self, samples: Mapping[str, Sample]) -> None:
         self._samples = samples
 
-    def project(self, nodes: Nodes, x: str, name: str, linear: Linear) -> str:
-        """Write the product. A value that is used elsewhere, too, is smoothed on its way into this one alone."""
-        sample = self._samples[name]
-        if name.endswith("attention.output"):
-            divisors = np.ones(len(linear.weight), np.float32)  # already of like range
+    def project(
+        self, nodes: Nodes, x: str, name: str, linears: Mapping[str, Linear]
+    ) -> list[str]:
+        """Write each product. A value that is used elsewhere, too, is smoothed on its way into these alone."""
+        first = f"{name}.{next(iter(linears))}"
+        sample = self._samples[first]
+        if "output" in linears:
+            divisors = np.ones(
+                len(linears["output"].weight), np.float32
+            )  # already of like range
         else:
-            divisors = _divisors(sample.ranges, linear.weight, _SMOOTHING)
-        return _product(nodes, x, name, linear, divisors, sample)
+            weights = [linear.weight for linear in linears.values()]
+            divisors = _divisors(
+                sample.ranges, np.concatenate(weights, axis=1), _SMOOTHING
+            )
+        levels = _Levels(nodes, x, first, divisors, sample)
+        return [
+            levels.product(nodes, f"{name}.{part}", linear)
+            for part, linear in linears.items()
+        ]
 
     def feed_forward(
         self,
@@ -61,17 +73,13 @@ class Int8Projections:
         copied = np.repeat(np.arange(len(counts)), counts)
         inner = Linear(inner.weight[:, copied], inner.bias[copied])
         shared = outer.weight[copied] / counts[copied, None]
-        raised = self.project(nodes, x, f"{name}.inner", inner)
-        # Far finer than the steps of int8 is GELU's tanh formula, and faster.
-        kind = "gelu_new" if activation in ("gelu", "gelu_python") else activation
-        return _product(
-            nodes,
-            activate(nodes, raised, kind),
-            f"{name}.outer",
-            Linear(shared.astype(np.float32), outer.bias),
-            divisors[copied],
-            sample.of_channels(copied),
+        [raised] = self.project(nodes, x, name, {"inner": inner})
+        outer = Linear(shared.astype(np.float32), outer.bias)
+        active = activate(nodes, raised, activation)
+        levels = _Levels(
+            nodes, active, f"{name}.outer", divisors[copied], sample.of_channels(copied)
         )
+        return levels.product(nodes, f"{name}.outer", outer)
 
 
 def _divisors(ranges: Array, weight: Array, smoothing: float) -> Array:
@@ -90,37 +98,46 @@ def _copies(extents: Array) -> NDArray[np.int64]:
     return counts
 
 
-def _product(
-    nodes: Nodes, x: str, name: str, linear: Linear, divisors: Array, sample: Sample
-) -> str:
-    weight = linear.weight * divisors[:, None]
-    scales = np.maximum(np.abs(weight).max(axis=0), 1e-12) / _WEIGHT_LEVELS
-    quantised = np.rint(weight / scales).astype(np.int8)
-    low = min(float((sample.low / divisors).min()), 0.0)
-    high = max(float((sample.high / divisors).max()), 0.0)
-    step = max(high - low, 1e-12) / _ACTIVATION_LEVELS
-    zero = int(np.rint(-low / step))
+class _Levels:
+    """A value in uint8, each channel divided by its own divisor before; writes the products with it."""
 
-    tokens = sample.tokens / divisors
-    levels = np.clip(np.rint(tokens / step) + zero, 0, _ACTIVATION_LEVELS) - zero
-    error = (levels * step) @ (quantised * scales) - sample.tokens @ linear.weight
-    bias = linear.bias - error.mean(axis=0)
+    def __init__(
+        self, nodes: Nodes, x: str, name: str, divisors: Array, sample: Sample
+    ) -> None:
+        low = min(float((sample.low / divisors).min()), 0.0)
+        high = max(float((sample.high / divisors).max()), 0.0)
+        step = max(high - low, 1e-12) / _ACTIVATION_LEVELS
+        zero = int(np.rint(-low / step))
+        tokens = sample.tokens / divisors
+        levels = np.clip(np.rint(tokens / step) + zero, 0, _ACTIVATION_LEVELS) - zero
+        self._divisors = divisors
+        self._tokens = sample.tokens
+        self._quantised_tokens = levels * step
 
-    if (divisors != 1).any():
-        factors = nodes.parameter(f"{name}.factors", np.float32(1) / divisors)
-        x = nodes.node("Mul", [x, factors], f"{name}.smoothed")
-    step_name = nodes.parameter(f"{name}.step", np.array(step, np.float32))
-    zero_name = nodes.parameter(f"{name}.zero", np.array(zero, np.uint8))
-    levels_name = nodes.node(
-        "QuantizeLinear", [x, step_name, zero_name], f"{name}.levels"
-    )
-    inputs = [
-        levels_name,
-        nodes.parameter(f"{name}.weight", quantised),
-        step_name,
-        nodes.parameter(f"{name}.scales", scales.astype(np.float32)),
-        zero_name,
-        "",
-        nodes.parameter(f"{name}.bias", bias.astype(np.float32)),
-    ]
-    return nodes.node("MatMulIntegerToFloat", inputs, name, FUSED)
+        if (divisors != 1).any():
+            factors = nodes.parameter(f"{name}.factors", np.float32(1) / divisors)
+            x = nodes.node("Mul", [x, factors], f"{name}.smoothed")
+        self._step = nodes.parameter(f"{name}.step", np.array(step, np.float32))
+        self._zero = nodes.parameter(f"{name}.zero", np.array(zero, np.uint8))
+        self._name = nodes.node(
+            "QuantizeLinear", [x, self._step, self._zero], f"{name}.levels"
+        )
+
+    def product(self, nodes: Nodes, name: str, linear: Linear) -> str:
+        """Write `x @ weight + bias` under `name`, the bias less the mean error over the sample's tokens."""
+        weight = linear.weight * self._divisors[:, None]
+        scales = np.maximum(np.abs(weight).max(axis=0), 1e-12) / _WEIGHT_LEVELS
+        quantised = np.rint(weight / scales).astype(np.int8)
+        computed = self._quantised_tokens @ (quantised * scales)
+        error = computed - self._tokens @ linear.weight
+        bias = linear.bias - error.mean(axis=0)
+        inputs = [
+            self._name,
+            nodes.parameter(f"{name}.weight", quantised),
+            self._step,
+            nodes.parameter(f"{name}.scales", scales.astype(np.float32)),
+            self._zero,
+            "",
+            nodes.parameter(f"{name}.bias", bias.astype(np.float32)),
+        ]
+        return nodes.node("MatMulIntegerToFloat", inputs, name, FUSED)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 FUSED = "com.microsoft"
-_OPSET, _IR_VERSION = 20, 10
+_OPSET, _IR_VERSION = 23, 11
 _EXTERNAL_FROM_BYTES = 1024
 
 
@@ -58,8 +58,8 @@ class Nodes:
         name = "integers." + ".".join(str(value) for value in values)
         return self.parameter(name, np.array(values, np.int64))
 
-    def model(self, dimensions: int, outputs: tuple[str, ...] = ()) -> onnx.ModelProto:
-        """Return the whole model; `outputs` are values to answer beside the vectors."""
+    def model(self, dimensions: int) -> onnx.ModelProto:
+        """Return the whole model."""
         inputs = [
             helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"])
             for name in ("input_ids", "attention_mask")
@@ -67,13 +67,7 @@ class Nodes:
         answers = [
             helper.make_tensor_value_info(
                 "sentence_embedding", TensorProto.FLOAT, ["batch", dimensions]
-            ),
-            *(
-                helper.make_tensor_value_info(
-                    name, TensorProto.FLOAT, ["batch", "length", None]
-                )
-                for name in outputs
-            ),
+            )
         ]
         graph = helper.make_graph(
             list(self._nodes.values()),

@@ -66,13 +66,13 @@ def take_samples(
     """Run the exact graph and return what went into each of its products, by the product's name."""
     model = onnx.load(graph, load_external_data=False)
     sources = {
-        node.output[0].removesuffix(".product"): node.input[0]
+        node.output[0]: node.input[0]
         for node in model.graph.node
-        if node.op_type == "MatMul" and node.input[1].endswith(".weight")
+        if node.op_type == "Gemm" and node.name.startswith("layer.")
     }
     values = list(dict.fromkeys(sources.values()))
     for value in values:
-        shape = ["batch", "length", None]
+        shape = ["tokens", None]
         model.graph.output.append(
             helper.make_tensor_value_info(value, TensorProto.FLOAT, shape)
         )
@@ -88,7 +88,7 @@ def take_samples(
         ids, mask = padded(run, config.pad_id)
         feed = {"input_ids": ids, "attention_mask": mask}
         for value, found in zip(values, session.run(values, feed), strict=True):
-            takers[value].take(found[mask.astype(bool)])
+            takers[value].take(found[mask.ravel() != 0])
     return {name: takers[value].sample() for name, value in sources.items()}
 
 
