@@ -51,20 +51,20 @@ logconfig_dict = {
     },
 }
 
-# prometheus_client reads this when it is imported, which must be later.
 metrics_dir = Path(settings.DATA_DIR) / "metrics"
-os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_dir)
 
 
-def forget_metrics() -> None:
-    """Forget the figures of an earlier run."""
-    shutil.rmtree(metrics_dir, ignore_errors=True)
-    (metrics_dir / "jobs").mkdir(parents=True)
+def count_in(folder: Path) -> None:
+    """Have prometheus_client count in files of `folder`. It chooses so when it is imported, and looks where after a
+    fork."""
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
 
 
 def on_starting(server: Any) -> None:
-    """Begin with nothing counted."""
-    forget_metrics()
+    """Begin with nothing counted: forget the figures of an earlier run."""
+    shutil.rmtree(metrics_dir, ignore_errors=True)
+    count_in(metrics_dir)
 
 
 def post_worker_init(worker: Any) -> None:

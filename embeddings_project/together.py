@@ -1,9 +1,9 @@
-"""Run the web server and the worker beside each other: `python -m embeddings_project.together`.
+"""The web server and the worker beside each other, as `manage.py serve` runs them.
 
-Django is set up once, here, and both are forked from this process: they share its memory. It ends when gunicorn ends,
-with its exit code; a worker that ends is started again. Both are told when this process is told to end, or is killed.
-They have process groups of their own: Ctrl-C in a terminal reaches this process alone, and requests under way are
-answered before gunicorn ends.
+Both are forked from the process that has set Django up, and share its memory. It ends when gunicorn ends, with its exit
+code; a worker that ends is started again. Both are told when this process is told to end, or is killed. They have
+process groups of their own: Ctrl-C in a terminal reaches this process alone, and requests under way are answered before
+gunicorn ends.
 """
 
 import gc
@@ -15,8 +15,6 @@ import time
 from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING
-
-import django
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkProcess
@@ -42,9 +40,11 @@ class Together:
 
     def run(self) -> int:
         """Run both, and return gunicorn's exit code."""
+        gc.collect()
+        gc.freeze()  # a collection writes to what it looks at, and it would no longer be shared
         for number in SIGNALS:
             signal.signal(number, self._on_signal)
-        self._server = _start(_serve)
+        self._server = start_process(serve)
         if self._stopping:  # the signal came while it was being forked
             self._server.terminate()
         # The server starts faster alone, and jobs can wait for that long.
@@ -73,7 +73,7 @@ class Together:
         if now - self._worker_due_at > STEADY_SECONDS:
             self._pause = LOOK_SECONDS
         if not self._stopping and now >= self._worker_due_at:
-            self._worker = _start(_work)
+            self._worker = start_process(_work)
             self._worker_due_at = now + self._pause
             self._pause = min(self._pause * 2, MAX_PAUSE_SECONDS)
 
@@ -87,8 +87,8 @@ class Together:
             self._worker.kill()
 
 
-def _start(run: Callable[[], None]) -> "ForkProcess":
-    """Fork a process that does `run`."""
+def start_process(run: Callable[[], None]) -> "ForkProcess":
+    """Fork a process that does `run`, and ends with this one. No connection to a database may be open."""
     process = multiprocessing.get_context("fork").Process(target=_be, args=[run])
     # This process's answers to signals are not for the other: held back until it has forgotten them.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -108,7 +108,8 @@ def _be(run: Callable[[], None]) -> None:
     run()
 
 
-def _serve() -> None:
+def serve() -> None:
+    """Be gunicorn, until it ends."""
     from gunicorn.app.wsgiapp import run
 
     sys.argv = ["gunicorn", "-c", GUNICORN]
@@ -120,28 +121,11 @@ def _work() -> None:
     from django.core.management.base import CommandError
     from setproctitle import setproctitle
 
-    from embeddings_project.gunicorn import metrics_dir
+    from embeddings_project.gunicorn import count_in, metrics_dir
 
     setproctitle("embeddings: runworker")
-    # What jobs do is not counted among the web server's figures.
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_dir / "jobs")
+    count_in(metrics_dir / "jobs")  # not among the web server's figures
     try:
         call_command("runworker")
     except CommandError as error:
         sys.exit(str(error))
-
-
-def main() -> None:
-    from embeddings_project.gunicorn import forget_metrics
-
-    forget_metrics()  # before prometheus_client is imported
-    django.setup()
-    gc.collect()
-    gc.freeze()  # a collection writes to what it looks at, and it would no longer be shared
-    sys.exit(Together().run())
-
-
-if __name__ == "__main__":
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "embeddings_project.settings")
-    os.chdir(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120
-    main()

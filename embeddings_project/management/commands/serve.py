@@ -2,19 +2,22 @@
 
 import os
 import secrets
+import signal
 import socket
 import sys
 from argparse import ArgumentParser
+from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
+from django.db import connections
 
 from embeddings.services.errors import ServiceError
 from embeddings.services.preparation import prepare_local_model
-from embeddings_project.together import GUNICORN
+from embeddings_project.together import Together, serve, start_process
 from providers.seeding import seed_registry
 
 WILDCARDS = ("0.0.0.0", "::", "127.0.0.1", "::1")  # noqa: S104  (compared with, not bound)
@@ -35,22 +38,37 @@ class Command(BaseCommand):
     def handle(self, *, skip_prepare: bool, **options: Any) -> None:
         os.umask(0o077)  # what the server writes is its owner's alone
         self._claim_port()
+        connections.close_all()  # none is shared over a fork
+        self._apart(lambda: self._prepare(local_model=not skip_prepare))
+        sys.exit(Together().run() if settings.MEDIA_JOBS.workers else serve())
+
+    def _apart(self, work: Callable[[], None]) -> None:
+        """Do `work` in a process of its own: what it loads is no burden to those that serve."""
+        process = start_process(lambda: self._or_exit(work))
+        try:
+            process.join()
+        except KeyboardInterrupt:
+            sys.exit(128 + signal.SIGINT)  # and with this process ends the other
+        if code := process.exitcode:
+            sys.exit(code if code > 0 else 128 - code)
+
+    def _or_exit(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except CommandError as error:
+            self.stderr.write(f"CommandError: {error}")
+            sys.exit(error.returncode)
+
+    def _prepare(self, *, local_model: bool) -> None:
         call_command("migrate", interactive=False, verbosity=0)
         seed_registry(
             allowed_providers=settings.ALLOWED_EMBEDDING_PROVIDERS,
             allowed_models=settings.ALLOWED_EMBEDDING_MODELS,
         )
         login = self._first_login()
-        if not skip_prepare:
-            self._prepare()
+        if local_model:
+            self._prepare_model()
         self._greet(login)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        # exec: nothing that the preparation loaded stays in memory, and signals reach what serves.
-        server = ["-m", "gunicorn", "-c", GUNICORN]
-        if settings.MEDIA_JOBS.workers:
-            server = ["-m", "embeddings_project.together"]
-        os.execv(sys.executable, [sys.executable, *server])  # noqa: S606
 
     def _claim_port(self) -> None:
         """Fail now, with a plain sentence, rather than later in gunicorn's retries."""
@@ -65,7 +83,7 @@ class Command(BaseCommand):
                     " Set HOST and PORT to an address that is free here."
                 ) from error
 
-    def _prepare(self) -> None:
+    def _prepare_model(self) -> None:
         try:
             model = prepare_local_model()
         except ServiceError as error:
