@@ -2,11 +2,13 @@
 
 import contextlib
 import sqlite3
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
+from providers.breaker import LOOK_AGAIN_SECONDS
 from tests.contract.cases import LOCAL_MODEL, REMOTE_CASES
 from tests.e2e.server import MODEL, Server, poll
 from tests.upstreams import Fault, OpenAIUpstream, vectors_for
@@ -176,6 +178,7 @@ def open_breaker(gateway, upstream):
     for number in range(5):
         gateway.post({"input": f"opens {number} {id(upstream.calls)}", "model": OPENAI})
     assert breaker(gateway)["state"] == "open"
+    time.sleep(LOOK_AGAIN_SECONDS)  # a worker that saw no failure looks again then
     upstream.calls.clear()
 
 
