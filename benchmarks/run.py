@@ -11,7 +11,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from benchmarks.child import Child
-from benchmarks.contestants import Contestant
+from benchmarks.contestants import Contestant, Kind
 from benchmarks.corpus import bulk_texts, short_texts
 from benchmarks.fidelity import (
     Vectors,
@@ -27,6 +27,8 @@ from benchmarks.workloads import BULK_CONNECTIONS, Bench, Corpus, NoAnswers, Sca
 LOGS = RUNS / "logs"
 ENGINES = {EXACT: "huggingface", FAST: "onnx"}
 ENGINE_SINGLES = 60
+EMBEDDERS: tuple[Kind, ...] = ("ours", "peer")
+STACK: tuple[Kind, ...] = ("ours", "floor")  # the same under all of them
 
 
 def read_corpus(model_folder: Path) -> Corpus:
@@ -60,10 +62,16 @@ class Run:
                 self._engines(number)
                 turn = number % len(benches)
                 turns = [*benches[turn:], *benches[:turn]]
-                # Bulk is compared most, and the machine changes by the minute: one right after the other.
-                for load in (self._bulk, self._other_loads):
+                # The machine changes by the minute: what is compared is measured one right after the other.
+                for load, kinds in (
+                    (Bench.one_at_a_time, EMBEDDERS),
+                    (self._bulk, EMBEDDERS),
+                    (lambda bench, _: bench.hot(), STACK),
+                    (self._other_loads, EMBEDDERS),
+                ):
                     for bench in turns:
-                        self._turn(bench, number, load)
+                        if bench.contestant.kind in kinds:
+                            self._turn(bench, number, load)
         self._cold_starts()
         self._fidelity()
         return self.figures
@@ -104,8 +112,6 @@ class Run:
         bench.server.tree.pause()
 
     def _bulk(self, bench: Bench, number: int) -> None:
-        if bench.contestant.kind == "floor":
-            return
         name = bench.contestant.name
         vectors = bench.bulk(keep=number == 0)
         if vectors is not None:
@@ -115,16 +121,12 @@ class Run:
 
     def _other_loads(self, bench: Bench, number: int) -> None:
         contestant = bench.contestant
-        if contestant.kind != "floor":
-            bench.one_at_a_time(number)
-            bench.many_clients(number)
-            # A peer is busy with what is left of it for long afterwards: once will do.
-            if contestant.ours or number == 0:
-                bench.mix(number)
+        bench.many_clients(number)
+        # A peer is busy with what is left of it for long afterwards: once will do.
+        if contestant.ours or number == 0:
+            bench.mix(number)
         if contestant.ours:
             bench.big_cached()
-        if contestant.kind != "peer":
-            bench.hot()
 
     def _limits(self, number: int) -> None:
         say(f"round {number + 1}: limits of this processor")
