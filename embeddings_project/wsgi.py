@@ -2,13 +2,17 @@
 
 import os
 
+import django
 from django.core.checks import ERROR, run_checks
 from django.core.management.base import SystemCheckError
-from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "embeddings_project.settings")
 
-application = get_wsgi_application()
+django.setup(set_prefix=False)
+
+from embeddings_project.handler import Handler  # noqa: E402  (after the set-up)
+
+application = Handler()
 
 problems = [
     message

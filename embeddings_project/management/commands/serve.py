@@ -40,7 +40,9 @@ class Command(BaseCommand):
         self._claim_port()
         connections.close_all()  # none is shared over a fork
         self._apart(lambda: self._prepare(local_model=not skip_prepare))
-        sys.exit(Together().run() if settings.MEDIA_JOBS.workers else serve())
+        if settings.MEDIA_JOBS.workers:
+            sys.exit(Together().run())
+        serve()
 
     def _apart(self, work: Callable[[], None]) -> None:
         """Do `work` in a process of its own: what it loads is no burden to those that serve."""

@@ -25,6 +25,16 @@ def test_row_gets_the_same_bits_alone_and_among_others(size):
     np.testing.assert_array_equal(alone, normalised(rows))
 
 
+def test_rows_of_unit_length_keep_their_bits():
+    rows = np.random.default_rng(1).standard_normal((200, 384)).astype(np.float32)
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    mixed = np.concatenate([unit, 2 * unit])
+    np.testing.assert_array_equal(normalised(mixed)[:200], unit)
+    np.testing.assert_array_equal(normalised(unit[:1]), unit[:1])
+    lengths = np.linalg.norm(normalised(mixed).astype(np.float64), axis=1)
+    np.testing.assert_allclose(lengths, 1, atol=1e-6)
+
+
 def test_the_given_array_is_left_alone():
     given = np.array([[3, 4]], np.float32)
     normalised(given)
