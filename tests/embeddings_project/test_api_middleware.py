@@ -34,7 +34,6 @@ def test_foreign_host_is_refused_each_time_whoever_came_before(client, fakes):
         ("evil.example", 400),
         ("evil.example", 400),
         ("localhost", 200),
-        ("localhost:99999999", 400),
     ]:
         answer = client.get(MODELS, headers={"Host": host})
         assert answer.status_code == status, host
