@@ -58,20 +58,15 @@ class Run:
         """Return all figures."""
         with self._all_started() as benches:
             for number in range(self.scale.rounds):
-                self._limits(number)
-                self._engines(number)
                 turn = number % len(benches)
                 turns = [*benches[turn:], *benches[:turn]]
                 # The machine changes by the minute: what is compared is measured one right after the other.
-                for load, kinds in (
-                    (Bench.one_at_a_time, EMBEDDERS),
-                    (self._bulk, EMBEDDERS),
-                    (lambda bench, _: bench.hot(), STACK),
-                    (self._other_loads, EMBEDDERS),
-                ):
-                    for bench in turns:
-                        if bench.contestant.kind in kinds:
-                            self._turn(bench, number, load)
+                self._engines(number)
+                self._each(turns, number, Bench.one_at_a_time, EMBEDDERS)
+                self._limits(number)
+                self._each(turns, number, self._bulk, EMBEDDERS)
+                self._each(turns, number, lambda bench, _: bench.hot(), STACK)
+                self._each(turns, number, self._other_loads, EMBEDDERS)
         self._cold_starts()
         self._fidelity()
         return self.figures
@@ -100,16 +95,24 @@ class Run:
             for bench in benches:
                 bench.server.stop()
 
-    def _turn(
-        self, bench: Bench, number: int, load: Callable[[Bench, int], None]
+    def _each(
+        self,
+        benches: Sequence[Bench],
+        number: int,
+        load: Callable[[Bench, int], None],
+        kinds: Sequence[Kind],
     ) -> None:
-        say(f"round {number + 1}: {bench.contestant.title}")
-        bench.server.tree.resume()
-        try:
-            load(bench, number)
-        except NoAnswers as failure:  # the others are measured all the same
-            say(f"given up: {failure}")
-        bench.server.tree.pause()
+        """Put `load` on each of these kinds in turn, while all others are held still."""
+        for bench in benches:
+            if bench.contestant.kind not in kinds:
+                continue
+            say(f"round {number + 1}: {bench.contestant.title}")
+            bench.server.tree.resume()
+            try:
+                load(bench, number)
+            except NoAnswers as failure:  # the others are measured all the same
+                say(f"given up: {failure}")
+            bench.server.tree.pause()
 
     def _bulk(self, bench: Bench, number: int) -> None:
         name = bench.contestant.name
@@ -127,14 +130,21 @@ class Run:
             bench.mix(number)
         if contestant.ours:
             bench.big_cached()
+            alone = self._ask_limits("serialising")[0]["ms"]
+            self.figures.add(contestant.name, serialising_ms=alone)
 
     def _limits(self, number: int) -> None:
         say(f"round {number + 1}: limits of this processor")
+        fp32, int8 = self._ask_limits("fp32", "int8")
+        self.figures.add("fp32_limit", **fp32)
+        self.figures.add("int8_limit", **int8)
+
+    @staticmethod
+    def _ask_limits(*questions: str) -> list[dict[str, float]]:
         child = Child("benchmarks.limits", os.environ)
-        self.figures.add("fp32_limit", **child.ask("fp32"))
-        self.figures.add("int8_limit", **child.ask("int8"))
-        self.figures.add("serialising", **child.ask("serialising"))
+        answers = [child.ask(question) for question in questions]
         child.stop()
+        return answers
 
     def _engines(self, number: int) -> None:
         """Measure this server's engines without HTTP, each in a process that holds nothing else."""

@@ -84,7 +84,7 @@ def _server(figures: Figures) -> Iterator[Verdict]:
         )
         yield _at_most(
             f"{own}: 2048 cached texts over serialising alone",
-            figures.ratio((own, "big_cached_ms"), ("serialising", "ms")),
+            figures.ratio((own, "big_cached_ms"), (own, "serialising_ms")),
             5.0,
         )
         yield Verdict(
