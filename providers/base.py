@@ -149,3 +149,7 @@ class Provider(ABC):
         raise NotImplementedError(
             f"{self.name} serves its models remotely; there is nothing to download."
         )
+
+    def outdated(self) -> list[str]:
+        """Return the models on disk that an older version of this server prepared; `download` prepares them anew."""
+        return []

@@ -1,7 +1,8 @@
-"""What must lie on disk before the local model can serve: its weights, and the vocabulary for token arrays."""
+"""What must lie on disk before local models can serve: their weights, and the vocabulary for token arrays."""
 
 from pathlib import Path
 
+import structlog
 from django.conf import settings
 
 from embeddings.conf import DEFAULT_LOCAL_MODEL
@@ -9,14 +10,32 @@ from embeddings.services.catalog import download, model_state
 from embeddings.services.errors import ModelActionFailed
 from providers.engine.vocabulary import prepare_vocabulary
 from providers.exceptions import ProviderError
+from providers.registry import registry
+
+log = structlog.get_logger(__name__)
 
 
 def prepare_local_model() -> str:
-    """Fetch what is missing, with a progress bar on a terminal, and return the model's name."""
+    """Fetch what is missing, with a progress bar on a terminal, and return the model's name.
+
+    What an older version of this server prepared is prepared anew.
+    """
     try:
         prepare_vocabulary(Path(settings.DATA_DIR))
     except ProviderError as error:
         raise ModelActionFailed(error.message) from error
     if not model_state(f"huggingface:{DEFAULT_LOCAL_MODEL}").downloaded:
         download(model=DEFAULT_LOCAL_MODEL, provider="huggingface")
+    _renew()
     return DEFAULT_LOCAL_MODEL
+
+
+def _renew() -> None:
+    for provider in registry().all():
+        for name in provider.outdated():
+            try:
+                provider.download(name)
+            except ProviderError as error:  # the others can be served all the same
+                log.warning("model_not_renewed", model=name, reason=error.message)
+            else:
+                log.info("model_renewed", model=name)

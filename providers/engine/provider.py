@@ -129,6 +129,10 @@ class LocalProvider(Provider):
         """Tell whether the model is prepared; hashes are compared when it is loaded."""
         return self.engine.weights.find(model.name) is not None
 
+    def outdated(self) -> list[str]:
+        """Return the models whose graph an older version made. To prepare them anew takes no network."""
+        return self.engine.weights.outdated()
+
     def download(self, name: str) -> Download:
         """Fetch and prepare a model by name or alias. Raises ProviderError."""
         listed = self.resolve(name)

@@ -186,6 +186,10 @@ class Weights:
             if manifest and valid_name(manifest.model)
         )
 
+    def outdated(self) -> list[str]:
+        """Return the models whose graph an older version of this server made: `prepare` makes it anew."""
+        return [name for name in self.prepared_names() if self._manifest(name) is None]
+
     def state(self) -> tuple[int, ...]:
         """Return what changes when a model is prepared, replaced or removed, at the price of a few stats."""
         folders = (
@@ -264,7 +268,25 @@ class Weights:
             raise UnknownModel(
                 f"There is no model {name}: hub models are named owner/model."
             )
+        old = files.read_manifest(self._folder(name))
+        if old is not None and self._kept(old, tree):
+            return old.source, old.revision
         return "hub", self._hub.fetch(name, tree)
+
+    def _kept(self, old: Manifest, tree: Path) -> bool:
+        """Take everything but the graphs from what was prepared before, if it is whole: the hub may be out of reach."""
+        folder = self._folder(old.model)
+        kept = {
+            file: record
+            for file, record in old.files.items()
+            if not file.startswith("graph-v")
+        }
+        try:
+            files.verify(folder, kept)
+        except files.CorruptError:
+            return False
+        files.copy_files(folder, tree, kept)
+        return True
 
     def _reuse(self, name: str, tree: Path) -> bool:
         """Take pinned files from what was prepared before, if they are whole: only the graph has to be made anew."""

@@ -3,11 +3,13 @@
 import hashlib
 import json
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
 
 import pytest
 
+from providers.engine import files
 from providers.engine.hub import Hub
 from providers.engine.weights import Weights
 from providers.exceptions import (
@@ -193,6 +195,39 @@ def test_a_prepared_model_needs_no_hub(hub, weights):
     hub.requests.clear()
     weights.prepare(NAME)
     assert hub.requests == []
+
+
+def age(prepared):
+    """Leave a prepared model as an older version did, whose graphs had another name."""
+    for path in prepared.path.glob("graph-v*"):
+        path.rename(path.with_name(f"graph-v0{path.suffix}"))
+    manifest = files.read_manifest(prepared.path)
+    kept = {n: r for n, r in manifest.files.items() if not n.startswith("graph-v")}
+    old = files.record_of(prepared.path / "graph-v0.onnx")
+    files.write_manifest(
+        prepared.path, replace(manifest, files={**kept, "graph-v0.onnx": old})
+    )
+
+
+def test_what_an_older_version_prepared_is_made_anew_without_the_hub(hub, weights):
+    before = weights.prepare(NAME)
+    age(before)
+    hub.requests.clear()
+    assert weights.find(NAME) is None
+    assert weights.outdated() == [NAME]
+    assert weights.prepare(NAME).manifest == before.manifest
+    assert weights.outdated() == []
+    assert hub.requests == []
+    assert not list(before.path.glob("graph-v0*"))
+
+
+def test_damaged_checkpoint_of_an_older_version_is_fetched_again(hub, weights):
+    before = weights.prepare(NAME)
+    age(before)
+    (before.path / "model.safetensors").write_bytes(b"cut")
+    hub.requests.clear()
+    assert weights.prepare(NAME).manifest == before.manifest
+    assert any("model.safetensors" in path for _, path, *_ in hub.requests)
 
 
 def test_a_cut_download_is_taken_up_again(hub, weights):
