@@ -1,5 +1,6 @@
 """What only one store does: its own clock, its way to forget, its way to fail."""
 
+import itertools
 import multiprocessing
 import sqlite3
 import threading
@@ -105,6 +106,22 @@ def test_a_new_file_may_be_opened_by_many_at_once(tmp_path):
         for round_ in range(40):
             path = tmp_path / f"{round_}.sqlite3"
             assert any(pool.map(open_and_ask, [path] * 12))
+
+
+def test_who_waited_for_the_file_gives_back_nothing_that_others_took(tmp_path):
+    """It read the clock before it waited, so to it the bucket looks fuller than it may be."""
+    now = 1_000 * SECOND
+    before_and_after_the_wait = itertools.chain(
+        [now - SECOND // 2], itertools.repeat(now)
+    )
+    prompt = SqliteStore(tmp_path / "limiter.sqlite3", clock=lambda: now)
+    late = SqliteStore(
+        tmp_path / "limiter.sqlite3", clock=lambda: next(before_and_after_the_wait)
+    )
+    while prompt.move("someone", **SHARED).allowed:
+        pass
+    assert not late.move("someone", **SHARED).allowed
+    assert not prompt.move("someone", **SHARED).allowed
 
 
 PROCESSES, CALLERS, ROUNDS = 6, 50, 100
