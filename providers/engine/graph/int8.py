@@ -42,15 +42,12 @@ class Int8Projections:
         """Write each product. A value that is used elsewhere, too, is smoothed on its way into these alone."""
         first = f"{name}.{next(iter(linears))}"
         sample = self._samples[first]
-        if "output" in linears:
-            divisors = np.ones(
-                len(linears["output"].weight), np.float32
-            )  # already of like range
-        else:
-            weights = [linear.weight for linear in linears.values()]
-            divisors = _divisors(
-                sample.ranges, np.concatenate(weights, axis=1), _SMOOTHING
-            )
+        weight = np.concatenate([linear.weight for linear in linears.values()], axis=1)
+        divisors = (
+            np.ones(len(weight), np.float32)
+            if "output" in linears  # whose channels are of like range already
+            else _divisors(sample.ranges, weight, _SMOOTHING)
+        )
         levels = _Levels(nodes, x, first, divisors, sample)
         return [
             levels.product(nodes, f"{name}.{part}", linear)
