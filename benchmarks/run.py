@@ -1,10 +1,13 @@
 """One run: everybody started once, then rounds in which each has the machine to itself in turn."""
 
 import os
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +29,7 @@ from benchmarks.workloads import BULK_CONNECTIONS, Bench, Corpus, NoAnswers, Sca
 
 LOGS = RUNS / "logs"
 ENGINES = {EXACT: "huggingface", FAST: "onnx"}
+PRODUCTS = {EXACT: "fp32", FAST: "int8"}
 ENGINE_SINGLES = 60
 EMBEDDERS: tuple[Kind, ...] = ("ours", "peer")
 STACK: tuple[Kind, ...] = ("ours", "floor")  # the same under all of them
@@ -52,7 +56,7 @@ class Run:
     scale: Scale
     model_folder: Path
     figures: Figures = field(default_factory=Figures)
-    vectors: dict[str, Vectors] = field(default_factory=dict)
+    laps: dict[str, list[Vectors]] = field(default_factory=dict)
 
     def measure(self) -> Figures:
         """Return all figures."""
@@ -63,8 +67,10 @@ class Run:
                 # The machine changes by the minute: what is compared is measured one right after the other.
                 self._engines(number)
                 self._each(turns, number, Bench.one_at_a_time, EMBEDDERS)
-                self._limits(number)
-                self._each(turns, number, self._bulk, EMBEDDERS)
+                for lap in range(self.scale.laps):
+                    # There and back again, so that a machine that grows slower or faster favours nobody.
+                    order = turns[::-1] if lap % 2 else turns
+                    self._each(order, number, partial(self._bulk, lap), EMBEDDERS)
                 self._each(turns, number, lambda bench, _: bench.hot(), STACK)
                 self._each(turns, number, self._other_loads, EMBEDDERS)
         self._cold_starts()
@@ -114,13 +120,29 @@ class Run:
                 say(f"given up: {failure}")
             bench.server.tree.pause()
 
-    def _bulk(self, bench: Bench, number: int) -> None:
+    def _bulk(self, lap: int, bench: Bench, number: int) -> None:
         name = bench.contestant.name
-        vectors = bench.bulk(keep=number == 0)
-        if vectors is not None:
-            self.vectors[name] = vectors
+        with self._beside_the_limit(name):
+            vectors = bench.bulk(self.scale.lap(lap), keep=number == 0)
+        if vectors is None:
+            return
+        self.laps.setdefault(name, []).append(vectors)
+        if lap == 0:
             difference = largest_difference(bench.alone(), vectors)
             self.figures.add(name, batch_difference=difference)
+
+    @contextmanager
+    def _beside_the_limit(self, name: str) -> Iterator[None]:
+        """Measure this processor at the products that an engine of ours computes, right before and right after."""
+        products = PRODUCTS.get(name)
+        if products is None:
+            yield
+            return
+        before = _limit(products)["tokens_per_second"]
+        yield
+        after = _limit(products)["tokens_per_second"]
+        speed = statistics.harmonic_mean([before, after])
+        self.figures.add(f"{products}_limit", tokens_per_second=speed)
 
     def _other_loads(self, bench: Bench, number: int) -> None:
         contestant = bench.contestant
@@ -130,26 +152,14 @@ class Run:
             bench.mix(number)
         if contestant.ours:
             bench.big_cached()
-            alone = self._ask_limits("serialising")[0]["ms"]
-            self.figures.add(contestant.name, serialising_ms=alone)
-
-    def _limits(self, number: int) -> None:
-        say(f"round {number + 1}: limits of this processor")
-        fp32, int8 = self._ask_limits("fp32", "int8")
-        self.figures.add("fp32_limit", **fp32)
-        self.figures.add("int8_limit", **int8)
-
-    @staticmethod
-    def _ask_limits(*questions: str) -> list[dict[str, float]]:
-        child = Child("benchmarks.limits", os.environ)
-        answers = [child.ask(question) for question in questions]
-        child.stop()
-        return answers
+            self.figures.add(
+                contestant.name, serialising_ms=_limit("serialising")["ms"]
+            )
 
     def _engines(self, number: int) -> None:
         """Measure this server's engines without HTTP, each in a process that holds nothing else."""
-        requests = self.corpus.requests(self.scale.bulk_texts)
-        tokens = self.corpus.tokens_of(range(len(requests)))
+        requests = self.corpus.requests(self.scale.bulk_requests)
+        tokens = self.corpus.tokens_of(self.scale.bulk_requests)
         for own, provider in ENGINES.items():
             if own not in {contestant.name for contestant in self.contestants}:
                 continue
@@ -181,28 +191,38 @@ class Run:
 
     def _fidelity(self) -> None:
         say("comparing vectors with sentence-transformers")
-        count = min(self.scale.fidelity_texts, self.scale.bulk_texts)
+        texts = list(chain(*self.corpus.requests(self.scale.bulk_requests)))
         target = RUNS / "reference.npy"
         child = Child("benchmarks.fidelity", os.environ)
         child.ask(
-            "reference",
-            folder=str(self.model_folder),
-            texts=self.corpus.texts[:count],
-            target=str(target),
+            "reference", folder=str(self.model_folder), texts=texts, target=str(target)
         )
         child.stop()
         reference = np.load(target)
-        for name, vectors in self.vectors.items():
-            close = cosines(vectors[:count], reference)
+        whole = {
+            name: np.concatenate(laps)
+            for name, laps in self.laps.items()
+            if len(laps) == self.scale.laps
+        }
+        for name, vectors in whole.items():
+            close = cosines(vectors, reference)
             self.figures.add(
                 name,
                 cosine_mean=float(close.mean()),
                 cosine_min=float(close.min()),
-                overlap=neighbour_overlap(vectors[:count], reference),
+                overlap=neighbour_overlap(vectors, reference),
             )
-        if EXACT in self.vectors and FAST in self.vectors:
-            overlap = neighbour_overlap(self.vectors[FAST], self.vectors[EXACT])
+        if EXACT in whole and FAST in whole:
+            overlap = neighbour_overlap(whole[FAST], whole[EXACT])
             self.figures.add(FAST, overlap_with_exact=overlap)
+
+
+def _limit(what: str) -> dict[str, float]:
+    """Measure one of what the processor can do at most."""
+    child = Child("benchmarks.limits", os.environ)
+    answer = child.ask(what)
+    child.stop()
+    return answer
 
 
 def _seconds_to_first_vector(contestant: Contestant, number: int) -> float:
