@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +28,8 @@ from benchmarks.workloads import BULK_CONNECTIONS, Bench, Corpus, NoAnswers, Sca
 LOGS = RUNS / "logs"
 ENGINES = {EXACT: "huggingface", FAST: "onnx"}
 PRODUCTS = {EXACT: "fp32", FAST: "int8"}
+# Whoever is held against each other is measured next to each other.
+BULK_ORDER = ("infinity_onnx", EXACT, "infinity_torch", FAST, "infinity_int8")
 ENGINE_SINGLES = 60
 EMBEDDERS: tuple[Kind, ...] = ("ours", "peer")
 STACK: tuple[Kind, ...] = ("ours", "floor")  # the same under all of them
@@ -56,7 +56,7 @@ class Run:
     scale: Scale
     model_folder: Path
     figures: Figures = field(default_factory=Figures)
-    laps: dict[str, list[Vectors]] = field(default_factory=dict)
+    vectors: dict[str, Vectors] = field(default_factory=dict)
 
     def measure(self) -> Figures:
         """Return all figures."""
@@ -67,10 +67,7 @@ class Run:
                 # The machine changes by the minute: what is compared is measured one right after the other.
                 self._engines(number)
                 self._each(turns, number, Bench.one_at_a_time, EMBEDDERS)
-                for lap in range(self.scale.laps):
-                    # There and back again, so that a machine that grows slower or faster favours nobody.
-                    order = turns[::-1] if lap % 2 else turns
-                    self._each(order, number, partial(self._bulk, lap), EMBEDDERS)
+                self._laps(benches, number)
                 self._each(turns, number, lambda bench, _: bench.hot(), STACK)
                 self._each(turns, number, self._other_loads, EMBEDDERS)
         self._cold_starts()
@@ -120,14 +117,22 @@ class Run:
                 say(f"given up: {failure}")
             bench.server.tree.pause()
 
-    def _bulk(self, lap: int, bench: Bench, number: int) -> None:
+    def _laps(self, benches: Sequence[Bench], number: int) -> None:
+        """Measure bulk, there and back again: a machine that grows slower or faster favours nobody."""
+        neighbours = {name: place for place, name in enumerate(BULK_ORDER)}
+        there = sorted(
+            benches, key=lambda bench: neighbours.get(bench.contestant.name, -1)
+        )
+        for lap in range(self.scale.laps):
+            self._each(there[:: -1 if lap % 2 else 1], number, self._bulk, EMBEDDERS)
+
+    def _bulk(self, bench: Bench, number: int) -> None:
         name = bench.contestant.name
+        keep = name not in self.vectors
         with self._beside_the_limit(name):
-            vectors = bench.bulk(self.scale.lap(lap), keep=number == 0)
-        if vectors is None:
-            return
-        self.laps.setdefault(name, []).append(vectors)
-        if lap == 0:
+            vectors = bench.bulk(keep=keep)
+        if vectors is not None:
+            self.vectors[name] = vectors
             difference = largest_difference(bench.alone(), vectors)
             self.figures.add(name, batch_difference=difference)
 
@@ -158,8 +163,8 @@ class Run:
 
     def _engines(self, number: int) -> None:
         """Measure this server's engines without HTTP, each in a process that holds nothing else."""
-        requests = self.corpus.requests(self.scale.bulk_requests)
-        tokens = self.corpus.tokens_of(self.scale.bulk_requests)
+        requests = self.corpus.requests(self.scale.bulk_texts)
+        tokens = self.corpus.tokens_of(range(len(requests)))
         for own, provider in ENGINES.items():
             if own not in {contestant.name for contestant in self.contestants}:
                 continue
@@ -191,7 +196,7 @@ class Run:
 
     def _fidelity(self) -> None:
         say("comparing vectors with sentence-transformers")
-        texts = list(chain(*self.corpus.requests(self.scale.bulk_requests)))
+        texts = self.corpus.texts[: self.scale.bulk_texts]
         target = RUNS / "reference.npy"
         child = Child("benchmarks.fidelity", os.environ)
         child.ask(
@@ -199,12 +204,7 @@ class Run:
         )
         child.stop()
         reference = np.load(target)
-        whole = {
-            name: np.concatenate(laps)
-            for name, laps in self.laps.items()
-            if len(laps) == self.scale.laps
-        }
-        for name, vectors in whole.items():
+        for name, vectors in self.vectors.items():
             close = cosines(vectors, reference)
             self.figures.add(
                 name,
@@ -212,8 +212,8 @@ class Run:
                 cosine_min=float(close.min()),
                 overlap=neighbour_overlap(vectors, reference),
             )
-        if EXACT in whole and FAST in whole:
-            overlap = neighbour_overlap(whole[FAST], whole[EXACT])
+        if EXACT in self.vectors and FAST in self.vectors:
+            overlap = neighbour_overlap(self.vectors[FAST], self.vectors[EXACT])
             self.figures.add(FAST, overlap_with_exact=overlap)
 
 

@@ -7,7 +7,7 @@ from benchmarks.contestants import Contestant
 from benchmarks.corpus import short_texts
 from benchmarks.load import Stream, send
 from benchmarks.run import LOGS, say
-from benchmarks.workloads import BULK_CONNECTIONS, FULL, HOT_TEXT, Corpus, NoAnswers
+from benchmarks.workloads import BULK_CONNECTIONS, HOT_TEXT, Corpus, NoAnswers
 
 CYCLE_SECONDS = 20.0
 
@@ -55,7 +55,7 @@ def growth(samples: list[tuple[float, float]]) -> float | None:
 def _cycle(contestant: Contestant, corpus: Corpus, cycle: int) -> list[Stream]:
     bulk = [
         contestant.body([f"{cycle}. {text}" for text in texts])
-        for texts in corpus.requests(FULL.bulk_requests)
+        for texts in corpus.requests(len(corpus.texts))
     ]
     single = [contestant.body(text) for text in short_texts(5000, start=5000 * cycle)]
     hot = [contestant.body(HOT_TEXT)] * 50_000

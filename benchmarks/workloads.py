@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,30 +37,21 @@ class NoAnswers(Exception):
 class Scale:
     """How much is measured. `mix_seconds` bounds what a peer's 2048-text request may take; ours runs to its end.
 
-    A round's bulk comes in `laps`, each of other `lap_requests`: everybody has done one before the next begins.
+    Bulk is what machines are least steady at: a round has `laps` of it, in which everybody embeds the corpus once.
     """
 
     rounds: int
     laps: int
-    lap_requests: int
+    bulk_texts: int
     seconds: float
     mix_seconds: float
     cold_starts: int
-
-    @property
-    def bulk_requests(self) -> range:
-        """The numbers of all requests that a round's bulk consists of."""
-        return range(self.laps * self.lap_requests)
-
-    def lap(self, number: int) -> range:
-        """Return the numbers of one lap's requests."""
-        return range(number * self.lap_requests, (number + 1) * self.lap_requests)
 
 
 QUICK = Scale(
     rounds=1,
     laps=1,
-    lap_requests=8,
+    bulk_texts=512,
     seconds=2.5,
     mix_seconds=6.0,
     cold_starts=1,
@@ -68,7 +59,7 @@ QUICK = Scale(
 FULL = Scale(
     rounds=3,
     laps=2,
-    lap_requests=16,
+    bulk_texts=2048,
     seconds=5.0,
     mix_seconds=15.0,
     cold_starts=3,
@@ -82,20 +73,20 @@ class Corpus:
     texts: list[str]
     tokens: list[int]
 
-    def requests(self, numbers: Iterable[int]) -> list[list[str]]:
-        """Return the requests of these numbers, each the 64 texts of its place."""
+    def requests(self, count: int) -> list[list[str]]:
+        """Return the first `count` texts in requests of 64."""
         return [
-            self.texts[number * TEXTS_IN_REQUEST : (number + 1) * TEXTS_IN_REQUEST]
-            for number in numbers
+            self.texts[start : start + TEXTS_IN_REQUEST]
+            for start in range(0, count, TEXTS_IN_REQUEST)
         ]
 
-    def tokens_of(self, numbers: Iterable[int]) -> int:
+    def tokens_of(self, requests: Sequence[int]) -> int:
         """Return the tokens in the requests of these numbers."""
         return sum(
             sum(
                 self.tokens[number * TEXTS_IN_REQUEST : (number + 1) * TEXTS_IN_REQUEST]
             )
-            for number in numbers
+            for number in requests
         )
 
 
@@ -139,12 +130,11 @@ class Bench:
         )
         self._add(short_requests_per_second=len(answers.seconds) / answers.elapsed)
 
-    def bulk(self, numbers: Sequence[int], *, keep: bool) -> NDArray[np.float32] | None:
-        """Requests of 64 texts over 8 connections; return their vectors if they are to be kept."""
+    def bulk(self, *, keep: bool) -> NDArray[np.float32] | None:
+        """The corpus in requests of 64 over 8 connections; return its vectors if they are to be kept."""
         self.contestant.forget(self.server.port)
-        bodies = [
-            self.contestant.body(texts) for texts in self.corpus.requests(numbers)
-        ]
+        requests = self.corpus.requests(self.scale.bulk_texts)
+        bodies = [self.contestant.body(texts) for texts in requests]
         tree = self.server.tree
         before, engine_before = tree.cpu_seconds(), tree.engine_cpu_seconds()
         (answers,) = self._send(
@@ -155,9 +145,7 @@ class Bench:
         if computed:
             self._add(http_share=1 - computed / spent)
         time.sleep(REST_SECONDS)
-        tokens = self.corpus.tokens_of(
-            numbers[answered] for answered in answers.numbers
-        )
+        tokens = self.corpus.tokens_of(answers.numbers)
         self._add(
             bulk_tokens_per_second=tokens / answers.elapsed,
             memory_mb=tree.proportional_bytes() / 1e6,
