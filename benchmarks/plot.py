@@ -28,6 +28,15 @@ def bulk_speed(report: Report) -> str:
     )
     height = 60 + len(speeds) * (BAR + 10)
     parts = [_text(LEFT, 20, "Tokens/s, bulk corpus over HTTP", weight="bold")]
+    for words, limit in limits:
+        x, label = LEFT + limit * scale, f"{words} {limit:,.0f}"
+        if x > WIDTH - 12:  # a limit far beyond every server is only named
+            parts.append(_text(WIDTH - 12, 20, f"{label} →", anchor="end", color=LIMIT))
+            continue
+        parts += [
+            f'<line x1="{x:.0f}" y1="30" x2="{x:.0f}" y2="{height - 22}" stroke="{LIMIT}" stroke-dasharray="4 3"/>',
+            _text(x, height - 8, label, anchor="end", color=LIMIT),
+        ]
     for row, (name, speed) in enumerate(
         sorted(speeds.items(), key=lambda item: -item[1])
     ):
@@ -37,15 +46,6 @@ def bulk_speed(report: Report) -> str:
             _text(LEFT - 10, top + 18, report.titles[name], anchor="end"),
             f'<rect x="{LEFT}" y="{top}" width="{speed * scale:.0f}" height="{BAR}" fill="{color}"/>',
             _text(LEFT + speed * scale + 6, top + 18, f"{speed:,.0f}"),
-        ]
-    for words, limit in limits:
-        x, label = LEFT + limit * scale, f"{words} {limit:,.0f}"
-        if x > WIDTH - 12:  # a limit far beyond every server is only named
-            parts.append(_text(WIDTH - 12, 20, f"{label} →", anchor="end", color=LIMIT))
-            continue
-        parts += [
-            f'<line x1="{x:.0f}" y1="30" x2="{x:.0f}" y2="{height - 22}" stroke="{LIMIT}" stroke-dasharray="4 3"/>',
-            _text(x, height - 8, label, anchor="end", color=LIMIT),
         ]
     return _svg(height, parts)
 
@@ -85,8 +85,10 @@ def _text(
     weight: str = "normal",
     color: str = INK,
 ) -> str:
+    """Write words with a white rim, so that they can be read across a line that was drawn before."""
     return (
-        f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}" font-weight="{weight}" fill="{color}">'
+        f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}" font-weight="{weight}" fill="{color}"'
+        ' stroke="white" stroke-width="4" paint-order="stroke">'
         f"{escape(words)}</text>"
     )
 
