@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -143,11 +144,13 @@ class Run:
         if products is None:
             yield
             return
-        before = _limit(products)["tokens_per_second"]
+        before = _ask("benchmarks.limits", products)
         yield
-        after = _limit(products)["tokens_per_second"]
-        speed = statistics.harmonic_mean([before, after])
-        self.figures.add(f"{products}_limit", tokens_per_second=speed)
+        after = _ask("benchmarks.limits", products)
+        speeds = [limit["tokens_per_second"] for limit in (before, after)]
+        self.figures.add(
+            f"{products}_limit", tokens_per_second=statistics.harmonic_mean(speeds)
+        )
 
     def _other_loads(self, bench: Bench, number: int) -> None:
         contestant = bench.contestant
@@ -157,9 +160,8 @@ class Run:
             bench.mix(number)
         if contestant.ours:
             bench.big_cached()
-            self.figures.add(
-                contestant.name, serialising_ms=_limit("serialising")["ms"]
-            )
+            alone = _ask("benchmarks.limits", "serialising")["ms"]
+            self.figures.add(contestant.name, serialising_ms=alone)
 
     def _engines(self, number: int) -> None:
         """Measure this server's engines without HTTP, each in a process that holds nothing else."""
@@ -198,11 +200,13 @@ class Run:
         say("comparing vectors with sentence-transformers")
         texts = self.corpus.texts[: self.scale.bulk_texts]
         target = RUNS / "reference.npy"
-        child = Child("benchmarks.fidelity", os.environ)
-        child.ask(
-            "reference", folder=str(self.model_folder), texts=texts, target=str(target)
+        _ask(
+            "benchmarks.fidelity",
+            "reference",
+            folder=str(self.model_folder),
+            texts=texts,
+            target=str(target),
         )
-        child.stop()
         reference = np.load(target)
         for name, vectors in self.vectors.items():
             close = cosines(vectors, reference)
@@ -217,10 +221,10 @@ class Run:
             self.figures.add(FAST, overlap_with_exact=overlap)
 
 
-def _limit(what: str) -> dict[str, float]:
-    """Measure one of what the processor can do at most."""
-    child = Child("benchmarks.limits", os.environ)
-    answer = child.ask(what)
+def _ask(module: str, question: str, **details: Any) -> dict[str, float]:
+    """Return a helper process's answer to one question; what it loaded for it is gone afterwards."""
+    child = Child(module, os.environ)
+    answer = child.ask(question, **details)
     child.stop()
     return answer
 
