@@ -22,14 +22,17 @@ def normalised(vectors: Vectors) -> Vectors:
     """
     if len(vectors) == 1:
         return _normalised_row(vectors[0])[np.newaxis]
-    unit: Vectors = np.empty(vectors.shape, np.float32)
+    unit = vectors
     for start in range(0, len(vectors), BLOCK_ROWS):
         block = slice(start, start + BLOCK_ROWS)
         wide = vectors[block].astype(np.float64)
         squares = np.vecdot(wide, wide)
         squares[np.abs(squares - 1) <= UNIT] = 1
-        wide /= np.maximum(np.sqrt(squares), LEAST_NORM)[:, None]
-        unit[block] = wide
+        if (squares == 1).all():
+            continue
+        if unit is vectors:
+            unit = vectors.copy()
+        unit[block] = wide / np.maximum(np.sqrt(squares), LEAST_NORM)[:, None]
     return unit
 
 
