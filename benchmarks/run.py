@@ -66,8 +66,7 @@ class Run:
                 turn = number % len(benches)
                 turns = [*benches[turn:], *benches[:turn]]
                 # The machine changes by the minute: what is compared is measured one right after the other.
-                self._engines(number)
-                self._each(turns, number, Bench.one_at_a_time, EMBEDDERS)
+                self._each(turns, number, self._one_at_a_time, EMBEDDERS)
                 self._laps(benches, number)
                 self._each(turns, number, lambda bench, _: bench.hot(), STACK)
                 self._each(turns, number, self._other_loads, EMBEDDERS)
@@ -127,30 +126,63 @@ class Run:
         for lap in range(self.scale.laps):
             self._each(there[:: -1 if lap % 2 else 1], number, self._bulk, EMBEDDERS)
 
+    def _one_at_a_time(self, bench: Bench, number: int) -> None:
+        if provider := ENGINES.get(bench.contestant.name):
+            self._beside_its_engine(bench, provider, number)
+        else:
+            bench.one_at_a_time(number)
+
+    def _beside_its_engine(self, bench: Bench, provider: str, number: int) -> None:
+        """Measure a server of ours and its engine without HTTP, in a process that holds nothing else."""
+        name = f"{bench.contestant.name}_engine"
+        child = Child(
+            "benchmarks.in_process",
+            {**os.environ, "DATA_DIR": str(fresh_data_folder(name))},
+        )
+        requests = self.corpus.requests(self.scale.bulk_texts)
+        child.ask("bulk", provider=provider, requests=requests[:2], threads=2)
+        texts = short_texts(2 * ENGINE_SINGLES, start=2 * number * ENGINE_SINGLES)
+        parts = iter([texts[:ENGINE_SINGLES], texts[ENGINE_SINGLES:]])
+        with _beside(
+            lambda: child.ask("single", provider=provider, texts=next(parts))["p50_ms"]
+        ) as singles:
+            bench.one_at_a_time(number)
+        bulk = child.ask(
+            "bulk", provider=provider, requests=requests, threads=BULK_CONNECTIONS
+        )
+        child.stop()
+        single = statistics.mean(singles)
+        tokens = self.corpus.tokens_of(range(len(requests)))
+        self.figures.add(
+            name,
+            single_p50_ms=single,
+            single_bound_ms=1.5 * single + 2,
+            bulk_tokens_per_second=tokens / bulk["seconds"],
+        )
+
     def _bulk(self, bench: Bench, number: int) -> None:
         name = bench.contestant.name
         keep = name not in self.vectors
-        with self._beside_the_limit(name):
+        if name in PRODUCTS:
+            vectors = self._bulk_beside_the_limit(bench, PRODUCTS[name], keep=keep)
+        else:
             vectors = bench.bulk(keep=keep)
         if vectors is not None:
             self.vectors[name] = vectors
             difference = largest_difference(bench.alone(), vectors)
             self.figures.add(name, batch_difference=difference)
 
-    @contextmanager
-    def _beside_the_limit(self, name: str) -> Iterator[None]:
-        """Measure this processor at the products that an engine of ours computes, right before and right after."""
-        products = PRODUCTS.get(name)
-        if products is None:
-            yield
-            return
-        before = _ask("benchmarks.limits", products)
-        yield
-        after = _ask("benchmarks.limits", products)
-        speeds = [limit["tokens_per_second"] for limit in (before, after)]
+    def _bulk_beside_the_limit(
+        self, bench: Bench, products: str, *, keep: bool
+    ) -> Vectors | None:
+        with _beside(
+            lambda: _ask("benchmarks.limits", products)["tokens_per_second"]
+        ) as limits:
+            vectors = bench.bulk(keep=keep)
         self.figures.add(
-            f"{products}_limit", tokens_per_second=statistics.harmonic_mean(speeds)
+            f"{products}_limit", tokens_per_second=statistics.harmonic_mean(limits)
         )
+        return vectors
 
     def _other_loads(self, bench: Bench, number: int) -> None:
         contestant = bench.contestant
@@ -159,35 +191,11 @@ class Run:
         if contestant.ours or number == 0:
             bench.mix(number)
         if contestant.ours:
-            bench.big_cached()
-            alone = _ask("benchmarks.limits", "serialising")["ms"]
-            self.figures.add(contestant.name, serialising_ms=alone)
-
-    def _engines(self, number: int) -> None:
-        """Measure this server's engines without HTTP, each in a process that holds nothing else."""
-        requests = self.corpus.requests(self.scale.bulk_texts)
-        tokens = self.corpus.tokens_of(range(len(requests)))
-        for own, provider in ENGINES.items():
-            if own not in {contestant.name for contestant in self.contestants}:
-                continue
-            say(f"round {number + 1}: the engine of {own} without HTTP")
-            folder = fresh_data_folder(f"{own}-engine")
-            child = Child(
-                "benchmarks.in_process", {**os.environ, "DATA_DIR": str(folder)}
-            )
-            child.ask("bulk", provider=provider, requests=requests[:2], threads=2)
-            texts = short_texts(ENGINE_SINGLES, start=number * ENGINE_SINGLES)
-            single = child.ask("single", provider=provider, texts=texts)["p50_ms"]
-            bulk = child.ask(
-                "bulk", provider=provider, requests=requests, threads=BULK_CONNECTIONS
-            )
-            child.stop()
-            self.figures.add(
-                f"{own}_engine",
-                single_p50_ms=single,
-                single_bound_ms=1.5 * single + 2,
-                bulk_tokens_per_second=tokens / bulk["seconds"],
-            )
+            with _beside(
+                lambda: _ask("benchmarks.limits", "serialising")["ms"]
+            ) as alone:
+                bench.big_cached()
+            self.figures.add(contestant.name, serialising_ms=statistics.mean(alone))
 
     def _cold_starts(self) -> None:
         for contestant in self.contestants:
@@ -219,6 +227,14 @@ class Run:
         if EXACT in self.vectors and FAST in self.vectors:
             overlap = neighbour_overlap(self.vectors[FAST], self.vectors[EXACT])
             self.figures.add(FAST, overlap_with_exact=overlap)
+
+
+@contextmanager
+def _beside(measure: Callable[[], float]) -> Iterator[list[float]]:
+    """Take a measure right before and right after what is held against it; both are in the list at the end."""
+    measured = [measure()]
+    yield measured
+    measured.append(measure())
 
 
 def _ask(module: str, question: str, **details: Any) -> dict[str, float]:
