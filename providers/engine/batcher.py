@@ -181,7 +181,7 @@ class Batcher:
                 )
             self._queue.add(request)
             self._look_after_lanes()
-            self._wake(small=self._queue.small(request))
+            self._wake(small=request.small)
         return request
 
     def _wake(self, *, small: bool) -> None:

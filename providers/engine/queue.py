@@ -31,6 +31,7 @@ class Request:
     vectors: list[Vectors | None] = field(init=False)
     unfinished: int = field(init=False)
     virtual_time: float = 0.0
+    small: bool = False
     started: bool = False
     error: ProviderError | None = None
     cause: BaseException | None = None
@@ -65,8 +66,9 @@ class Queue:
         return len(self._requests)
 
     def add(self, request: Request) -> None:
-        """Put a request in."""
+        """Put a request in, and mark it as small if it is."""
         request.virtual_time = self._virtual_time
+        request.small = request.tokens <= self._small_tokens
         self.tokens += request.tokens
         self._requests.append(request)
 
@@ -81,28 +83,18 @@ class Queue:
         """Return all that wait."""
         return list(self._requests)
 
-    def small(self, request: Request) -> bool:
-        """Tell whether what waits of the request is little."""
-        return request.tokens <= self._small_tokens
-
     def next_batch(self, budget_tokens: int, *, small: bool, bulk: bool) -> Batch:
         """Cut a batch out of small requests, bulk ones or both: the longest text of the one whose turn it is, filled up
         with the texts of all next to it in length. Empty where no such request waits."""
         eligible = [
-            request
-            for request in self._requests
-            if (small if self.small(request) else bulk)
+            request for request in self._requests if (small if request.small else bulk)
         ]
         if not eligible:
             return []
         first = min(eligible, key=lambda request: request.virtual_time)
         longest = first.waiting[-1][0]
         # A bulk request does not ride along with a small one: it would make that wait for a full batch.
-        sharing = [
-            request
-            for request in eligible
-            if self.small(request) or not self.small(first)
-        ]
+        sharing = [request for request in eligible if request.small or not first.small]
         # Of equal lengths the one that had least goes first.
         sharing.sort(key=lambda request: (request is not first, request.virtual_time))
         room = max(budget_tokens // max(longest, 1), 1)
