@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from benchmarks.servers import Tree
 
@@ -13,7 +13,7 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 class Child:
-    """`python -m module` and the questions put to it."""
+    """`python -m module` and the questions put to it, until the end of the `with`."""
 
     def __init__(self, module: str, environment: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(  # noqa: S603
@@ -38,8 +38,10 @@ class Child:
         answer: dict[str, float] = json.loads(line)
         return answer
 
-    def stop(self) -> None:
-        """End the process."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._process.terminate()
         self._process.wait()
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -135,22 +136,18 @@ class Run:
     def _beside_its_engine(self, bench: Bench, provider: str, number: int) -> None:
         """Measure a server of ours and its engine without HTTP, in a process that holds nothing else."""
         name = f"{bench.contestant.name}_engine"
-        child = Child(
-            "benchmarks.in_process",
-            {**os.environ, "DATA_DIR": str(fresh_data_folder(name))},
-        )
         requests = self.corpus.requests(self.scale.bulk_texts)
-        child.ask("bulk", provider=provider, requests=requests[:2], threads=2)
         texts = short_texts(2 * ENGINE_SINGLES, start=2 * number * ENGINE_SINGLES)
         parts = iter([texts[:ENGINE_SINGLES], texts[ENGINE_SINGLES:]])
-        with _beside(
-            lambda: child.ask("single", provider=provider, texts=next(parts))["p50_ms"]
-        ) as singles:
-            bench.one_at_a_time(number)
-        bulk = child.ask(
-            "bulk", provider=provider, requests=requests, threads=BULK_CONNECTIONS
-        )
-        child.stop()
+        environment = {**os.environ, "DATA_DIR": str(fresh_data_folder(name))}
+        with Child("benchmarks.in_process", environment) as child:
+            engine = partial(child.ask, provider=provider)
+            engine("bulk", requests=requests[:2], threads=2)  # loads the model
+            with _beside(
+                lambda: engine("single", texts=next(parts))["p50_ms"]
+            ) as singles:
+                bench.one_at_a_time(number)
+            bulk = engine("bulk", requests=requests, threads=BULK_CONNECTIONS)
         single = statistics.mean(singles)
         tokens = self.corpus.tokens_of(range(len(requests)))
         self.figures.add(
@@ -239,10 +236,8 @@ def _beside(measure: Callable[[], float]) -> Iterator[list[float]]:
 
 def _ask(module: str, question: str, **details: Any) -> dict[str, float]:
     """Return a helper process's answer to one question; what it loaded for it is gone afterwards."""
-    child = Child(module, os.environ)
-    answer = child.ask(question, **details)
-    child.stop()
-    return answer
+    with Child(module, os.environ) as child:
+        return child.ask(question, **details)
 
 
 def _seconds_to_first_vector(contestant: Contestant, number: int) -> float:

@@ -61,7 +61,7 @@ def embedding_headers(result: EmbeddingResult) -> dict[str, str]:
 def as_base64(vectors: Vectors) -> list[str]:
     """Return each row, float32 little-endian, as base64."""
     return [
-        b64encode_as_string(row)  # a tenth of the time that Python's own takes
+        b64encode_as_string(row)  # several times as fast as Python's own
         for row in vectors.astype("<f4", order="C", copy=False)
     ]
 

@@ -18,7 +18,8 @@ UNIT = 1e-6
 def normalised(vectors: Vectors) -> Vectors:
     """Return `vectors`, float32 (n, d), scaled to unit length; a zero vector stays zero, one of unit length as it is.
 
-    Norms are taken in float64, which holds the square of every float32, so that neither 1e30 nor 1e-30 is lost.
+    The array itself comes back where there is nothing to scale. Norms are taken in float64, which holds the square of
+    every float32, so that neither 1e30 nor 1e-30 is lost.
     """
     if len(vectors) == 1:
         return _normalised_row(vectors[0])[np.newaxis]
