@@ -160,7 +160,7 @@ class StubUpstream:
         if fault is Fault.DUPLICATE:
             indexes = [0] * len(rows) if len(rows) > 1 else [1]
         payload = self.render(rows, indexes, context)
-        return faults.dumps(payload), self.answer_headers(context)
+        return faults.dumps(payload, fault), self.answer_headers(context)
 
     def require(self, condition, status, message):
         """Refuse with the service's error body unless `condition`."""
