@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import hmac
+import math
 import re
 import secrets
 import threading
@@ -141,30 +142,34 @@ class UseNotes:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._tried_at: dict[int, float] = {}
+        self._rests_until: dict[int, float] = {}
 
     def note(self, key: ApiKey) -> None:
+        if not self._is_due(key):
+            return
         moment = timezone.now()
         cutoff = moment - timedelta(seconds=USE_NOTED_EVERY_SECONDS)
-        if key.last_used_at is not None and key.last_used_at > cutoff:
-            return
-        if not self._first_try_in_a_minute(key.pk):
-            return
         unnoted = Q(last_used_at=None) | Q(last_used_at__lte=cutoff)
         try:
             ApiKey.objects.filter(unnoted, pk=key.pk).update(last_used_at=moment)
         except (DatabaseError, InterfaceError):
             log.warning("key_use_not_noted", key_id=key.pk, exc_info=True)
 
-    def _first_try_in_a_minute(self, key_id: int) -> bool:
-        """Keep a database that refuses writes from slowing down every request."""
+    def _is_due(self, key: ApiKey) -> bool:
+        """Tell whether this use is the first in a minute; a try that fails counts, or it would slow every request."""
         now = self.timer()
+        if now < self._rests_until.get(key.pk, 0.0):
+            return False
+        noted = key.last_used_at
+        age = (timezone.now() - noted).total_seconds() if noted else math.inf
+        is_due = not 0 <= age < USE_NOTED_EVERY_SECONDS
         with self._lock:
-            tried_at = self._tried_at.get(key_id)
-            if tried_at is not None and now - tried_at < USE_NOTED_EVERY_SECONDS:
+            if now < self._rests_until.get(key.pk, 0.0):
                 return False
-            self._tried_at[key_id] = now
-            return True
+            self._rests_until[key.pk] = (
+                now + USE_NOTED_EVERY_SECONDS - (0 if is_due else age)
+            )
+        return is_due
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from rest_framework import authentication, exceptions
 from rest_framework.request import Request
 
 from embeddings.access.api_keys import KEY_START, find_key, use_notes
-from embeddings.access.callers import caller_of_key, caller_of_user
+from embeddings.access.callers import shared_caller
 from embeddings.access.tokens import TokenRefused, user_of_access_token
 from embeddings.conf import conf
 from embeddings.services.callers import SINGLE_USER, Caller
@@ -113,18 +113,20 @@ def _known(text: str, *, is_key: bool) -> tuple[User, Caller]:
     """Return whose key or token `text` is. Raises AuthenticationFailed, TokenRefused."""
     if not is_key and not text.startswith(KEY_START):
         user = user_of_access_token(text)
-        return user, caller_of_user(user)
+        return user, shared_caller(user)
     key = find_key(text)
     if key is None or not key.user.is_active:
         raise exceptions.AuthenticationFailed("The API key is not valid.")
     if key.status != "active":
         raise exceptions.AuthenticationFailed(f"The API key is {key.status}.")
     use_notes().note(key)
-    return key.user, caller_of_key(key)
+    return key.user, shared_caller(key)
 
 
 def _one_of(found: list[tuple[User, Caller]]) -> tuple[User, Caller]:
     """Return the one caller. A user's token beside the same user's key is no contradiction: the key counts."""
+    if len(found) == 1:
+        return found[0]
     keys = [caller for _, caller in found if caller.key_id is not None]
     if len({caller.user_id for _, caller in found}) > 1 or len(keys) > 1:
         raise exceptions.AuthenticationFailed(

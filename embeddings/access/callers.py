@@ -12,6 +12,15 @@ from embeddings.services.callers import Caller, CallerLimits
 LIMIT_NAMES = tuple(field.name for field in fields(CallerLimits))
 
 
+def shared_caller(row: ApiKey | User) -> Caller:
+    """Return who calls with a row of a RowMemory: found once for each, as such a row is never changed."""
+    known: Caller | None = vars(row).get("known_caller")
+    if known is None:
+        known = caller_of_key(row) if isinstance(row, ApiKey) else caller_of_user(row)
+        vars(row)["known_caller"] = known
+    return known
+
+
 def caller_of(request: Request) -> Caller:
     """Return whom authentication found."""
     return cast(Caller, request.auth)

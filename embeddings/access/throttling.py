@@ -98,7 +98,8 @@ def refusals_counted(request: Request) -> Iterator[None]:
 
 def takes_part() -> bool:
     """Tell whether the embeddings endpoints are limited at all."""
-    return conf().limiter.enabled and conf().limiter.embeddings
+    limiter_conf = conf().limiter
+    return limiter_conf.enabled and limiter_conf.embeddings
 
 
 def address(request: Request) -> str:

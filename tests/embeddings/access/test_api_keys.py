@@ -4,6 +4,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import DatabaseError
 from django.utils import timezone
 from rest_framework.test import APIClient
@@ -148,6 +149,19 @@ def test_use_is_noted_once_a_minute(key, django_assert_num_queries):
     assert ApiKey.objects.get().last_used_at >= first
 
 
+def test_use_that_another_process_noted_is_noted_anew_after_its_own_minute(key):
+    notes, seconds = UseNotes(), [1000.0]
+    notes.timer = lambda: seconds[0]
+    noted = timezone.now() - timedelta(seconds=50)
+    ApiKey.objects.update(last_used_at=noted)
+    notes.note(find_key(key))
+    assert ApiKey.objects.get().last_used_at == noted
+    ApiKey.objects.update(last_used_at=noted - timedelta(seconds=11))
+    seconds[0] += 11
+    notes.note(find_key(key))
+    assert ApiKey.objects.get().last_used_at > noted
+
+
 def test_database_that_refuses_the_note_fails_no_request(key, monkeypatch):
     class Rows:
         def filter(self, *args, **kwargs):
@@ -204,6 +218,19 @@ def test_user_has_a_hundred_active_keys_at_most(ada, key_of, monkeypatch):
         key_of(ada)
     revoke_key(ApiKey.objects.first())
     key_of(ada)
+
+
+def test_what_is_changed_about_a_key_or_user_counts_from_then_on(ada, key):
+    url = "/api/v1/embeddings/circuit-breakers"
+    for credential in (key, signed()):
+        User.objects.update(is_staff=False)
+        assert get(url, **bearer(credential)).status_code == 403
+        User.objects.update(is_staff=True)
+        assert get(url, **bearer(credential)).status_code == 200
+    ApiKey.objects.update(allowed_providers=["onnx"])
+    assert get(url, **bearer(key)).status_code == 403
+    models = get(**bearer(key)).json()["data"]
+    assert {model["provider"] for model in models if model["allowed"]} == {"onnx"}
 
 
 def test_narrowed_key_of_an_admin_has_no_admin_rights(admin, key_of):
