@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 Vectors = NDArray[np.float32]
 InputType = Literal["query", "document"]
+Precision = Literal["exact", "fast"]
 
 # True while a circuit breaker lets one call through to learn whether the provider is back: try once, do not retry.
 probing: ContextVar[bool] = ContextVar("probing", default=False)
@@ -28,6 +29,8 @@ class ModelSpec:
     `dimensions`). Two models with the same `vector_space` give vectors that may be compared with each other.
     `dimensions` is None where it is unknown until the first answer, `max_tokens` where the upstream alone judges.
     `retired`: withdrawn or superseded by its maker; still passed on. The price is the maker's list price in US dollars.
+    `method`: how the vectors are computed here (`fp32`, `int8-static`, …); None for a remote model, and for a local one
+    that is not prepared. The prompts are put before each text; `revision` changes with them and with the method.
     """
 
     name: str
@@ -39,6 +42,20 @@ class ModelSpec:
     revision: str = ""
     retired: bool = False
     price_per_million_tokens: float | None = None
+    method: str | None = None
+    query_prompt: str = ""
+    document_prompt: str = ""
+
+    @property
+    def precision(self) -> Precision | None:
+        """`exact`: float32 arithmetic; `fast`: anything less; None where `method` is not known."""
+        if self.method is None:
+            return None
+        return "exact" if self.method == "fp32" else "fast"
+
+    def prompt(self, input_type: InputType) -> str:
+        """Return what is put before a text of this kind; empty without a prompt."""
+        return self.query_prompt if input_type == "query" else self.document_prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +86,21 @@ class Download:
     model: ModelSpec
     path: Path
     size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """How a local model is served on this machine.
+
+    `runtime`: graph (built here from safetensors), onnx (the repository's own file), torch; None if it is not prepared.
+    `verified`: `reference` (compared with sentence-transformers when it was prepared), `self` (with itself, in other
+    batches), None if it is not prepared. `problem`: why it cannot be served, one sentence with the remedy, or None.
+    """
+
+    runtime: str | None = None
+    device: str = "cpu"
+    verified: Literal["reference", "self"] | None = None
+    problem: str | None = None
 
 
 class Provider(ABC):
@@ -142,6 +174,10 @@ class Provider(ABC):
 
     def downloaded(self, model: ModelSpec) -> bool | None:
         """Tell whether the weights are on disk and complete; None for a remote model."""
+        return None
+
+    def serving(self, model: ModelSpec) -> Serving | None:
+        """Return how a local model is served here; None for a remote one."""
         return None
 
     def download(self, name: str) -> Download:

@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,13 +34,25 @@ class WordTokenizer:
         return " ".join(f"w{token_id}" for token_id in token_ids)
 
 
+@dataclass(frozen=True)
+class Asked:
+    """All that `embed` was told in one call."""
+
+    model: ModelSpec
+    texts: list[str]
+    dimensions: int | None
+    input_type: str
+    timeout_seconds: float
+
+
 class FakeProvider(Provider):
-    """Record every call; raise `fault` if one is set; wait for `gate` if one is set."""
+    """Record every call, in `calls` its texts and in `asked` all of it; raise `fault`, wait for `gate` if one is set."""
 
     specs: tuple[ModelSpec, ...] = ()
 
     def __init__(self):
         self.calls = []
+        self.asked = []
         self.fault = None
         self.gate = None
         self.entered = threading.Semaphore(0)
@@ -56,6 +69,9 @@ class FakeProvider(Provider):
 
     def embed(self, model, texts, *, dimensions, input_type, timeout_seconds):
         self.calls.append(list(texts))
+        self.asked.append(
+            Asked(model, list(texts), dimensions, input_type, timeout_seconds)
+        )
         self.entered.release()
         if self.gate:
             assert self.gate.wait(20)

@@ -9,9 +9,8 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from providers.base import Vectors
+from providers.base import Precision, Vectors
 from providers.engine.batcher import QUEUE_TOKENS, Batcher
 from providers.engine.machine import usable_cores, usable_memory
 from providers.engine.onnx_runtime import OnnxRuntime
@@ -22,8 +21,6 @@ from providers.engine.weights import Prepared, Weights
 from providers.exceptions import Overloaded, ProviderMisconfigured
 from providers.metrics import observed
 
-# exact: float32. fast: int8, where the model has such a graph, else the exact one.
-Precision = Literal["exact", "fast"]
 _SHARE_OF_MEMORY = 0.6
 _RETRY_WHEN_FULL_SECONDS = 5.0
 _MEBIBYTE = 1 << 20

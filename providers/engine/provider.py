@@ -6,12 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from providers.base import Download, Embedded, InputType, ModelSpec, Provider, Tokenizer
+from providers.base import (
+    Download,
+    Embedded,
+    InputType,
+    ModelSpec,
+    Precision,
+    Provider,
+    Tokenizer,
+)
 from providers.engine.batcher import QUEUE_TOKENS
 from providers.engine.catalogue import CATALOGUE, aliases_of
 from providers.engine.hub import HUB_ENDPOINT, Hub
 from providers.engine.model_config import ModelConfig, read_model_config
-from providers.engine.pool import LoadedModel, Pool, PoolLimits, Precision
+from providers.engine.pool import LoadedModel, Pool, PoolLimits
 from providers.engine.runtime import Row
 from providers.engine.weights import Weights
 from providers.exceptions import (

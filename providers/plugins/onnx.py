@@ -6,7 +6,7 @@ well is served in float32.
 
 from typing import ClassVar
 
-from providers.engine.pool import Precision
+from providers.base import Precision
 from providers.engine.provider import LocalProvider
 
 
