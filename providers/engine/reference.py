@@ -58,7 +58,9 @@ def _main(folder: Path, answer: Path) -> int:
 
     checks = json.load(sys.stdin)
     try:
-        model = load_sentence_transformer(folder, threads=usable_cores())
+        model = load_sentence_transformer(
+            folder, name=folder.name, threads=usable_cores()
+        )
     except ProviderMisconfigured as error:
         sys.stderr.write(error.message)
         return _CANNOT

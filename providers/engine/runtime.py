@@ -7,6 +7,11 @@ from typing import Protocol
 from providers.base import Vectors
 from providers.engine.tokenizer import ModelTokenizer, TokenIds
 
+# What the class `exact` promises: cosine to sentence-transformers in float32 for every text, whatever else is in its
+# batch; and what `fast` does: cosine to the exact vectors, for every text and on average.
+EXACT_COSINE = 0.9999
+FAST_COSINE, FAST_MEAN_COSINE = 0.97, 0.995
+
 
 @dataclass(frozen=True, slots=True)
 class Row:

@@ -22,12 +22,12 @@ def torch_problem(name: str) -> str | None:
     return f"{name} can only run on torch: install it with `pip install 'embeddings-server[torch]'`."
 
 
-def load_sentence_transformer(path: Path, *, threads: int) -> Any:
+def load_sentence_transformer(path: Path, *, name: str, threads: int) -> Any:
     """Return the SentenceTransformer in a folder, in float32. Raises ProviderMisconfigured.
 
     Remote code is never run, pickled weights never read.
     """
-    if problem := torch_problem(path.name):
+    if problem := torch_problem(name):
         raise ProviderMisconfigured(problem)
     # The extra is absent where types are checked.
     torch: Any = importlib.import_module("torch")
@@ -44,15 +44,15 @@ def load_sentence_transformer(path: Path, *, threads: int) -> Any:
         )
     except (ImportError, OSError, ValueError, KeyError, RuntimeError) as error:
         raise ProviderMisconfigured(
-            f"sentence-transformers could not load {path.name}."
+            f"sentence-transformers could not load {name}."
         ) from error
 
 
 class TorchRuntime:
     """One SentenceTransformer from local files."""
 
-    def __init__(self, path: Path, *, threads: int) -> None:
-        self._model = load_sentence_transformer(path, threads=threads)
+    def __init__(self, path: Path, *, name: str, threads: int) -> None:
+        self._model = load_sentence_transformer(path, name=name, threads=threads)
 
     def tokenizer(self, config: ModelConfig) -> ModelTokenizer:
         """Return a tokenizer that shares nothing with the one the model uses."""

@@ -21,7 +21,13 @@ from providers.engine.files import Proof
 from providers.engine.machine import usable_cores
 from providers.engine.model_config import ModelConfig
 from providers.engine.onnx_runtime import OnnxRuntime
-from providers.engine.runtime import Runtime, rows_of
+from providers.engine.runtime import (
+    EXACT_COSINE,
+    FAST_COSINE,
+    FAST_MEAN_COSINE,
+    Runtime,
+    rows_of,
+)
 from providers.engine.tokenizer import ModelTokenizer
 from providers.engine.torch_runtime import TorchRuntime
 from providers.exceptions import ProviderMisconfigured, VectorsDiffer
@@ -29,10 +35,6 @@ from providers.exceptions import ProviderMisconfigured, VectorsDiffer
 if TYPE_CHECKING:
     from providers.engine.weights import Prepared
 
-# Least cosine to sentence-transformers, and of a text alone to the same text in a batch.
-EXACT_COSINE = 0.9999
-# What the fast class promises: cosine to the exact vectors, for every text and on average.
-FAST_COSINE, FAST_MEAN_COSINE = 0.97, 0.995
 # Least cosine to the vectors in the manifest when a model is loaded.
 LOAD_COSINE = {"exact": 0.9999, "fast": 0.99}
 # Share of different texts that must have different vectors.
@@ -128,7 +130,7 @@ def _open(
     tokenizer: ModelTokenizer | None = None,
 ) -> Opened:
     if prepared.runtime == "torch":
-        runtime = TorchRuntime(prepared.path, threads=threads)
+        runtime = TorchRuntime(prepared.path, name=prepared.name, threads=threads)
         return Opened(runtime, tokenizer or runtime.tokenizer(prepared.config))
     file = prepared.fast_file if precision == "fast" else None
     return Opened(
