@@ -106,6 +106,10 @@ class Registry:
         """Return the listed model of that name or alias, never one that would merely be passed on."""
         return self._listing(provider).by_name.get(name)
 
+    def list_again(self) -> None:
+        """Ask all providers for their models at the next look: a model was just prepared."""
+        self._listings = {}
+
     def resolve(self, provider: Provider, name: str) -> ModelSpec | None:
         """Return the model that `name` means at `provider`, or None if it is unknown there."""
         return self.listed(provider, name) or provider.resolve(name)

@@ -145,11 +145,13 @@ def download(
     if not is_model_allowed(wanted, name, caller):
         raise NotAllowed(f"Model '{name}' is not allowed", param="model")
     try:
-        return chosen, chosen.download(name)
+        fetched = chosen.download(name)
     except UnknownModel as error:
         raise ModelNotFound(error.message) from error
     except ProviderError as error:
         raise ModelActionFailed(error.message, param="model") from error
+    registry().list_again()
+    return chosen, fetched
 
 
 def _provider(name: str) -> Provider:
