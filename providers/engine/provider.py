@@ -1,6 +1,7 @@
 """What the local plug-ins share: a catalogue, the models on disk, one pool of loaded models per process."""
 
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from providers.base import (
     Precision,
     Provider,
     Tokenizer,
+    Vectors,
 )
 from providers.engine.batcher import QUEUE_TOKENS
 from providers.engine.catalogue import CATALOGUE, aliases_of
@@ -106,13 +108,10 @@ class LocalProvider(Provider):
         timeout_seconds: float,
     ) -> Embedded:
         """Embed texts with the model's own prompt before each. Raises ProviderRejected for one over the limit."""
-        loaded = self.engine.pool.model(model.name, self.precision)
-        rows = _rows(loaded, texts, input_type)
         try:
-            vectors = loaded.embed(rows, timeout_seconds=timeout_seconds)
-        except EngineClosed:  # unloaded for being idle, just now
-            loaded = self.engine.pool.model(model.name, self.precision)
-            vectors = loaded.embed(rows, timeout_seconds=timeout_seconds)
+            vectors = self._vectors(model, texts, input_type, timeout_seconds)
+        except EngineClosed:  # its files were replaced just now
+            vectors = self._vectors(model, texts, input_type, timeout_seconds)
         return Embedded(vectors=vectors)
 
     def tokenizer(self, model: ModelSpec) -> Tokenizer | None:
@@ -162,6 +161,22 @@ class LocalProvider(Provider):
     def close(self) -> None:
         """Stop the engine."""
         self.engine.pool.close()
+
+    def _vectors(
+        self,
+        model: ModelSpec,
+        texts: Sequence[str],
+        input_type: InputType,
+        timeout_seconds: float,
+    ) -> Vectors:
+        deadline = time.monotonic() + timeout_seconds
+        lent = self.engine.pool.using(
+            model.name, self.precision, timeout_seconds=timeout_seconds
+        )
+        with lent as loaded:
+            rows = _rows(loaded, texts, input_type)
+            left = deadline - time.monotonic()
+            return loaded.embed(rows, timeout_seconds=left)
 
     def _list(self) -> list[ModelSpec]:
         listed = {spec.name: spec for spec in CATALOGUE}

@@ -32,7 +32,8 @@ _NAME = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?"
 )
 _REPO_ONNX = ("onnx/model.onnx", "model.onnx")
-_WEIGHTS = frozenset({".safetensors", ".onnx", ".bin", ".onnx_data"})
+# What lies beside a graph and is not loaded with it; its weights may be in files of any name.
+_NOT_WEIGHTS = frozenset({".json", ".txt", ".model", ".safetensors", ".onnx"})
 # Code and pickles of an operator's folder are of no use here and are not taken along.
 _SUFFIXES = frozenset(
     {".json", ".safetensors", ".onnx", ".onnx_data", ".txt", ".model", ".data"}
@@ -78,17 +79,39 @@ class Prepared:
         return _read_tokenizer(self.path, self.config)
 
     def weights_bytes(self, *, fast: bool) -> int:
-        """Return the size on disk of the weights that are loaded, about what they take in memory."""
+        """Return about what the loaded weights take in memory: their size on disk, twice that if torch widens them."""
+        files = self.manifest.files
         if self.runtime == "torch":
-            return self._bytes_of("")
-        file = self.fast_file if fast and self.fast_file else self.onnx_file
-        return self._bytes_of(file.stem)
-
-    def _bytes_of(self, stem: str) -> int:
+            stored = self.config.encoder.get(
+                "dtype", self.config.encoder.get("torch_dtype")
+            )
+            tensors = [
+                file for file in files if file.endswith((".safetensors", ".bin"))
+            ]
+            return sum(files[file].size_bytes for file in tensors) * (
+                2 if stored in ("float16", "bfloat16") else 1
+            )
+        graph = self.fast_file if fast and self.fast_file else self.onnx_file
+        loaded = graph.relative_to(self.path)
         return sum(
             record.size_bytes
-            for file, record in self.manifest.files.items()
-            if Path(file).suffix in _WEIGHTS and (not stem or Path(file).stem == stem)
+            for name, record in files.items()
+            if self._loaded_with(loaded, Path(name))
+        )
+
+    def _loaded_with(self, graph: Path, file: Path) -> bool:
+        """Tell whether a file is the graph or holds weights of it and of no other graph."""
+        if file == graph:
+            return True
+        if file.parent != graph.parent or file.suffix in _NOT_WEIGHTS:
+            return False
+        if self.runtime == "graph":
+            return file.stem == graph.stem
+        others = (
+            Path(name).name for name in self.manifest.files if name.endswith(".onnx")
+        )
+        return not any(
+            file.name.startswith(other) for other in others if other != graph.name
         )
 
 

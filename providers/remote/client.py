@@ -71,6 +71,7 @@ class HttpClient:
         Raises ProviderTimeout, ProviderUnavailable (no connection, or a broken one) and
         ProviderMalformed (too long, badly packed).
         """
+        failure: ProviderError
         token = current_deadline.set(deadline)
         try:
             return self._exchange(url, headers, content, deadline, max_bytes)
