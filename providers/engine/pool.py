@@ -3,7 +3,9 @@
 A model that nobody used for a while is unloaded. How models share the memory they may take is room.py's matter.
 """
 
+import gc
 import os
+import sys
 import threading
 import time
 import weakref
@@ -140,6 +142,8 @@ class Pool:
         for precision in get_args(Precision):
             if model := self._room.drop(_Key(name, precision)):
                 model.batcher.close()
+                del model
+                _free()
 
     def unload_idle(self) -> None:
         """Drop the models that were idle for longer than the limit."""
@@ -161,7 +165,8 @@ class Pool:
         )
         self._room: Room[_Key, LoadedModel] = Room(
             self._limit_bytes,
-            put_out=_unloaded,
+            put_out=lambda model, seconds: model.batcher.close_if_idle(seconds),
+            let_go=_free,
             slice_seconds=self._limits.slice_seconds,
         )
         self._keys: dict[tuple[str, Precision], _Key] = {}
@@ -262,11 +267,11 @@ class Pool:
                 self._watcher.start()
 
 
-def _unloaded(model: LoadedModel, idle_seconds: float) -> bool:
-    if not model.batcher.close_if_idle(idle_seconds):
-        return False
+def _free() -> None:
+    """Have the memory of a model that was just dropped go back to the system."""
+    if "torch" in sys.modules:  # its modules refer to each other in circles
+        gc.collect()
     trim_heap()
-    return True
 
 
 def _watch(

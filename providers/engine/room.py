@@ -53,7 +53,8 @@ class _Ticket(Generic[Key]):
 class Room(Generic[Key, Content]):
     """Places for what is loaded, `limit_bytes` together. Times are of `clock`, in seconds.
 
-    `put_out(content, idle_seconds)` ends a content that did nothing for so long, and tells whether it did.
+    `put_out(content, idle_seconds)` ends a content that did nothing for so long, and tells whether it did; `let_go` is
+    called when nothing here refers to it any more, and its memory shall be free.
     """
 
     def __init__(
@@ -61,11 +62,13 @@ class Room(Generic[Key, Content]):
         limit_bytes: int,
         *,
         put_out: Callable[[Content, float], bool],
+        let_go: Callable[[], None] = lambda: None,
         slice_seconds: float = SLICE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._limit_bytes = limit_bytes
         self._put_out = put_out
+        self._let_go = let_go
         self._slice_seconds = slice_seconds
         self._clock = clock
         self._changed = threading.Condition()
@@ -234,9 +237,11 @@ class Room(Generic[Key, Content]):
     def _end(self, place: _Place[Key, Content], idle_seconds: float) -> bool:
         """Put out what is marked as leaving, and tell whether it went."""
         went = place.content is not None and self._put_out(place.content, idle_seconds)
+        if went:
+            place.content = None
+            self._let_go()
         with self._changed:
             if went:
-                place.content = None
                 self._remove(place)
             else:
                 place.leaving = False

@@ -1,6 +1,7 @@
 """Models that no graph is built for: ONNX files that a repo ships, and sentence-transformers."""
 
 import json
+import weakref
 
 import numpy as np
 import onnx
@@ -12,6 +13,7 @@ from providers.engine.pool import Pool, PoolLimits
 from providers.engine.runtime import Row
 from providers.engine.weights import Weights
 from providers.exceptions import ProviderMisconfigured
+from tests.collector import collector_off
 from tests.providers.engine import tiny
 
 
@@ -77,15 +79,21 @@ def test_an_onnx_file_with_inputs_no_text_has_is_refused(tmp_path):
         Pool(weights, PoolLimits(threads=1)).model("shipped")
 
 
-def test_sentence_transformers_runs_what_no_graph_is_built_for(tmp_path):
-    library = pytest.importorskip("sentence_transformers")
-    folder = tiny.write_model(tmp_path / "swishing", hidden_act="swish")
+def write_swishing(folder):
+    """Write a model that torch alone can run."""
+    tiny.write_model(folder, hidden_act="swish")
     described = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "pad_token": "[PAD]",
         "unk_token": "[UNK]",
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(described))
+    return folder
+
+
+def test_sentence_transformers_runs_what_no_graph_is_built_for(tmp_path):
+    library = pytest.importorskip("sentence_transformers")
+    folder = write_swishing(tmp_path / "swishing")
     weights, prepared = prepare(tmp_path, folder)
     assert prepared.runtime == "torch"
     pool = Pool(weights, PoolLimits(threads=1))
@@ -93,6 +101,22 @@ def test_sentence_transformers_runs_what_no_graph_is_built_for(tmp_path):
     expected = library.SentenceTransformer(str(folder), device="cpu").encode(texts)
     assert np.abs(embed(pool, "swishing", texts) - expected).max() < 1e-5
     assert pool.tokenizer("swishing").count(["a b"]) == [4]
+    pool.close()
+
+
+def test_a_torch_model_makes_room_for_another_and_its_memory_is_free(tmp_path):
+    pytest.importorskip("sentence_transformers")
+    names = ("one", "two")
+    folders = tuple(write_swishing(tmp_path / name) for name in names)
+    weights = Weights(tmp_path / "data", model_paths=folders)
+    sizes = [weights.prepare(name).weights_bytes(fast=False) for name in names]
+    pool = Pool(weights, PoolLimits(threads=1, memory_bytes=int(1.5 * sizes[0])))
+    with collector_off():
+        with pool.using("one") as model:
+            modules = weakref.ref(model.batcher._runtime._model)
+        del model
+        embed(pool, "two", ["a"])
+        assert modules() is None
     pool.close()
 
 
