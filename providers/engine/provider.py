@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -18,7 +18,7 @@ from providers.base import (
     Vectors,
 )
 from providers.engine.batcher import QUEUE_TOKENS
-from providers.engine.catalogue import CATALOGUE, aliases_of
+from providers.engine.catalogue import CATALOGUE, aliases_of, with_free_aliases
 from providers.engine.hub import HUB_ENDPOINT, Hub
 from providers.engine.model_config import ModelConfig, read_model_config
 from providers.engine.pool import LoadedModel, Pool, PoolLimits
@@ -83,7 +83,7 @@ class LocalProvider(Provider):
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._listed: tuple[tuple[int, ...], list[ModelSpec]] | None = None
+        self._listed: tuple[Hashable, list[ModelSpec]] | None = None
 
     @classmethod
     def from_settings(cls, options: Mapping[str, Any]) -> Self:
@@ -95,7 +95,7 @@ class LocalProvider(Provider):
         """Return the catalogue, then whatever else is prepared or lies in the operator's folders."""
         state = self.engine.weights.state()
         if self._listed is None or self._listed[0] != state:
-            self._listed = (state, self._list())
+            self._listed = (state, with_free_aliases(self._list()))
         return list(self._listed[1])
 
     def embed(

@@ -2,19 +2,19 @@
 
     <data_dir>/prepared/<name>/   the files, the built graph, and manifest.json with every file's SHA-256
     <data_dir>/staging/<name>/    a preparation under way; what is verified there survives a kill
-    <data_dir>/models/<name>/     folders that the operator put there, never written
+    <data_dir>/models/<name>/     folders that the operator put there, never written (see folders.py)
 
 Sources: a pinned wheel for the default model, the operator's folders, the hub for all others.
 """
 
-import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from providers.engine import files
 from providers.engine.files import FileRecord, Manifest
+from providers.engine.folders import find_model_folders, valid_name
 from providers.engine.hub import Hub
 from providers.engine.model_config import (
     FAST_GRAPH_FILE,
@@ -28,9 +28,6 @@ from providers.engine.tokenizer import TOKENIZER_FILE, ModelTokenizer
 from providers.engine.wheels import Fetch, fetch_pinned
 from providers.exceptions import ProviderMisconfigured, UnknownModel
 
-_NAME = re.compile(
-    r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?"
-)
 _REPO_ONNX = ("onnx/model.onnx", "model.onnx")
 # What lies beside a graph and is not loaded with it; its weights may be in files of any name.
 _NOT_WEIGHTS = frozenset({".json", ".txt", ".model", ".safetensors", ".onnx"})
@@ -115,11 +112,6 @@ class Prepared:
         )
 
 
-def valid_name(name: str) -> bool:
-    """Tell whether a name may become a path or a hub's repository: no traversal, no odd characters."""
-    return _NAME.fullmatch(name) is not None and ".." not in name
-
-
 class Weights:
     """All models below one data folder, plus folders that the operator named."""
 
@@ -193,11 +185,7 @@ class Weights:
 
     def local_folders(self) -> Mapping[str, Path]:
         """Return the operator's own model folders by name."""
-        below = sorted((self._data_dir / "models").glob("*/config.json"))
-        folders = [path.parent for path in below] + [
-            path for path in self._model_paths if path.is_dir()
-        ]
-        return {folder.name: folder for folder in folders if valid_name(folder.name)}
+        return find_model_folders(self._data_dir / "models", self._model_paths).by_name
 
     def prepared_names(self) -> list[str]:
         """Return the names of all prepared models."""
@@ -213,14 +201,11 @@ class Weights:
         """Return the models whose graph an older version of this server made: `prepare` makes it anew."""
         return [name for name in self.prepared_names() if self._manifest(name) is None]
 
-    def state(self) -> tuple[int, ...]:
-        """Return what changes when a model is prepared, replaced or removed, at the price of a few stats."""
-        folders = (
-            self._data_dir / "prepared",
-            self._data_dir / "models",
-            *self._model_paths,
-        )
-        return tuple(
+    def state(self) -> Hashable:
+        """Return what changes when a model is prepared, replaced or removed, at the price of some stats."""
+        own = tuple(self.local_folders().items())
+        folders = (self._data_dir / "prepared", *(folder for _, folder in own))
+        return own, tuple(
             folder.stat().st_mtime_ns if folder.exists() else 0 for folder in folders
         )
 
@@ -232,7 +217,8 @@ class Weights:
             and manifest.runtime == "graph"
             and GRAPH_FILE not in manifest.files
         )
-        return None if stale else manifest
+        other = manifest is not None and manifest.model != name  # "a--b" and "a/b"
+        return None if stale or other else manifest
 
     def _folder(self, name: str) -> Path:
         return self._data_dir / "prepared" / _slug(name)
@@ -292,7 +278,7 @@ class Weights:
                 f"There is no model {name}: hub models are named owner/model."
             )
         old = files.read_manifest(self._folder(name))
-        if old is not None and self._kept(old, tree):
+        if old is not None and old.model == name and self._kept(old, tree):
             return old.source, old.revision
         return "hub", self._hub.fetch(name, tree)
 
