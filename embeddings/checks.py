@@ -4,9 +4,10 @@ from importlib.util import find_spec
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, register
+from django.core.checks import CheckMessage, Error, Warning, register
 
 from embeddings.conf import JwtAlgorithm, conf
+from providers.engine.folders import find_model_folders, unreadable
 from providers.registry import registry
 
 KEY_MIN_LENGTH = 16
@@ -155,6 +156,18 @@ def check_redis(**_: Any) -> list[CheckMessage]:
             )
         ]
     return []
+
+
+@register("embeddings")
+def check_model_folders(**_: Any) -> list[CheckMessage]:
+    engine = settings.LOCAL_ENGINE
+    folders = find_model_folders(engine["data_dir"] / "models", engine["model_paths"])
+    return [
+        Error(problem.message, id="embeddings.E030")
+        if problem.fatal
+        else Warning(problem.message, id="embeddings.W030")
+        for problem in (*folders.problems, *unreadable(folders))
+    ]
 
 
 def is_placeholder(secret: str) -> bool:

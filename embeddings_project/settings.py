@@ -309,7 +309,10 @@ LOCAL_ENGINE: dict[str, Any] = {
         env.integer("EMBEDDINGS_MODEL_IDLE", 3600, minimum=0, maximum=10**8)
     )
     or None,
-    "model_paths": tuple(Path(path) for path in env.words("EMBEDDINGS_MODEL_PATHS")),
+    "model_paths": tuple(
+        Path(path).expanduser().absolute()
+        for path in env.words("EMBEDDINGS_MODEL_PATHS")
+    ),
 }
 
 

@@ -136,15 +136,10 @@ class Provider(ABC):
         """
 
     def resolve(self, name: str) -> ModelSpec | None:
-        """Return the model of that name or alias (case as given), or None if it is unknown here."""
-        return next(
-            (
-                spec
-                for spec in self.models()
-                if name == spec.name or name in spec.aliases
-            ),
-            None,
-        )
+        """Return the model of that name, else of that alias (case as given), or None if it is unknown here."""
+        models = list(self.models())
+        named = (spec for spec in models if name == spec.name)
+        return next(named, next((s for s in models if name in s.aliases), None))
 
     def configuration_problem(self) -> str | None:
         """Say in one sentence what is missing (key, address, runtime), or None; nothing is called to find out."""

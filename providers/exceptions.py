@@ -3,7 +3,9 @@
 `message` is public: one plain sentence without keys, URLs, inputs or upstream bodies.
 """
 
-from typing import ClassVar
+from typing import ClassVar, TypeVar
+
+AnyError = TypeVar("AnyError", bound=BaseException)
 
 
 class ProviderError(Exception):
@@ -120,3 +122,14 @@ class BreakerOpen(ProviderError):
 
     trips_breaker = False
     reason = "breaker_open"
+
+
+def bare_copy(error: AnyError) -> AnyError:
+    """Return an exception that says the same without its traceback: the frames there hold whole models.
+
+    What several threads wait for is handed on as this, and raised as one more copy by each. The exception itself, kept
+    where its own frames can see it, would be a cycle that only a full garbage collection ends.
+    """
+    copy = type(error).__new__(type(error), *error.args)
+    copy.__dict__.update(error.__dict__)
+    return copy

@@ -188,8 +188,10 @@ def _listing_of(
         models += [row.spec for row in rows.values()]
     by_name: dict[str, ModelSpec] = {}
     for spec in models:
-        for name in (spec.name, *spec.aliases):
-            by_name.setdefault(name, spec)
+        by_name.setdefault(spec.name, spec)
+    for spec in models:  # a name wins over the alias of another
+        for alias in spec.aliases:
+            by_name.setdefault(alias, spec)
     return _Listing(
         provider=provider,
         operator=operator,

@@ -142,6 +142,8 @@ def download(
             f"Provider {chosen.name} serves its models remotely; there is nothing to download.",
             param="provider",
         )
+    if listed := registry().listed(chosen, name):
+        name = listed.name  # what is allowed is said of full names
     if not is_model_allowed(wanted, name, caller):
         raise NotAllowed(f"Model '{name}' is not allowed", param="model")
     try:

@@ -27,6 +27,7 @@ from providers.exceptions import (
     ProviderMalformed,
     ProviderTimeout,
     ProviderUnavailable,
+    bare_copy,
 )
 from providers.waiting import caller_left
 
@@ -120,8 +121,7 @@ class Batcher:
                 elif self._clock() >= deadline:
                     self._drop(request, _late())
         if request.error is not None:
-            # A new exception per waiter: one object raised in several threads would mix their tracebacks.
-            raise type(request.error)(request.error.message) from request.cause
+            raise bare_copy(request.error) from request.cause
         return np.stack([vector for vector in request.vectors if vector is not None])
 
     def healthy(self) -> bool:
@@ -227,6 +227,7 @@ class Batcher:
                 self._run(batch, wide=wide)
             finally:
                 self._finished(lane, batch, self._clock() - started)
+            del taken, batch  # while this thread waits, it holds nobody's texts
 
     def _take(self, lane: _Lane) -> tuple[Batch, bool] | None:
         """Wait for work and return a batch, and whether it may use all cores; None when this thread shall end.
@@ -285,21 +286,21 @@ class Batcher:
             vectors = self._runtime.run(rows, wide=wide)
             _check(vectors, len(rows))
         except ProviderError as error:
-            _fail(batch, error, error.__cause__ or error)
+            _fail(batch, bare_copy(error), error.__cause__ or error)
         except Exception as error:
-            _fail(
-                batch, ProviderUnavailable("The local engine failed in a run."), error
-            )
-        except BaseException as error:
-            _fail(
-                batch,
-                ProviderUnavailable("The local engine's thread was stopped."),
-                error,
-            )
+            failed = ProviderUnavailable("The local engine failed in a run.")
+            _fail(batch, failed, error)
+        except BaseException:
+            _fail(batch, ProviderUnavailable("The local engine's thread was stopped."))
             raise
         else:
             for (request, index), vector in zip(batch, vectors, strict=True):
                 request.vectors[index] = vector
+        finally:
+            del (
+                batch,
+                rows,
+            )  # the requests keep a failure, whose frames lead back to this one
 
     def _finished(self, lane: _Lane, batch: Batch, seconds: float) -> None:
         with self._lock:

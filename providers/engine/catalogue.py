@@ -1,9 +1,10 @@
 """Models that are listed before anything is downloaded. Figures are those of each model's own files on the hub."""
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 from providers.base import ModelSpec
 from providers.engine.pins import DEFAULT_MODEL, MINILM
-
-_ORGANISATION = "sentence-transformers/"
 
 
 def _spec(name: str, dimensions: int, max_tokens: int, revision: str = "") -> ModelSpec:
@@ -18,8 +19,20 @@ def _spec(name: str, dimensions: int, max_tokens: int, revision: str = "") -> Mo
 
 
 def aliases_of(name: str) -> tuple[str, ...]:
-    """Return the short names of a model: those of sentence-transformers go by their bare name."""
-    return (name.removeprefix(_ORGANISATION),) if name.startswith(_ORGANISATION) else ()
+    """Return the short names of a hub's model: what comes after its owner."""
+    _, slash, short = name.partition("/")
+    return (short,) if slash else ()
+
+
+def with_free_aliases(specs: Iterable[ModelSpec]) -> list[ModelSpec]:
+    """Leave out the aliases that are the name of another, or the alias of one before."""
+    kept = list(specs)
+    taken = {spec.name for spec in kept}
+    for index, spec in enumerate(kept):
+        free = tuple(alias for alias in spec.aliases if alias not in taken)
+        taken.update(free)
+        kept[index] = replace(spec, aliases=free)
+    return kept
 
 
 CATALOGUE: tuple[ModelSpec, ...] = (
@@ -30,6 +43,7 @@ CATALOGUE: tuple[ModelSpec, ...] = (
     _spec("BAAI/bge-small-en-v1.5", 384, 512),
     _spec("BAAI/bge-base-en-v1.5", 768, 512),
     _spec("BAAI/bge-large-en-v1.5", 1024, 512),
+    _spec("BAAI/bge-large-en", 1024, 512),
     _spec("intfloat/multilingual-e5-small", 384, 512),
     _spec("intfloat/multilingual-e5-large", 1024, 512),
 )

@@ -1,7 +1,7 @@
 """ONNX Runtime on the CPU: sessions that take as many cores as they are told and do not hoard memory."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +30,22 @@ class OnnxRuntime:
 
     One session computes on the calling thread alone, so that as many runs as there are cores go on side by side. With
     several `threads` another spreads one run over all of them, for a text that has the machine to itself. It packs the
-    weights for itself, 42 MB of MiniLM, and is opened when the first such text comes.
+    weights for itself, 42 MB of MiniLM, and is opened when the first such text comes and `room_for_wide` agrees.
     """
 
-    def __init__(self, path: Path, config: ModelConfig, *, threads: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        config: ModelConfig,
+        *,
+        threads: int,
+        room_for_wide: Callable[[], bool] = lambda: True,
+    ) -> None:
         map_large_blocks()
         self._narrow = open_session(path, threads=1)
         self._wide: onnxruntime.InferenceSession | None = None
         self._wide_lock = threading.Lock()
+        self._room_for_wide = room_for_wide
         self._path, self._threads = path, threads
         self._inputs = {
             entry.name: np.int64 if "int64" in entry.type else np.int32
@@ -55,7 +63,7 @@ class OnnxRuntime:
         """Return float32 (len(rows), dimensions); rows are padded to the longest of them."""
         ids, mask = padded([row.token_ids for row in rows], self._config.pad_id)
         wide = wide and self._threads > 1 and ids.size >= _WIDE_FROM_TOKENS
-        session = self._opened_wide() if wide else self._narrow
+        session = (self._opened_wide() if wide else None) or self._narrow
         output = self._run(session, ids, mask, shrink=ids.size > _SHRINK_FROM_TOKENS)
         if self._pooled:
             return output
@@ -86,9 +94,9 @@ class OnnxRuntime:
                 session.run_with_iobinding(binding, _shrinking())
         trim_heap()
 
-    def _opened_wide(self) -> onnxruntime.InferenceSession:
+    def _opened_wide(self) -> onnxruntime.InferenceSession | None:
         with self._wide_lock:
-            if self._wide is None:
+            if self._wide is None and self._room_for_wide():
                 self._wide = open_session(self._path, threads=self._threads)
             return self._wide
 

@@ -1,29 +1,43 @@
 """Models in memory: loaded when first asked for, once however many threads ask, shared by all plug-ins of a process.
 
-A model that nobody used for a while is unloaded, and so is the one unused for longest where another needs its room.
+A model that nobody used for a while is unloaded. How models share the memory they may take is room.py's matter.
 """
 
+import gc
 import os
+import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, get_args
 
 from providers.base import Precision, Vectors
 from providers.engine.batcher import QUEUE_TOKENS, Batcher
 from providers.engine.files import Manifest
-from providers.engine.machine import usable_cores, usable_memory
+from providers.engine.machine import trim_heap, usable_cores, usable_memory
+from providers.engine.room import SLICE_SECONDS, Room
 from providers.engine.runtime import Row
 from providers.engine.tokenizer import TOKENIZER_FILE, ModelTokenizer
 from providers.engine.verification import open_proved
 from providers.engine.weights import Prepared, Weights
-from providers.exceptions import Overloaded, ProviderMisconfigured, VectorsDiffer
+from providers.exceptions import ProviderMisconfigured, VectorsDiffer
 from providers.metrics import observed
 
 _SHARE_OF_MEMORY = 0.6
-_RETRY_WHEN_FULL_SECONDS = 5.0
 _MEBIBYTE = 1 << 20
+# How long who names no time waits for a model's turn to be in memory.
+_WAIT_SECONDS = 60.0
+
+
+class _Key(NamedTuple):
+    """What is loaded: a model without a fast class has but the exact one."""
+
+    name: str
+    precision: Precision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +48,6 @@ class LoadedModel:
     precision: Precision
     tokenizer: ModelTokenizer
     batcher: Batcher
-    size_bytes: int
 
     def embed(self, rows: Sequence[Row], *, timeout_seconds: float) -> Vectors:
         """Return float32 (len(rows), dimensions) in the order of `rows`. Raises ProviderError."""
@@ -45,13 +58,14 @@ class LoadedModel:
 class PoolLimits:
     """What the models of one process may take. None: all cores; most of the machine's memory; for ever.
 
-    `queue_tokens` is per model.
+    `queue_tokens` is per model. A model that another waits for takes no new requests after `slice_seconds`.
     """
 
     threads: int | None = None
     queue_tokens: int = QUEUE_TOKENS
     memory_bytes: int | None = None
     idle_seconds: float | None = None
+    slice_seconds: float = SLICE_SECONDS
 
 
 class Pool:
@@ -64,20 +78,40 @@ class Pool:
         self._start_afresh()
         _pools.add(self)
 
-    def model(self, name: str, precision: Precision = "exact") -> LoadedModel:
-        """Return the model, loading it on first use. Raises ProviderError, above all where it is not prepared."""
-        loaded = self._models.get((name, precision))
-        if loaded is not None:
-            return loaded
-        # One lock per name: other models load and serve meanwhile.
-        with self._loading_lock(name):
-            if (loaded := self._models.get((name, precision))) is None:
-                loaded = self._load(name, precision)
-                with self._lock:
-                    self._models[name, precision] = loaded
-                    self._models[name, loaded.precision] = loaded
-        self._watch_idle()
-        return loaded
+    @contextmanager
+    def using(
+        self,
+        name: str,
+        precision: Precision = "exact",
+        *,
+        timeout_seconds: float = _WAIT_SECONDS,
+    ) -> Iterator[LoadedModel]:
+        """Lend the model, loaded on first use; it stays in memory meanwhile, unless its files are replaced.
+
+        Where it has to wait for the room of others it does for up to `timeout_seconds`. Raises ProviderError: above all
+        ProviderMisconfigured where the model is not prepared or too large, and Overloaded where it got no room in time.
+        """
+        key = self._key(name, precision)
+        lent = self._room.using(
+            key,
+            partial(self._size_bytes, key),
+            lambda: self._load(*key),
+            timeout_seconds=timeout_seconds,
+        )
+        with lent as model:
+            self._watch_idle()
+            yield model
+
+    def model(
+        self,
+        name: str,
+        precision: Precision = "exact",
+        *,
+        timeout_seconds: float = _WAIT_SECONDS,
+    ) -> LoadedModel:
+        """Return the model as `using` lends it; from now on it may be unloaded at any time."""
+        with self.using(name, precision, timeout_seconds=timeout_seconds) as model:
+            return model
 
     def tokenizer(self, name: str) -> ModelTokenizer:
         """Return the model's tokenizer; its weights are loaded only where they are needed for that (torch)."""
@@ -86,7 +120,7 @@ class Pool:
             return known
         if (prepared := self._weights.find(name)) and prepared.runtime == "torch":
             return self.model(name).tokenizer
-        with self._loading_lock(name):
+        with self._reading_lock(name):
             if name not in self._tokenizers:
                 prepared = self._weights.verified(name, only=TOKENIZER_FILE)
                 self._tokenizers[name] = prepared.tokenizer()
@@ -94,7 +128,7 @@ class Pool:
 
     def loaded(self, name: str, precision: Precision) -> bool:
         """Tell whether the model is in memory."""
-        return (name, precision) in self._models
+        return self._keys.get((name, precision)) in self._room.contents()
 
     def refusal(self, name: str, precision: Precision) -> str | None:
         """Return why a model failed its check when it was loaded, until it is prepared again."""
@@ -106,7 +140,7 @@ class Pool:
 
     def healthy(self) -> bool:
         """Tell whether every loaded model's engine runs."""
-        states = [model.batcher.healthy() for model in self._all()]
+        states = [model.batcher.healthy() for model in self._room.contents().values()]
         return all(states)
 
     def follow(self, name: str, manifest: Manifest) -> None:
@@ -119,51 +153,72 @@ class Pool:
         """Drop a model from memory, after its files were replaced; requests under way fail over."""
         with self._lock:
             self._tokenizers.pop(name, None)
-        for model in self._all():
-            if model.prepared.name == name:
-                self._unload(model)
+        for precision in get_args(Precision):
+            if model := self._room.drop(_Key(name, precision)):
+                model.batcher.close()
+                del model
+                _free()
 
     def unload_idle(self) -> None:
         """Drop the models that were idle for longer than the limit."""
-        limit = self._limits.idle_seconds
-        for model in self._all():
-            if limit is not None and model.batcher.close_if_idle(limit):
-                self._unload(model)
+        if self._limits.idle_seconds is not None:
+            self._room.put_out_idle(self._limits.idle_seconds)
 
     def close(self) -> None:
         """Stop all engines. The pool can be used again and loads anew."""
         with self._lock:
             self._closing.set()
             self._watcher = None
-        for model in self._all():
-            self.forget(model.prepared.name)
+        for key in self._room.contents():
+            self.forget(key.name)
 
     def _start_afresh(self) -> None:
         self._lock = threading.Lock()
-        self._loading: dict[str, threading.Lock] = {}
-        self._models: dict[tuple[str, Precision], LoadedModel] = {}
+        self._limit_bytes = self._limits.memory_bytes or int(
+            usable_memory() * _SHARE_OF_MEMORY
+        )
+        self._room: Room[_Key, LoadedModel] = Room(
+            self._limit_bytes,
+            put_out=lambda model, seconds: model.batcher.close_if_idle(seconds),
+            let_go=_free,
+            slice_seconds=self._limits.slice_seconds,
+        )
+        self._keys: dict[tuple[str, Precision], _Key] = {}
+        self._reading: dict[str, threading.Lock] = {}
         self._tokenizers: dict[str, ModelTokenizer] = {}
         self._seen: dict[str, Manifest] = {}
         self._refused: dict[tuple[str, Precision], tuple[Manifest, str]] = {}
         self._watcher = None
         self._closing = threading.Event()
 
-    def _loading_lock(self, name: str) -> threading.Lock:
+    def _reading_lock(self, name: str) -> threading.Lock:
         with self._lock:
-            return self._loading.setdefault(name, threading.Lock())
+            return self._reading.setdefault(name, threading.Lock())
 
-    def _all(self) -> list[LoadedModel]:
-        """Return every loaded model once, those idle for longest first."""
-        with self._lock:
-            models = {id(model): model for model in self._models.values()}
-        return sorted(models.values(), key=lambda model: -model.batcher.idle_seconds())
+    def _key(self, name: str, precision: Precision) -> _Key:
+        """Return under which key the model is loaded, the exact one where it has no fast class."""
+        key = self._keys.get((name, precision))
+        if key is None or key not in self._room:
+            prepared = self._prepared(name)
+            has = precision == "fast" and prepared.fast_file is not None
+            key = _Key(name, "fast" if has else "exact")
+            with self._lock:
+                self._keys[name, precision] = key
+        return key
 
-    def _unload(self, model: LoadedModel) -> None:
-        with self._lock:
-            self._models = {
-                key: other for key, other in self._models.items() if other is not model
-            }
-        model.batcher.close()
+    def _prepared(self, name: str) -> Prepared:
+        """Return what is on disk, unread. Raises ProviderMisconfigured where it is not prepared."""
+        return self._weights.find(name) or self._weights.verified(name)
+
+    def _size_bytes(self, key: _Key) -> int:
+        """Return what the model takes. Raises ProviderMisconfigured where that is more than all may take."""
+        size = self._prepared(key.name).weights_bytes(fast=key.precision == "fast")
+        if size > self._limit_bytes:
+            raise ProviderMisconfigured(
+                f"{key.name} takes about {size // _MEBIBYTE} MB, and all models together may take "
+                f"{self._limit_bytes // _MEBIBYTE} MB: raise EMBEDDINGS_MODELS_MAX_MB."
+            )
+        return size
 
     def _load(self, name: str, precision: Precision) -> LoadedModel:
         if refusal := self.refusal(name, precision):
@@ -171,10 +226,6 @@ class Pool:
         prepared = self._weights.verified(name)
         if precision not in prepared.precisions:
             precision = "exact"
-            if same := self._models.get((name, precision)):
-                return same
-        size = prepared.weights_bytes(fast=precision == "fast")
-        self._make_room(name, size)
         cores = self._limits.threads or usable_cores()
         try:
             opened = open_proved(
@@ -182,6 +233,11 @@ class Pool:
                 precision,
                 threads=cores,
                 tokenizer=self._tokenizers.get(name),
+                room_for_wide=partial(
+                    self._room.grow,
+                    _Key(name, precision),
+                    prepared.weights_bytes(fast=precision == "fast"),
+                ),
             )
         except VectorsDiffer as error:
             self._refused[name, precision] = (prepared.manifest, error.message)
@@ -201,35 +257,13 @@ class Pool:
             precision=precision,
             tokenizer=opened.tokenizer,
             batcher=batcher,
-            size_bytes=size,
         )
 
-    def _make_room(self, name: str, size_bytes: int) -> None:
-        """Unload models that do nothing, until another of this size fits. Raises ProviderError where it cannot."""
-        limit = self._limits.memory_bytes or int(usable_memory() * _SHARE_OF_MEMORY)
-        if size_bytes > limit:
-            raise ProviderMisconfigured(
-                f"{name} takes about {size_bytes // _MEBIBYTE} MB, and all models together may take "
-                f"{limit // _MEBIBYTE} MB: raise EMBEDDINGS_MODELS_MAX_MB."
-            )
-        models = self._all()
-        taken = sum(model.size_bytes for model in models)
-        for model in models:
-            if taken + size_bytes <= limit:
-                return
-            if model.batcher.close_if_idle(0):
-                self._unload(model)
-                taken -= model.size_bytes
-        if taken + size_bytes > limit:
-            raise Overloaded(
-                "Models at work take all the memory that models may take (EMBEDDINGS_MODELS_MAX_MB).",
-                retry_after_seconds=_RETRY_WHEN_FULL_SECONDS,
-            )
 
     def _watch_idle(self) -> None:
         """Have a thread unload idle models from now on."""
         idle_seconds = self._limits.idle_seconds
-        if idle_seconds is None:
+        if idle_seconds is None or self._watcher is not None:
             return
         with self._lock:
             if self._watcher is None:
@@ -241,6 +275,13 @@ class Pool:
                     daemon=True,
                 )
                 self._watcher.start()
+
+
+def _free() -> None:
+    """Have the memory of a model that was just dropped go back to the system."""
+    if "torch" in sys.modules:  # its modules refer to each other in circles
+        gc.collect()
+    trim_heap()
 
 
 def _watch(

@@ -1,7 +1,8 @@
 """What the local plug-ins share: a catalogue, the models on disk, one pool of loaded models per process."""
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -18,7 +19,7 @@ from providers.base import (
     Vectors,
 )
 from providers.engine.batcher import QUEUE_TOKENS
-from providers.engine.catalogue import CATALOGUE, aliases_of
+from providers.engine.catalogue import CATALOGUE, aliases_of, with_free_aliases
 from providers.engine.hub import HUB_ENDPOINT, Hub
 from providers.engine.model_config import ModelConfig, read_model_config
 from providers.engine.pool import LoadedModel, Pool, PoolLimits
@@ -88,7 +89,7 @@ class LocalProvider(Provider):
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._listed: tuple[tuple[int, ...], list[ModelSpec]] | None = None
+        self._listed: tuple[Hashable, list[ModelSpec]] | None = None
 
     @classmethod
     def from_settings(cls, options: Mapping[str, Any]) -> Self:
@@ -100,7 +101,7 @@ class LocalProvider(Provider):
         """Return the catalogue, then whatever else is prepared or lies in the operator's folders."""
         state = self.engine.weights.state()
         if self._listed is None or self._listed[0] != state:
-            self._listed = (state, self._list())
+            self._listed = (state, with_free_aliases(self._list()))
         return list(self._listed[1])
 
     def embed(
@@ -115,7 +116,7 @@ class LocalProvider(Provider):
         """Embed texts with the model's own prompt before each. Raises ProviderRejected for one over the limit."""
         try:
             vectors = self._run(model, texts, input_type, timeout_seconds)
-        except EngineClosed:  # unloaded for being idle, just now
+        except EngineClosed:  # its files were replaced just now
             vectors = self._run(model, texts, input_type, timeout_seconds)
         return Embedded(vectors=vectors)
 
@@ -126,14 +127,21 @@ class LocalProvider(Provider):
         input_type: InputType,
         timeout_seconds: float,
     ) -> Vectors:
-        loaded = self.engine.pool.model(model.name, self.precision)
-        if not model.revision.startswith(_revision(loaded.prepared, self.precision)):
-            raise ModelReplaced(
-                f"{model.name} was prepared again just now; ask again.",
-                retry_after_seconds=1.0,
-            )
-        rows = _rows(loaded, texts, input_type)
-        return loaded.embed(rows, timeout_seconds=timeout_seconds)
+        deadline = time.monotonic() + timeout_seconds
+        lent = self.engine.pool.using(
+            model.name, self.precision, timeout_seconds=timeout_seconds
+        )
+        with lent as loaded:
+            if not model.revision.startswith(
+                _revision(loaded.prepared, self.precision)
+            ):
+                raise ModelReplaced(
+                    f"{model.name} was prepared again just now; ask again.",
+                    retry_after_seconds=1.0,
+                )
+            rows = _rows(loaded, texts, input_type)
+            left = deadline - time.monotonic()
+            return loaded.embed(rows, timeout_seconds=left)
 
     def tokenizer(self, model: ModelSpec) -> Tokenizer | None:
         """Return the model's tokenizer. Raises ProviderMisconfigured where the model is not prepared."""

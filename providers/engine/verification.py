@@ -99,9 +99,19 @@ def open_proved(
     *,
     threads: int,
     tokenizer: ModelTokenizer | None = None,
+    room_for_wide: Callable[[], bool] = lambda: True,
 ) -> Opened:
-    """Load a model that gives the vectors of its manifest. Raises ProviderMisconfigured, or VectorsDiffer."""
-    opened = _open(prepared, precision, threads=threads, tokenizer=tokenizer)
+    """Load a model that gives the vectors of its manifest. Raises ProviderMisconfigured, or VectorsDiffer.
+
+    `room_for_wide` is asked before the model is opened a second time, for long texts that have all cores.
+    """
+    opened = _open(
+        prepared,
+        precision,
+        threads=threads,
+        tokenizer=tokenizer,
+        room_for_wide=room_for_wide,
+    )
     proof = prepared.manifest.proof
     if proof is None or precision not in proof.vectors:
         raise VectorsDiffer(
@@ -128,15 +138,19 @@ def _open(
     *,
     threads: int,
     tokenizer: ModelTokenizer | None = None,
+    room_for_wide: Callable[[], bool] = lambda: True,
 ) -> Opened:
     if prepared.runtime == "torch":
         runtime = TorchRuntime(prepared.path, name=prepared.name, threads=threads)
         return Opened(runtime, tokenizer or runtime.tokenizer(prepared.config))
     file = prepared.fast_file if precision == "fast" else None
-    return Opened(
-        OnnxRuntime(file or prepared.onnx_file, prepared.config, threads=threads),
-        tokenizer or prepared.tokenizer(),
+    graph = OnnxRuntime(
+        file or prepared.onnx_file,
+        prepared.config,
+        threads=threads,
+        room_for_wide=room_for_wide,
     )
+    return Opened(graph, tokenizer or prepared.tokenizer())
 
 
 def _checks(config: ModelConfig, tokenizer: ModelTokenizer) -> list[tuple[str, str]]:

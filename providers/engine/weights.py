@@ -2,20 +2,20 @@
 
     <data_dir>/prepared/<name>/   the files, the built graph, and manifest.json with every file's SHA-256
     <data_dir>/staging/<name>/    a preparation under way; what is verified there survives a kill
-    <data_dir>/models/<name>/     folders that the operator put there, never written
+    <data_dir>/models/<name>/     folders that the operator put there, never written (see folders.py)
 
 Sources: a pinned wheel for the default model, the operator's folders, the hub for all others.
 """
 
-import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from providers.base import Precision
 from providers.engine import files
 from providers.engine.files import FileRecord, Manifest
+from providers.engine.folders import find_model_folders, valid_name
 from providers.engine.hub import Hub
 from providers.engine.machine import usable_cores
 from providers.engine.model_config import (
@@ -33,11 +33,9 @@ from providers.engine.verification import Reference, open_proved, prove
 from providers.engine.wheels import Fetch, fetch_pinned
 from providers.exceptions import ProviderMisconfigured, UnknownModel, VectorsDiffer
 
-_NAME = re.compile(
-    r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?"
-)
 _REPO_ONNX = ("onnx/model.onnx", "model.onnx")
-_WEIGHTS = frozenset({".safetensors", ".onnx", ".bin", ".onnx_data"})
+# What lies beside a graph and is not loaded with it; its weights may be in files of any name.
+_NOT_WEIGHTS = frozenset({".json", ".txt", ".model", ".safetensors", ".onnx"})
 # Code and pickles of an operator's folder are of no use here and are not taken along.
 _SUFFIXES = frozenset(
     {".json", ".safetensors", ".onnx", ".onnx_data", ".txt", ".model", ".data"}
@@ -97,28 +95,45 @@ class Prepared:
         return _read_tokenizer(self.path, self.config)
 
     def weights_bytes(self, *, fast: bool) -> int:
-        """Return the size on disk of the weights that are loaded, about what they take in memory."""
+        """Return about what the loaded weights take in memory: their size on disk, twice that if torch widens them."""
+        files = self.manifest.files
         if self.runtime == "torch":
-            return self._bytes_of("")
-        file = self.fast_file if fast and self.fast_file else self.onnx_file
-        return self._bytes_of(file.stem)
-
-    def _bytes_of(self, stem: str) -> int:
+            stored = self.config.encoder.get(
+                "dtype", self.config.encoder.get("torch_dtype")
+            )
+            tensors = [
+                file for file in files if file.endswith((".safetensors", ".bin"))
+            ]
+            return sum(files[file].size_bytes for file in tensors) * (
+                2 if stored in ("float16", "bfloat16") else 1
+            )
+        graph = self.fast_file if fast and self.fast_file else self.onnx_file
+        loaded = graph.relative_to(self.path)
         return sum(
             record.size_bytes
-            for file, record in self.manifest.files.items()
-            if Path(file).suffix in _WEIGHTS and (not stem or Path(file).stem == stem)
+            for name, record in files.items()
+            if self._loaded_with(loaded, Path(name))
+        )
+
+    def _loaded_with(self, graph: Path, file: Path) -> bool:
+        """Tell whether a file is the graph or holds weights of it and of no other graph."""
+        if file == graph:
+            return True
+        if file.parent != graph.parent or file.suffix in _NOT_WEIGHTS:
+            return False
+        if self.runtime == "graph":
+            return file.stem == graph.stem
+        others = (
+            Path(name).name for name in self.manifest.files if name.endswith(".onnx")
+        )
+        return not any(
+            file.name.startswith(other) for other in others if other != graph.name
         )
 
 
 def not_prepared(name: str) -> str:
     """Return the sentence that says so, with the remedy."""
     return f"The weights of {name} are not on this machine: run `manage.py download_model {name}`."
-
-
-def valid_name(name: str) -> bool:
-    """Tell whether a name may become a path or a hub's repository: no traversal, no odd characters."""
-    return _NAME.fullmatch(name) is not None and ".." not in name
 
 
 class Weights:
@@ -196,11 +211,7 @@ class Weights:
 
     def local_folders(self) -> Mapping[str, Path]:
         """Return the operator's own model folders by name."""
-        below = sorted((self._data_dir / "models").glob("*/config.json"))
-        folders = [path.parent for path in below] + [
-            path for path in self._model_paths if path.is_dir()
-        ]
-        return {folder.name: folder for folder in folders if valid_name(folder.name)}
+        return find_model_folders(self._data_dir / "models", self._model_paths).by_name
 
     def prepared_names(self) -> list[str]:
         """Return the names of all prepared models."""
@@ -216,14 +227,11 @@ class Weights:
         """Return the models that an older version of this server prepared: `prepare` does it again."""
         return [name for name in self.prepared_names() if self._manifest(name) is None]
 
-    def state(self) -> tuple[int, ...]:
-        """Return what changes when a model is prepared, replaced or removed, at the price of a few stats."""
-        folders = (
-            self._data_dir / "prepared",
-            self._data_dir / "models",
-            *self._model_paths,
-        )
-        return tuple(
+    def state(self) -> Hashable:
+        """Return what changes when a model is prepared, replaced or removed, at the price of some stats."""
+        own = tuple(self.local_folders().items())
+        folders = (self._data_dir / "prepared", *(folder for _, folder in own))
+        return own, tuple(
             folder.stat().st_mtime_ns if folder.exists() else 0 for folder in folders
         )
 
@@ -234,7 +242,8 @@ class Weights:
             manifest.proof is None
             or (manifest.runtime == "graph" and GRAPH_FILE not in manifest.files)
         )
-        return None if stale else manifest
+        other = manifest is not None and manifest.model != name  # "a--b" and "a/b"
+        return None if stale or other else manifest
 
     def _folder(self, name: str) -> Path:
         return self._data_dir / "prepared" / _slug(name)
@@ -309,7 +318,7 @@ class Weights:
                 f"There is no model {name}: hub models are named owner/model."
             )
         old = files.read_manifest(self._folder(name))
-        if old is not None and self._kept(old, tree):
+        if old is not None and old.model == name and self._kept(old, tree):
             return old.source, old.revision
         return "hub", self._hub.fetch(name, tree)
 

@@ -71,11 +71,12 @@ class HttpClient:
         Raises ProviderTimeout, ProviderUnavailable (no connection, or a broken one) and
         ProviderMalformed (too long, badly packed).
         """
+        failure: ProviderError
         token = current_deadline.set(deadline)
         try:
             return self._exchange(url, headers, content, deadline, max_bytes)
-        except ProviderError as error:
-            failure = error
+        except ProviderError:
+            raise
         except (httpcore2.TimeoutException, httpx2.TimeoutException):
             failure = ProviderTimeout(f"{self._provider} did not answer in time.")
         except (httpx2.DecodingError, zlib.error):
@@ -94,7 +95,11 @@ class HttpClient:
             )
         finally:
             current_deadline.reset(token)
-        raise failure
+        # Raised here, so that the library's own exception, headers and all, is not its context.
+        try:
+            raise failure
+        finally:
+            del failure  # else it would hold itself through this frame
 
     def close(self) -> None:
         """Close this process's connections; the next call opens new ones."""

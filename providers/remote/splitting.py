@@ -8,6 +8,8 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from typing import TypeVar
 
+from providers.exceptions import bare_copy
+
 T = TypeVar("T")
 
 
@@ -86,7 +88,7 @@ def run_all(
         if failure is not None:
             on_failure()
             _drop(pending)
-            raise failure
+            raise bare_copy(failure) from failure
         return [future.result() for future in futures]
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import httpcore2
 import httpx2
 
+from providers.exceptions import bare_copy
 from providers.remote.deadline import current_deadline
 
 MAX_CONNECTIONS = 100
@@ -122,7 +123,7 @@ class _DeadlineBackend(httpcore2.NetworkBackend):
                 )
             except Exception as error:  # handed to the waiter, whatever it is
                 if connection.set_running_or_notify_cancel():
-                    connection.set_exception(error)
+                    connection.set_exception(bare_copy(error))
             else:
                 if connection.set_running_or_notify_cancel():
                     connection.set_result(stream)
@@ -137,11 +138,14 @@ def _wait_for(
     connection: Future[httpcore2.NetworkStream], timeout: float | None
 ) -> httpcore2.NetworkStream:
     try:
-        return connection.result(timeout)
+        failure = connection.exception(timeout)
     except TimeoutError:
         if connection.cancel():
             raise httpcore2.ConnectTimeout("deadline passed while connecting") from None
-        return connection.result()
+        failure = connection.exception()
+    if failure is not None:
+        raise bare_copy(failure)
+    return connection.result()
 
 
 class _DeadlineStream(httpcore2.NetworkStream):

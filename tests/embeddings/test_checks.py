@@ -8,9 +8,10 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
-from django.core.checks import run_checks
+from django.core.checks import ERROR, run_checks
 
 from embeddings.conf import AccessConf
+from tests.providers.engine import tiny
 
 
 def ids():
@@ -123,3 +124,46 @@ def test_public_key_that_cannot_verify_stops_the_start(
         )
     )
     assert ids() == expected
+
+
+def folder_messages(settings, tmp_path, *paths):
+    settings.LOCAL_ENGINE = {"data_dir": tmp_path, "model_paths": paths}
+    return {
+        (message.id, message.level >= ERROR, message.msg)
+        for message in run_checks(tags=["embeddings"])
+    }
+
+
+def test_a_model_path_that_is_absent_stops_the_start(fakes, settings, tmp_path):
+    absent = tmp_path / "tpyo"
+    [(number, stops, text)] = folder_messages(settings, tmp_path, absent)
+    assert (number, stops) == ("embeddings.E030", True)
+    assert str(absent) in text
+
+
+def test_two_folders_of_one_model_stop_the_start(fakes, settings, tmp_path):
+    one = tiny.write_model(tmp_path / "models" / "own--thing")
+    two = tiny.write_model(tmp_path / "elsewhere" / "own" / "thing")
+    [(number, stops, text)] = folder_messages(
+        settings, tmp_path, tmp_path / "elsewhere"
+    )
+    assert (number, stops) == ("embeddings.E030", True)
+    assert str(one) in text
+    assert str(two) in text
+
+
+def test_folders_that_are_no_models_are_named_and_stop_nothing(
+    fakes, settings, tmp_path
+):
+    tiny.write_model(tmp_path / "models" / "whole")
+    (tmp_path / "models" / "broken").mkdir()
+    (tmp_path / "models" / "broken" / "config.json").write_text("{")
+    (tmp_path / "empty").mkdir()
+    found = folder_messages(settings, tmp_path, tmp_path / "empty")
+    assert {(number, stops) for number, stops, _ in found} == {
+        ("embeddings.W030", False)
+    }
+    texts = " ".join(text for _, _, text in found)
+    assert str(tmp_path / "models" / "broken") in texts
+    assert str(tmp_path / "empty") in texts
+    assert "whole" not in texts

@@ -2,7 +2,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from providers.base import Provider
+from providers.base import ModelSpec, Provider
 from providers.models import ModelEntry, ProviderSetting
 from providers.operator_settings import reader
 from providers.registry import Registry, registry
@@ -98,3 +98,23 @@ def test_models_that_the_operator_adds_are_listed(fakes):
     )
     openai = refreshed().get("openai")
     assert registry().listed(openai, "new").dimensions == 4
+
+
+def test_a_model_s_name_wins_over_the_alias_of_another(fakes):
+    seed_registry(allowed_providers=[], allowed_models=[])
+    ModelEntry.objects.create(
+        provider="openai", name="ada", dimensions=4, vector_space="openai/ada"
+    )
+    openai = refreshed().get("openai")
+    other = ModelSpec(
+        name="text-embedding-ada-002",
+        dimensions=8,
+        max_tokens=None,
+        vector_space="openai/ada-002",
+        aliases=("ada",),
+    )
+    openai.models = lambda: [other]
+    assert registry().listed(openai, "ada").name == "ada"
+    own = ModelSpec(name="ada", dimensions=4, max_tokens=None, vector_space="own")
+    openai.models = lambda: [other, own]
+    assert Provider.resolve(openai, "ada") is own

@@ -24,6 +24,7 @@ from providers.exceptions import (
     ProviderMalformed,
     ProviderTimeout,
     ProviderUnavailable,
+    bare_copy,
 )
 
 Compute = Callable[[list[int]], Vectors]
@@ -186,7 +187,7 @@ class EmbeddingCache:
         except BaseException as error:
             # An interrupt concerns this thread alone; those who wait get an error they can answer with.
             failure = (
-                error
+                bare_copy(error)
                 if isinstance(error, Exception)
                 else ProviderUnavailable("The computation was interrupted.")
             )
@@ -216,7 +217,8 @@ class EmbeddingCache:
             awaited.values(), timeout=left, return_when=futures.FIRST_EXCEPTION
         )
         for future in done:
-            future.result()  # raises the failure of whoever computed it
+            if failure := future.exception():
+                raise bare_copy(failure)
         if late:
             raise ProviderTimeout(
                 "Another request is still computing the same texts; ask again."

@@ -59,6 +59,14 @@ def test_model_outside_the_allowlist_is_403(post):
     assert response.json()["detail"] == f"Model '{MINILM}' is not allowed"
 
 
+def test_a_download_by_short_name_is_allowed_as_the_model_it_means(client):
+    body = {"model": "huggingface:all-MiniLM-L6-v2"}
+    allow("model", "all-MiniLM-*")
+    assert client.post(f"{URL}/models/download", body, format="json").status_code == 403
+    allow("model", MINILM)
+    assert client.post(f"{URL}/models/download", body, format="json").status_code == 200
+
+
 def test_fallback_never_leaves_the_allowlist(post):
     allow("provider", "openai", "onnx")
     response = post({"input": "a", "model": "text-embedding-3-small"})

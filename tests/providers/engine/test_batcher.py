@@ -4,6 +4,7 @@ import contextvars
 import os
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from providers.exceptions import (
     ProviderUnavailable,
 )
 from providers.waiting import caller_left
+from tests.collector import collector_off, failing
 
 LATER = 1000.0
 
@@ -248,6 +250,39 @@ def _raising(error):
         raise error
 
     return run
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, ProviderMalformed])
+def test_a_failed_run_holds_nothing_once_it_is_handled(batcher, runtime, kind):
+    with collector_off() as held:
+
+        def run(rows, *, wide):
+            model = held()
+            raise kind(f"{type(model).__name__} failed.")
+
+        runtime.run = run
+        failing(
+            lambda: batcher.submit([row(2)], deadline=LATER),
+            (ProviderUnavailable, ProviderMalformed),
+        )
+        # The engine's thread has ended the run when it takes the next.
+        del runtime.run
+        batcher.submit([row(2)], deadline=LATER)
+        assert held.alive() == 0
+
+
+def test_an_engine_that_waits_for_work_holds_no_texts(shared):
+    with collector_off() as held:
+
+        def submit():
+            text = held()
+            return shared.submit([Row(row(2).token_ids, text)], deadline=LATER)
+
+        submit()
+        ended = time.monotonic() + 20  # its thread has a few steps to go
+        while held.alive() and time.monotonic() < ended:
+            threading.Event().wait(0.001)
+        assert held.alive() == 0
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

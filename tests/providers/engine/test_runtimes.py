@@ -1,5 +1,7 @@
 """Models that no graph is built for: ONNX files that a repo ships, and sentence-transformers."""
 
+import weakref
+
 import numpy as np
 import onnx
 import pytest
@@ -10,6 +12,7 @@ from providers.engine.pool import Pool, PoolLimits
 from providers.engine.runtime import Row
 from providers.engine.weights import Weights
 from providers.exceptions import ProviderMisconfigured
+from tests.collector import collector_off
 from tests.providers.engine import tiny
 
 
@@ -74,10 +77,16 @@ def test_an_onnx_file_with_inputs_no_text_has_is_refused(tmp_path):
         prepare(tmp_path, folder)
 
 
+def write_swishing(folder):
+    """Write a model that torch alone can run."""
+    tiny.write_model(folder, hidden_act="swish")
+    tiny.describe_tokenizer(folder)
+    return folder
+
+
 def test_sentence_transformers_runs_what_no_graph_is_built_for(tmp_path):
     library = pytest.importorskip("sentence_transformers")
-    folder = tiny.write_model(tmp_path / "swishing", hidden_act="swish")
-    tiny.describe_tokenizer(folder)
+    folder = write_swishing(tmp_path / "swishing")
     weights, prepared = prepare(tmp_path, folder)
     assert prepared.runtime == "torch"
     pool = Pool(weights, PoolLimits(threads=1))
@@ -85,6 +94,22 @@ def test_sentence_transformers_runs_what_no_graph_is_built_for(tmp_path):
     expected = library.SentenceTransformer(str(folder), device="cpu").encode(texts)
     assert np.abs(embed(pool, "swishing", texts) - expected).max() < 1e-5
     assert pool.tokenizer("swishing").count(["a b"]) == [4]
+    pool.close()
+
+
+def test_a_torch_model_makes_room_for_another_and_its_memory_is_free(tmp_path):
+    pytest.importorskip("sentence_transformers")
+    names = ("one", "two")
+    folders = tuple(write_swishing(tmp_path / name) for name in names)
+    weights = Weights(tmp_path / "data", model_paths=folders)
+    sizes = [weights.prepare(name).weights_bytes(fast=False) for name in names]
+    pool = Pool(weights, PoolLimits(threads=1, memory_bytes=int(1.5 * sizes[0])))
+    with collector_off():
+        with pool.using("one") as model:
+            modules = weakref.ref(model.batcher._runtime._model)
+        del model
+        embed(pool, "two", ["a"])
+        assert modules() is None
     pool.close()
 
 

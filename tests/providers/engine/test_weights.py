@@ -8,14 +8,21 @@ import subprocess
 import sys
 import textwrap
 import threading
+from pathlib import Path
 
 import pytest
 
 from providers.engine import files, wheels
-from providers.engine.model_config import GRAPH_FILE, PARAMETERS_FILE
+from providers.engine.files import FileRecord, Manifest
+from providers.engine.model_config import (
+    FAST_GRAPH_FILE,
+    GRAPH_FILE,
+    PARAMETERS_FILE,
+    ModelConfig,
+)
 from providers.engine.pool import Pool, PoolLimits
 from providers.engine.vocabulary import prepare_vocabulary, vocabulary_file
-from providers.engine.weights import Weights, valid_name
+from providers.engine.weights import Prepared, Weights, valid_name
 from providers.exceptions import (
     ProviderMisconfigured,
     ProviderUnavailable,
@@ -326,3 +333,71 @@ def test_a_module_outside_the_models_folder_is_refused(tmp_path, path):
     (folder / "modules.json").write_text(json.dumps(listed))
     with pytest.raises(ProviderMisconfigured, match="not understood"):
         Weights(tmp_path / "data", model_paths=(folder,)).prepare("escaping")
+
+
+def prepared(runtime, files, **encoder):
+    """Return a prepared model of which only the files' sizes are known."""
+    return Prepared(
+        name="m",
+        path=Path("/m"),
+        manifest=Manifest(
+            model="m",
+            source="folder",
+            revision="1",
+            runtime=runtime,
+            files={
+                name: FileRecord(sha256="0", size_bytes=size)
+                for name, size in files.items()
+            },
+        ),
+        config=ModelConfig(encoder=encoder, max_tokens=8, dimensions=4),
+    )
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "model.onnx_data",
+        "model.onnx_data_1",
+        "model.onnx.data",
+        "Constant_7_attr__value",
+        "model_weight.bin",
+    ],
+)
+def test_weights_beside_an_onnx_file_count_whatever_they_are_called(data):
+    files = {
+        "config.json": 1,
+        "vocab.txt": 2,
+        "model.safetensors": 4,
+        "onnx/config.json": 8,
+        "onnx/model.onnx": 1000,
+        f"onnx/{data}": 20_000,
+        "onnx/model_quantized.onnx": 16,
+        "onnx/model_quantized.onnx_data": 32,
+    }
+    assert prepared("onnx", files).weights_bytes(fast=False) == 21_000
+
+
+@pytest.mark.parametrize(("fast", "size"), [(False, 1100), (True, 330)])
+def test_of_a_graph_built_here_the_one_that_is_loaded_counts(fast, size):
+    files = {
+        "model.safetensors": 1,
+        GRAPH_FILE: 100,
+        PARAMETERS_FILE: 1000,
+        FAST_GRAPH_FILE: 30,
+        FAST_GRAPH_FILE.replace(".onnx", ".bin"): 300,
+    }
+    assert prepared("graph", files).weights_bytes(fast=fast) == size
+
+
+@pytest.mark.parametrize(
+    ("encoder", "size"),
+    [({}, 110), ({"dtype": "float32"}, 110), ({"torch_dtype": "bfloat16"}, 220)],
+)
+def test_torch_computes_in_float32_and_takes_the_memory_for_it(encoder, size):
+    files = {
+        "model.safetensors": 100,
+        "2_Dense/model.safetensors": 10,
+        "onnx/model.onnx": 1,
+    }
+    assert prepared("torch", files, **encoder).weights_bytes(fast=False) == size

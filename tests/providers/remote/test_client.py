@@ -14,6 +14,7 @@ from providers.exceptions import (
     ProviderTimeout,
     ProviderUnavailable,
 )
+from tests.collector import collector_off, failing
 from tests.providers.remote.echo import EchoProvider, embed
 from tests.upstreams import Fault, OpenAIUpstream
 
@@ -46,6 +47,29 @@ def test_name_resolution_that_hangs_meets_the_deadline(open_echo, monkeypatch):
         assert time.monotonic() - started < 2
     finally:
         released.set()
+
+
+def refused(open_echo):
+    """Return a provider whose upstream does not listen."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        return open_echo(base_url=f"http://127.0.0.1:{closed.getsockname()[1]}/v1")
+
+
+@pytest.mark.parametrize("fault", [None, Fault.CUT, Fault.SERVER_ERROR])
+def test_a_failed_connection_holds_nothing_once_it_is_handled(
+    open_echo, upstream, fault
+):
+    upstream.fault = fault
+    provider = open_echo() if fault else refused(open_echo)
+    with collector_off() as held:
+
+        def ask():
+            texts = held()
+            return embed(provider, ["text"]), texts
+
+        failing(ask, ProviderUnavailable)
+        assert held.alive() == 0
 
 
 def test_listener_that_never_accepts_meets_the_deadline(open_echo):

@@ -4,6 +4,7 @@ import pytest
 
 from providers.remote import Limits
 from providers.remote.splitting import estimated_tokens, run_all, split
+from tests.collector import collector_off, failing
 
 
 def uncounted():
@@ -111,3 +112,15 @@ def test_single_task_needs_no_thread():
     assert run_all([task], parallel=4, on_failure=uncounted) == [
         threading.current_thread()
     ]
+
+
+def test_a_failure_holds_nothing_once_it_is_handled():
+    with collector_off() as held:
+
+        def failing_task():
+            texts = held()
+            raise ValueError(f"{type(texts).__name__} is too long")
+
+        tasks = [failing_task, lambda: None]
+        failing(lambda: run_all(tasks, parallel=2, on_failure=lambda: None), ValueError)
+        assert held.alive() == 0

@@ -7,10 +7,12 @@ import pytest
 from embeddings.services.cache.cache import EmbeddingCache
 from providers.exceptions import (
     Abandoned,
+    Overloaded,
     ProviderMalformed,
     ProviderTimeout,
     ProviderUnavailable,
 )
+from tests.collector import collector_off, failing, together
 
 
 class Clock:
@@ -96,6 +98,63 @@ def test_nothing_is_kept_of_a_failure(cache):
     with pytest.raises(ProviderUnavailable):
         ask(cache, [b"a"], fail)
     np.testing.assert_array_equal(ask(cache, [b"a"], computing(1)), vectors(1))
+
+
+def test_a_failure_holds_nothing_once_it_is_handled(cache):
+    with collector_off() as held:
+
+        def fail(indices):
+            model = held()
+            raise ProviderUnavailable(f"{type(model).__name__} is down.")
+
+        failing(lambda: ask(cache, [b"a"], fail), ProviderUnavailable)
+        assert held.alive() == 0
+
+
+def test_who_waited_for_a_failure_holds_nothing_once_it_is_handled(cache):
+    entered = threading.Event()
+    with collector_off() as held:
+
+        def fail(indices):
+            model = held()
+            entered.set()
+            while cache.stats().hits == 0:
+                pass
+            raise ProviderUnavailable(f"{type(model).__name__} is down.")
+
+        def second():
+            texts = held()
+            assert entered.wait(20)
+            return ask(cache, [b"a"], never), texts
+
+        together(
+            lambda: failing(lambda: ask(cache, [b"a"], fail), ProviderUnavailable),
+            lambda: failing(second, ProviderUnavailable),
+        )
+        assert held.alive() == 0
+
+
+def test_who_waited_gets_the_failure_with_all_that_it_says(cache):
+    entered, outcomes = threading.Event(), []
+
+    def fail(indices):
+        entered.set()
+        while cache.stats().hits == 0:
+            pass
+        raise Overloaded("busy.", retry_after_seconds=7)
+
+    def second():
+        assert entered.wait(20)
+        try:
+            ask(cache, [b"a"], never)
+        except Overloaded as error:
+            outcomes.append((error.message, error.retry_after_seconds))
+
+    together(
+        lambda: failing(lambda: ask(cache, [b"a"], fail), Overloaded),
+        second,
+    )
+    assert outcomes == [("busy.", 7)]
 
 
 def test_answer_may_be_changed_without_changing_the_cache(cache):
