@@ -84,7 +84,7 @@ class Canary:
         row = _row(provider, model, urgent=urgent)
         if row is None:
             return None
-        if row.checked_at and row.checked_at >= (since or self._due_since(row, now)):
+        if not self._is_due(row, now, since):
             return _verdict(row, now)
         if not urgent and row.retry_at and row.retry_at > now:
             return _verdict(row, now, known=False, due_at=row.retry_at)
@@ -101,10 +101,13 @@ class Canary:
             raise
         return self._settled(row.pk, seen, now=now, lease=lease)
 
-    def _due_since(self, row: RemoteSpace, now: datetime) -> datetime:
-        if row.state == DRIFTED:
-            return now - CHECK_DRIFTED_EVERY
-        return max(now - CHECK_EVERY, self._started_at)
+    def _is_due(self, row: RemoteSpace, now: datetime, since: datetime | None) -> bool:
+        if row.checked_at is None:
+            return True
+        if since is not None:
+            return row.checked_at < since
+        old = now - row.checked_at >= _interval(row)
+        return old or row.checked_at < self._started_at
 
     def _settled(
         self, pk: int, seen: Vectors, *, now: datetime, lease: datetime
@@ -230,6 +233,10 @@ def _row(provider: Provider, model: ModelSpec, *, urgent: bool) -> RemoteSpace |
     return rows.first()
 
 
+def _interval(row: RemoteSpace) -> timedelta:
+    return CHECK_DRIFTED_EVERY if row.state == DRIFTED else CHECK_EVERY
+
+
 def _verdict(
     row: RemoteSpace,
     now: datetime,
@@ -238,8 +245,7 @@ def _verdict(
     due_at: datetime | None = None,
     changed: bool = False,
 ) -> Verdict:
-    every = CHECK_DRIFTED_EVERY if row.state == DRIFTED else CHECK_EVERY
-    due_at = due_at or (row.checked_at or now) + every
+    due_at = due_at or (row.checked_at or now) + _interval(row)
     return Verdict(
         known=known,
         drifted=row.state == DRIFTED,
