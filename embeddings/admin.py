@@ -104,8 +104,8 @@ class BreakerAdmin(AuditedPage, providers_admin.BreakerAdmin):
 @admin.register(RemoteSpace)
 class RemoteSpaceAdmin(AuditedPage, providers_admin.RemoteSpaceAdmin):
     def audit_state(self, row: Model) -> dict[str, Any]:
-        state = snapshot(row)
-        return {name: state[name] for name in ("state", "revision", "cosine")}
+        names = ("state", "revision", "cosine")  # not the vectors
+        return {name: getattr(row, name) for name in names}
 
     def accept(self, request: HttpRequest, row: RemoteSpace) -> bool:
         before = self.audit_state(row)

@@ -276,7 +276,8 @@ def _answer(provider: Provider, model: ModelSpec) -> Vectors:
             input_type="document",
             timeout_seconds=TIMEOUT_SECONDS,
         ).vectors
-    if vectors.shape[:1] != (len(TEXTS),) or not np.isfinite(vectors).all():
+    sound = vectors.ndim == 2 and len(vectors) == len(TEXTS) and vectors.shape[1] > 0
+    if not sound or not np.isfinite(vectors).all():
         raise ProviderMalformed(f"{provider.name} did not answer with a vector a text.")
     return np.asarray(vectors, dtype=np.float32)
 

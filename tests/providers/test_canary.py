@@ -288,12 +288,11 @@ def test_open_breaker_spares_the_upstream(canary, upstream):
 
 
 @pytest.mark.parametrize(
-    "vectors", [np.ones((2, 16)), np.ones(3), np.full((3, 16), np.nan)]
+    "vectors",
+    [np.ones((2, 16)), np.ones(3), np.ones((3, 0)), np.full((3, 16), np.nan)],
 )
 def test_senseless_answer_is_not_kept(canary, upstream, vectors):
     upstream.vectors = vectors.astype(np.float32)
-    if vectors.ndim == 1:
-        upstream.vectors = vectors[:2].astype(np.float32)
     with pytest.raises(ProviderMalformed):
         canary.check(upstream, SMALL)
     assert row().dimensions is None
