@@ -314,11 +314,15 @@ def _revision_elsewhere(row: RemoteSpace, seen: Vectors) -> int | None:
 
 
 def _report(row: RemoteSpace, cosine: float) -> None:
-    facts = {"provider": row.provider, "model": row.model, "host": row.host}
+    facts = {
+        "provider": row.provider,
+        "model": row.model,
+        "cosine": round(cosine, 6),
+    }
     if row.state == DRIFTED:
-        log.error("remote_space_drifted", cosine=round(cosine, 6), **facts)
+        log.error("remote_space_drifted", **facts)
     else:
-        log.info("remote_space_restored", cosine=round(cosine, 6), **facts)
+        log.info("remote_space_restored", **facts)
 
 
 def _vectors(stored: bytes | memoryview) -> Vectors:
