@@ -22,9 +22,23 @@ from embeddings.models import ApiKey, AuditEntry, UserLimits
 from embeddings.services.audit import snapshot
 from embeddings.services.errors import ServiceError
 from providers import admin as providers_admin
-from providers.models import AllowlistEntry, Breaker, ModelEntry, ProviderSetting
+from providers.models import (
+    AllowlistEntry,
+    Breaker,
+    ModelEntry,
+    ProviderSetting,
+    RemoteSpace,
+)
 
-for model in (User, Group, ProviderSetting, ModelEntry, AllowlistEntry, Breaker):
+for model in (
+    User,
+    Group,
+    ProviderSetting,
+    ModelEntry,
+    AllowlistEntry,
+    Breaker,
+    RemoteSpace,
+):
     admin.site.unregister(model)
 
 
@@ -85,6 +99,20 @@ class BreakerAdmin(AuditedPage, providers_admin.BreakerAdmin):
         super().reset_breakers(request, queryset)
         for row, state in before:
             self.note(request, "reset", row, before=state, after={"state": "closed"})
+
+
+@admin.register(RemoteSpace)
+class RemoteSpaceAdmin(AuditedPage, providers_admin.RemoteSpaceAdmin):
+    def audit_state(self, row: Model) -> dict[str, Any]:
+        names = ("state", "revision", "cosine")  # not the vectors
+        return {name: getattr(row, name) for name in names}
+
+    def accept(self, request: HttpRequest, row: RemoteSpace) -> bool:
+        before = self.audit_state(row)
+        accepted = super().accept(request, row)
+        if accepted:
+            self.note(request, "accept", row, before=before, after=self._stored(row))
+        return accepted
 
 
 class PatternsField(forms.CharField):

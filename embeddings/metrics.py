@@ -7,6 +7,7 @@ from collections.abc import Callable
 from prometheus_client import Counter, Gauge, Histogram
 
 from embeddings.services.types import Target
+from providers.base import Provider
 from providers.registry import registry
 
 Add = Callable[[float], None]
@@ -34,6 +35,22 @@ cache_store_failures = Counter(
     "embedding_cache_store_failures",
     "Times the store of cached vectors could not be asked.",
     ["store", "operation"],
+)
+space_drift = Gauge(
+    "embedding_space_drift",
+    "Remote spaces: 1 if the model gives other vectors than those of its space.",
+    ["provider", "model"],
+    multiprocess_mode="mostrecent",
+)
+space_drifts = Counter(
+    "embedding_space_drifts",
+    "Times a remote model was found to give other vectors.",
+    ["provider", "model"],
+)
+space_check_failures = Counter(
+    "embedding_space_check_failures",
+    "Checks of remote spaces that the provider did not answer.",
+    ["provider", "model"],
 )
 request_seconds = Histogram(
     "embedding_request_seconds",
@@ -91,8 +108,12 @@ active_requests = ActiveRequests()
 def model_label(target: Target) -> str:
     """Return the model's name if a provider or the operator listed it; names that are passed on come from users."""
     provider = registry().get(target.provider)
-    listed = provider and registry().listed(provider, target.model.name)
-    return target.model.name if listed else "other"
+    return listed_name(provider, target.model.name) if provider else "other"
+
+
+def listed_name(provider: Provider, model: str) -> str:
+    """Return the same for a model's name at `provider`."""
+    return model if registry().listed(provider, model) else "other"
 
 
 def answered(target: Target, *, tokens: int, seconds: float) -> None:

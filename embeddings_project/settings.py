@@ -285,6 +285,9 @@ Q_CLUSTER = queue_settings(MEDIA_JOBS)
 ALLOWED_EMBEDDING_PROVIDERS = env.words("ALLOWED_EMBEDDING_PROVIDERS")
 ALLOWED_EMBEDDING_MODELS = env.words("ALLOWED_EMBEDDING_MODELS")
 
+# Whether remote models are watched for other vectors under the same name.
+EMBEDDINGS_CANARY = env.boolean("EMBEDDINGS_CANARY", default=True)
+
 VECTOR_STORE = VectorStoreConf(
     memory_bytes=env.integer(
         "MEDIA_SEARCH_MEMORY_BYTES", 256 * 2**20, minimum=0, maximum=2**40

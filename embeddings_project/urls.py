@@ -3,11 +3,14 @@
 from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
-from django_prometheus.exports import ExportToDjangoView
 from drf_spectacular.views import SpectacularSwaggerView
 
 from embeddings.api.views.document import ShowDocument
-from embeddings.api.views.operations import ShowLiveness, ShowReadiness
+from embeddings.api.views.operations import (
+    ShowLiveness,
+    ShowReadiness,
+    show_prometheus,
+)
 
 urlpatterns = [
     # In the order of use: what comes before a path is compared with each request for it.
@@ -16,7 +19,7 @@ urlpatterns = [
     path("", RedirectView.as_view(url="/docs")),
     path("healthz", ShowLiveness.as_view()),
     path("readyz", ShowReadiness.as_view()),
-    path("metrics", ExportToDjangoView),
+    path("metrics", show_prometheus),
     path("openapi.json", ShowDocument.as_view(), name="openapi"),
     path("docs", SpectacularSwaggerView.as_view(url_name="openapi")),
     path("admin/", admin.site.urls),

@@ -9,12 +9,13 @@ from django.db.models import QuerySet, URLField
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
-from providers import breaker
+from providers import breaker, canary
 from providers.models import (
     AllowlistEntry,
     Breaker,
     ModelEntry,
     ProviderSetting,
+    RemoteSpace,
     Revision,
 )
 from providers.registry import registry
@@ -124,3 +125,69 @@ class BreakerAdmin(ModelAdmin):  # type: ignore[misc]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return [field.name for field in Breaker._meta.fields]
+
+
+@admin.register(RemoteSpace)
+class RemoteSpaceAdmin(ModelAdmin):  # type: ignore[misc]
+    """What the canary found. Rows are never deleted: the next check would take any vectors for the right ones."""
+
+    list_display = (
+        "model",
+        "provider",
+        "host",
+        "state",
+        "cosine",
+        "checked_at",
+        "revision",
+        "accepted_by",
+        "last_error",
+    )
+    list_filter = ("state", "provider")
+    search_fields = ("model",)
+    fields = (
+        "provider",
+        "model",
+        "host",
+        "state",
+        "cosine",
+        "checked_at",
+        "dimensions",
+        "seen_dimensions",
+        "revision",
+        "accepted_by",
+        "accepted_at",
+        "last_error",
+    )
+    readonly_fields = fields
+    actions: ClassVar = ["accept_revisions"]
+
+    @admin.display(description="dimensions now")
+    def seen_dimensions(self, row: RemoteSpace) -> int | None:
+        """Show how wide the vectors are that a drifted model gives."""
+        return canary.width(row.seen) or row.dimensions
+
+    @admin.action(description="Accept as a new revision", permissions=["change"])
+    def accept_revisions(
+        self, request: HttpRequest, queryset: QuerySet[RemoteSpace]
+    ) -> None:
+        accepted = sum(self.accept(request, row) for row in queryset)
+        messages.success(request, f"Accepted {accepted} new revision(s).")
+
+    def accept(self, request: HttpRequest, row: RemoteSpace) -> bool:
+        """Accept one row; return whether there was something to accept."""
+        who = request.user.get_username()
+        accepted = canary.accept(row.pk, by=who)
+        if accepted:
+            log.info(
+                "operator_change",
+                user=who,
+                what=str(row),
+                change="remote space accepted as a new revision",
+            )
+        return accepted
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False

@@ -31,6 +31,8 @@ class ModelSpec:
     `retired`: withdrawn or superseded by its maker; still passed on. The price is the maker's list price in US dollars.
     `method`: how the vectors are computed here (`fp32`, `int8-static`, …); None for a remote model, and for a local one
     that is not prepared. The prompts are put before each text; `revision` changes with them and with the method.
+    `space_revision` and `drifted` are the registry's, of remote models: the revision of its vectors that was accepted
+    last, which is part of `revision` and `vector_space` from 2 on; and whether it gives others now.
     """
 
     name: str
@@ -45,6 +47,8 @@ class ModelSpec:
     method: str | None = None
     query_prompt: str = ""
     document_prompt: str = ""
+    space_revision: int = 1
+    drifted: bool = False
 
     @property
     def precision(self) -> Precision | None:
@@ -144,6 +148,10 @@ class Provider(ABC):
     def configuration_problem(self) -> str | None:
         """Say in one sentence what is missing (key, address, runtime), or None; nothing is called to find out."""
         return None
+
+    def address(self) -> str:
+        """Return where a remote provider is reached, empty if nobody can change that. Only its host is ever shown."""
+        return ""
 
     def tokenizer(self, model: ModelSpec) -> Tokenizer | None:
         """Return the model's own tokenizer, or None where it is not public."""

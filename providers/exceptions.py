@@ -117,6 +117,13 @@ class Abandoned(ProviderError):
     reason = "abandoned"
 
 
+class SpaceDrifted(ProviderError):
+    """A remote model's vectors are no longer those of its space; nothing of it may be stored."""
+
+    trips_breaker = False
+    reason = "drifted"
+
+
 class BreakerOpen(ProviderError):
     """The provider's circuit breaker is open; nothing was called."""
 

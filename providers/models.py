@@ -1,4 +1,4 @@
-"""What operators set (providers, models, allowlists) and what processes share (circuit breakers)."""
+"""What operators set (providers, models, allowlists) and what processes share (circuit breakers, remote spaces)."""
 
 from typing import Any, ClassVar
 
@@ -196,6 +196,56 @@ class Breaker(models.Model):
 
     def __str__(self) -> str:
         return f"{self.provider}: {self.state}"
+
+
+class RemoteSpace(models.Model):
+    """What a remote model answers to the fixed texts at one address. Changed by conditional UPDATEs only.
+
+    `reference` and `seen`: float32 little-endian, one vector a text: what is kept, and, while it has drifted, what came
+    at the last check. `dimensions` is the reference's; null before the first answer.
+    """
+
+    class State(models.TextChoices):
+        OK = "ok", "ok"
+        DRIFTED = "drifted", "drifted"
+
+    provider = models.SlugField(max_length=64)
+    model = models.CharField(max_length=200)
+    address = models.CharField(
+        max_length=32, help_text="A hash: the address itself may hold secrets."
+    )
+    host = models.CharField(max_length=255, blank=True)
+    state = models.CharField(max_length=7, choices=State.choices, default=State.OK)
+    cosine = models.FloatField(
+        null=True,
+        blank=True,
+        help_text="The least of the texts at the last check; 0 if the width is another.",
+    )
+    checked_at = models.DateTimeField(null=True, blank=True)
+    revision = models.PositiveIntegerField(default=1)
+    accepted_by = models.CharField(max_length=150, blank=True)
+    accepted_at = models.DateTimeField(null=True, blank=True)
+    dimensions = models.PositiveIntegerField(null=True, blank=True)
+    reference = models.BinaryField(default=b"")
+    seen = models.BinaryField(default=b"")
+    lease_until = models.DateTimeField(
+        null=True, blank=True, help_text="A check is under way until then."
+    )
+    retry_at = models.DateTimeField(null=True, blank=True)
+    failures = models.PositiveIntegerField(default=0)
+    last_error = models.CharField(max_length=300, blank=True)
+
+    class Meta:
+        ordering: ClassVar = ["provider", "model", "host"]
+        verbose_name = "remote space"
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["provider", "model", "address"], name="one_row_a_space"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.provider}:{self.model} at {self.host or 'its own address'}"
 
 
 def read_sizes(value: Any) -> range | tuple[int, ...]:

@@ -18,6 +18,7 @@ from providers.models import (
     AllowlistEntry,
     ModelEntry,
     ProviderSetting,
+    RemoteSpace,
     Revision,
     read_sizes,
 )
@@ -47,6 +48,14 @@ class ModelRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SpaceRow:
+    """How a remote model's space stands: the revision accepted last, and whether it gives other vectors now."""
+
+    revision: int
+    drifted: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorSettings:
     """All of it at one revision. Empty allowlists allow everything."""
 
@@ -55,6 +64,8 @@ class OperatorSettings:
     models: Mapping[tuple[str, str], ModelRow] = field(default_factory=dict)
     allowed_providers: tuple[str, ...] = ()
     allowed_models: tuple[str, ...] = ()
+    # by provider, model and address key; by provider, model and "" as it is where it was checked last
+    spaces: Mapping[tuple[str, str, str], SpaceRow] = field(default_factory=dict)
 
     def allows_provider(self, provider: str) -> bool:
         row = self.providers.get(provider)
@@ -145,7 +156,20 @@ def _read(revision: int) -> OperatorSettings:
         allowed_models=tuple(
             p for kind, p in patterns if kind == AllowlistEntry.Kind.MODEL
         ),
+        spaces=_spaces(),
     )
+
+
+def _spaces() -> dict[tuple[str, str, str], SpaceRow]:
+    spaces = {}
+    rows = RemoteSpace.objects.filter(dimensions__isnull=False).order_by("checked_at")
+    for provider, model, address, revision, state in rows.values_list(
+        "provider", "model", "address", "revision", "state"
+    ):
+        drifted = settings.EMBEDDINGS_CANARY and state == RemoteSpace.State.DRIFTED
+        spaces[provider, model, address] = SpaceRow(revision=revision, drifted=drifted)
+        spaces[provider, model, ""] = SpaceRow(revision=revision, drifted=False)
+    return spaces
 
 
 def _model_row(row: ModelEntry) -> ModelRow:

@@ -16,9 +16,11 @@ import structlog
 from django.conf import settings
 
 from providers.base import ModelSpec, Provider
+from providers.canary import address_key
 from providers.operator_settings import (
     ModelRow,
     OperatorSettings,
+    SpaceRow,
     operator_settings,
 )
 
@@ -112,7 +114,12 @@ class Registry:
 
     def resolve(self, provider: Provider, name: str) -> ModelSpec | None:
         """Return the model that `name` means at `provider`, or None if it is unknown there."""
-        return self.listed(provider, name) or provider.resolve(name)
+        if listed := self.listed(provider, name):
+            return listed
+        spec = provider.resolve(name)
+        if spec is None or provider.local:
+            return spec
+        return _at_revision(spec, provider, operator_settings())
 
     def _listing(self, provider: Provider) -> "_Listing":
         """Return the models of `provider`: as they were a moment ago, since every request asks several times."""
@@ -186,6 +193,7 @@ def _listing_of(
     ]
     if not provider.local:  # a local model is its files; the console cannot add those
         models += [row.spec for row in rows.values()]
+        models = [_at_revision(spec, provider, operator) for spec in models]
     by_name: dict[str, ModelSpec] = {}
     for spec in models:
         by_name.setdefault(spec.name, spec)
@@ -214,4 +222,27 @@ def _overlaid(spec: ModelSpec, row: ModelRow | None, *, local: bool) -> ModelSpe
         max_tokens=spec.max_tokens,
         native_dimensions=spec.native_dimensions,
         vector_space=spec.vector_space,
+    )
+
+
+def _at_revision(
+    spec: ModelSpec, provider: Provider, operator: OperatorSettings
+) -> ModelSpec:
+    """Return a remote model's `spec` at the revision that was accepted last, and whether its vectors drifted since.
+
+    At an address that was never checked the revision is that of the one before.
+    """
+    place = (provider.name, spec.name)
+    space = operator.spaces.get((*place, address_key(provider.address())))
+    space = space or operator.spaces.get((*place, ""))
+    if space is None or space == SpaceRow(revision=1, drifted=False):
+        return spec
+    changed = replace(spec, space_revision=space.revision, drifted=space.drifted)
+    if space.revision == 1:
+        return changed
+    # No model's name holds a "#".
+    return replace(
+        changed,
+        revision=f"{spec.revision}#{space.revision}",
+        vector_space=f"{spec.vector_space}#{space.revision}",
     )

@@ -12,11 +12,13 @@ from embeddings.access.tokens import users_by_name
 from embeddings.services.budgets import budgets
 from embeddings.services.cache.cache import embedding_cache
 from embeddings.services.health import health_probe
+from embeddings.services.space_watch import space_watch
 from embeddings.services.token_counts import token_counts
 from embeddings.services.usage import usage
 from media_jobs.vector_store.base import vector_store
 from providers import breaker
 from providers import registry as registry_module
+from providers.canary import canary
 from providers.engine.vocabulary import prepare_vocabulary
 from providers.operator_settings import reader
 from tests.environment import DATA_DIR
@@ -40,6 +42,7 @@ def fresh_process(settings, monkeypatch):
         usage_flush_seconds=0,
         cache=replace(settings.EMBEDDINGS.cache, path=None),
     )
+    settings.EMBEDDINGS_CANARY = False  # its thread would call the providers, too
     # Changes of users and keys count at once, rather than within a second; one test has its own clock for that.
     monkeypatch.setattr(row_memory, "FRESH_SECONDS", 0.0)
     forget_all()
@@ -61,6 +64,8 @@ def forget_all():
         usage,
         budgets,
         vector_store,
+        canary,
+        space_watch,
     ):
         singleton.cache_clear()
     breaker.forget_looks()

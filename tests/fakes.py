@@ -46,7 +46,10 @@ class Asked:
 
 
 class FakeProvider(Provider):
-    """Record each call (`calls`: its texts, `asked`: all of it); raise `fault`, wait for `gate` if one is set."""
+    """Record each call (`calls`: its texts, `asked`: all of it); raise `fault`, wait for `gate` if one is set.
+
+    With another `variant` it gives other vectors, as another model behind the same name would.
+    """
 
     specs: tuple[ModelSpec, ...] = ()
 
@@ -55,6 +58,7 @@ class FakeProvider(Provider):
         self.asked = []
         self.fault = None
         self.gate = None
+        self.variant = ""
         self.entered = threading.Semaphore(0)
 
     @classmethod
@@ -78,7 +82,8 @@ class FakeProvider(Provider):
         if self.fault:
             raise self.fault
         size = dimensions or model.dimensions
-        return Embedded(vectors=np.stack([vector_of(text, size) for text in texts]))
+        rows = [vector_of(self.variant + text, size) for text in texts]
+        return Embedded(vectors=np.stack(rows))
 
 
 class FakeOpenAI(FakeProvider):

@@ -134,7 +134,11 @@ PROVIDERS_CONFIG = an_object(
             allowed=BOOLEAN,
             configured=BOOLEAN,
             problem=or_null(STRING),
-            models=a_list(an_object(model=STRING, allowed=BOOLEAN, default=BOOLEAN)),
+            models=a_list(
+                an_object(
+                    model=STRING, allowed=BOOLEAN, default=BOOLEAN, drifted=BOOLEAN
+                )
+            ),
         )
     ),
 )
@@ -142,6 +146,17 @@ METRICS = an_object(
     cache=CACHE_STATS,
     active_requests=INTEGER,
     circuit_breakers=BREAKER_SUMMARY,
+    drift=a_list(
+        an_object(
+            provider=STRING,
+            model=STRING,
+            host=STRING,
+            state=one_of("ok", "drifted"),
+            cosine=or_null(NUMBER),
+            checked_at=or_null(MOMENT),
+            revision=INTEGER,
+        )
+    ),
     counters={
         "type": "object",
         "additionalProperties": a_list({"type": "object"}),

@@ -11,6 +11,7 @@ from embeddings.services.cache.cache import CacheStats
 from embeddings.services.catalog import ProviderState
 from embeddings.services.health import Health
 from embeddings.services.monitoring import Figures
+from providers.models import RemoteSpace
 
 
 def timestamp(moment: datetime | None) -> str | None:
@@ -60,13 +61,18 @@ def providers_report(providers: Iterable[ProviderState]) -> dict[str, Any]:
 
 
 def metrics_report(
-    figures: Figures, *, cache: CacheStats, breakers: Iterable[BreakerState]
+    figures: Figures,
+    *,
+    cache: CacheStats,
+    breakers: Iterable[BreakerState],
+    spaces: Iterable[RemoteSpace],
 ) -> dict[str, Any]:
     """Return the summary of the metrics."""
     return {
         "cache": asdict(cache),
         "active_requests": figures.active_requests,
         "circuit_breakers": _by_provider(breakers),
+        "drift": [_space_report(row) for row in spaces],
         "counters": figures.counters,
         "latency": [
             {
@@ -95,6 +101,18 @@ def _by_provider(breakers: Iterable[BreakerState]) -> dict[str, Any]:
     }
 
 
+def _space_report(row: RemoteSpace) -> dict[str, Any]:
+    return {
+        "provider": row.provider,
+        "model": row.model,
+        "host": row.host,
+        "state": row.state,
+        "cosine": row.cosine,
+        "checked_at": timestamp(row.checked_at),
+        "revision": row.revision,
+    }
+
+
 def _provider_report(provider: ProviderState) -> dict[str, Any]:
     return {
         "name": provider.name,
@@ -107,6 +125,7 @@ def _provider_report(provider: ProviderState) -> dict[str, Any]:
                 "model": model.target.model.name,
                 "allowed": model.allowed,
                 "default": model.default,
+                "drifted": model.target.model.drifted,
             }
             for model in provider.models
         ],

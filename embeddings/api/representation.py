@@ -49,6 +49,8 @@ def embedding_headers(result: EmbeddingResult) -> dict[str, str]:
         "X-Embeddings-Provider": result.target.provider,
         "X-Embeddings-Vector-Space": result.target.model.vector_space,
     }
+    if result.target.model.drifted:
+        headers["X-Embeddings-Drift"] = "true"
     if result.fallback_from:
         headers["X-Embeddings-Fallback-From"] = result.fallback_from
     if result.dimensions_policy:

@@ -12,6 +12,7 @@ from embeddings.services import dimensions
 from embeddings.services.cache.cache import embedding_cache
 from embeddings.services.errors import ServiceUnavailable
 from embeddings.services.routing import fallback_targets, primary_target
+from embeddings.services.space_watch import space_watch
 from embeddings.services.tokenization import Prepared, estimated_tokens, prepare
 from embeddings.services.types import EmbeddingRequest, EmbeddingResult, Failure, Target
 from embeddings.services.usage import usage
@@ -78,6 +79,8 @@ def _embed_at(
 ) -> EmbeddingResult:
     started = time.perf_counter()
     provider = _working(target.provider)
+    if request.stored:
+        space_watch().confirm(provider, target.model)
     prepared = prepare(request, requested=requested, target=target, provider=provider)
     raw, computed = _raw_vectors(
         request,
@@ -86,6 +89,11 @@ def _embed_at(
         prepared=prepared,
         timeout_seconds=timeout_seconds,
     )
+    if request.stored and target is not requested:
+        # Whoever stores them confirms only the target that was asked for at the end.
+        space_watch().confirm(provider, target.model, again=True)
+    elif not provider.local:
+        space_watch().answered(provider, target.model)
     vectors = raw
     if request.dimensions is not None and raw.shape[1] != request.dimensions:
         vectors = dimensions.resized(raw, request.dimensions, conf().dimensions_policy)
@@ -144,7 +152,8 @@ def _raw_vectors(
         computed.append(embedded)
         return embedded.vectors
 
-    if not request.cached:
+    # Of a model that drifted nobody knows what is cached under its name.
+    if not request.cached or target.model.drifted:
         return compute([*range(len(prepared.texts))]), computed
     vectors = embedding_cache().get_or_compute(
         prepared.keys, compute, timeout_seconds=timeout_seconds

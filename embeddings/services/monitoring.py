@@ -18,6 +18,8 @@ COUNTERS = (
     "embedding_fallbacks_total",
     "embedding_cache_lookups_total",
     "embedding_cache_store_failures_total",
+    "embedding_space_drifts_total",
+    "embedding_space_check_failures_total",
 )
 LATENCY = "embedding_request_seconds"
 ACTIVE = "embedding_active_requests"

@@ -51,7 +51,7 @@ def fallback_targets(request: EmbeddingRequest, primary: Target) -> Iterator[Tar
         )
         if target is None or not is_allowed(target, request.caller):
             continue
-        if mode == "any" or target.model.vector_space == primary.model.vector_space:
+        if mode == "any" or _shares_space(target, primary):
             yield target
 
 
@@ -138,6 +138,12 @@ def _stand_in(provider: Provider, primary: Target) -> Target | None:
         provider, _mapped(name, conf().fallback_models)
     )
     return Target(provider=provider.name, model=spec) if spec else None
+
+
+def _shares_space(target: Target, primary: Target) -> bool:
+    """Tell whether the target's vectors may be compared with the primary's, as far as is known."""
+    same = target.model.vector_space == primary.model.vector_space
+    return same and not target.model.drifted
 
 
 def _mapped(name: str, models: Mapping[str, str]) -> str:

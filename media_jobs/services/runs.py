@@ -17,6 +17,7 @@ from embeddings.services.errors import (
     ServiceUnavailable,
 )
 from embeddings.services.routing import find_target
+from embeddings.services.space_watch import confirm_again
 from embeddings.services.types import EmbeddingRequest, Target
 from media_jobs.chunking import Span, TokenLimit, spans
 from media_jobs.conf import conf
@@ -39,7 +40,7 @@ from providers.registry import registry
 BATCH_CHUNKS = 128
 HEARTBEAT_SECONDS = 5.0
 # What no second attempt mends: the operator must act first.
-LASTING_REASONS = {"not_configured", "denied"}
+LASTING_REASONS = {"not_configured", "denied", "drifted"}
 ENDED = (Job.Status.COMPLETED, Job.Status.FAILED, Job.Status.CANCELLED)
 SERVER_FAILED = "The server failed; its log has the details under the id of this job."
 
@@ -107,6 +108,7 @@ def _embed_item(job: Job, *, until: float) -> None:
         batch = work.spans[done : done + BATCH_CHUNKS]
         spool.append(_vectors(work, [work.text(span) for span in batch]))
         write(job, chunks_processed=done + len(batch))
+    confirm_again(work.target)
     _store(work, spool)
 
 
@@ -151,6 +153,7 @@ def _vectors(work: _Work, texts: list[str]) -> Vectors:
             dimensions=work.job.dimensions,
             fallback="same_space",
             cached=False,
+            stored=True,
         )
     )
     return result.vectors
@@ -210,7 +213,8 @@ def _chunks(work: _Work, spool: Spool) -> Iterator[Chunk]:
 
 
 def _key(work: _Work) -> str:
-    told = f"{work.item.checksum} {work.job.fingerprint}"
+    # The fingerprint has the revision that the job was made for; an operator may have accepted another since.
+    told = f"{work.item.checksum} {work.job.fingerprint} {work.target.model.revision}"
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from embeddings.services.callers import Caller
 from embeddings.services.embed import embed
 from embeddings.services.errors import Conflict
-from embeddings.services.types import EmbeddingRequest, EmbeddingResult
+from embeddings.services.space_watch import drift_sentence
+from embeddings.services.types import EmbeddingRequest, EmbeddingResult, Target
 from media_jobs.models import MediaItem
 from media_jobs.services.filters import NO_FILTERS, Filters, chosen_ids
 from media_jobs.services.targets import pinned_target
@@ -93,6 +94,7 @@ def _embedded(caller: Caller, query: SearchQuery, space: Space) -> EmbeddingResu
     if model is None and provider is None:
         model, provider = space.model, space.provider
     target = pinned_target(caller, model=model, provider=provider)
+    _check_space(target, space)
     native = target.model.dimensions == space.dimensions
     result = embed(
         EmbeddingRequest(
@@ -111,6 +113,18 @@ def _embedded(caller: Caller, query: SearchQuery, space: Space) -> EmbeddingResu
             param="model",
         )
     return result
+
+
+def _check_space(target: Target, space: Space) -> None:
+    """Raise Conflict if what the target gives now may not be compared with the stored vectors."""
+    if target.model.drifted:
+        raise Conflict(drift_sentence(target.label), param="model")
+    if target.model.vector_space != space.vector_space:
+        raise Conflict(
+            f"The vectors of these documents were made by {_label(space)}, which gives others now;"
+            " embed the documents again.",
+            param="model",
+        )
 
 
 def _with_items(hits: Sequence[Hit]) -> list[Found]:

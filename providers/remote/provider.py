@@ -115,6 +115,9 @@ class RemoteProvider(Provider):
         """
         return cls(options)
 
+    def address(self) -> str:
+        return self.base_url
+
     def models(self) -> Iterable[ModelSpec]:
         return self.listed
 

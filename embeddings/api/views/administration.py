@@ -18,6 +18,7 @@ from embeddings.services.breakers import (
 from embeddings.services.cache.cache import embedding_cache
 from embeddings.services.catalog import list_providers
 from embeddings.services.monitoring import figures
+from embeddings.services.space_watch import spaces_in_use
 
 
 class AdminView(APIView):
@@ -76,6 +77,7 @@ class ShowMetrics(AdminView):
                 figures(),
                 cache=embedding_cache().stats(),
                 breakers=known_breaker_states(),
+                spaces=[row for _, row in spaces_in_use()],
             )
         )
 

@@ -1,5 +1,7 @@
 """Health: open to all."""
 
+from django.http import HttpRequest, HttpResponse
+from django_prometheus.exports import ExportToDjangoView
 from drf_spectacular.utils import extend_schema
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
@@ -12,6 +14,7 @@ from embeddings.api.operations import health_report
 from embeddings.services.breakers import known_breaker_states
 from embeddings.services.cache.cache import embedding_cache
 from embeddings.services.health import health_probe
+from embeddings.services.space_watch import show_drift
 
 
 class OpenView(APIView):
@@ -40,6 +43,13 @@ class ShowHealth(OpenView):
             breakers=known_breaker_states(),
         )
         return Response(report, status=200 if health.healthy else 503)
+
+
+def show_prometheus(request: HttpRequest) -> HttpResponse:
+    """Answer Prometheus, with what the database has of the spaces."""
+    show_drift()
+    response: HttpResponse = ExportToDjangoView(request)
+    return response
 
 
 class ShowLiveness(OpenView):
