@@ -196,7 +196,12 @@ def _rows(
     prompt = config.prompt(input_type)
     prompted = [prompt + text for text in texts] if prompt else list(texts)
     ids = loaded.tokenizer.encode(prompted)
-    rows = [Row(row, text) for row, text in zip(ids, prompted, strict=True)]
+    # What stands before a text counts apart only where the pooling leaves it out.
+    skipped = "" if config.include_prompt else prompt
+    tokens = loaded.tokenizer.prompt_tokens(skipped) if skipped else 0
+    rows = [
+        Row(row, text, skipped, tokens) for row, text in zip(ids, prompted, strict=True)
+    ]
     _refuse_too_long(rows, config, loaded.prepared.name)
     return rows
 

