@@ -65,8 +65,8 @@ def _mean_sqrt_len(tokens: Vectors, mask: Mask, kept: Mask) -> Vectors:
 def _weighted_mean(tokens: Vectors, mask: Mask, kept: Mask) -> Vectors:
     # What is left out keeps its number: the first place after a prompt does not count as the first.
     weights: Vectors = (mask.cumsum(axis=1) * kept).astype(np.float32)
-    totals: Vectors = weights.sum(axis=1, keepdims=True)
-    return _weighted(tokens, weights) / np.maximum(totals, _LEAST)
+    totals: Vectors = np.maximum(weights.sum(axis=1, keepdims=True), _LEAST)
+    return _weighted(tokens, weights) / totals
 
 
 def _last_token(tokens: Vectors, mask: Mask, kept: Mask) -> Vectors:
@@ -76,7 +76,7 @@ def _last_token(tokens: Vectors, mask: Mask, kept: Mask) -> Vectors:
 
 def _lengths(kept: Mask) -> Vectors:
     lengths: Vectors = kept.sum(axis=1, keepdims=True).astype(np.float32)
-    return np.maximum(lengths, _LEAST, dtype=np.float32)
+    return np.asarray(np.maximum(lengths, _LEAST), dtype=np.float32)
 
 
 def _weighted(tokens: Vectors, weights: Vectors) -> Vectors:

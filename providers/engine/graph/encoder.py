@@ -43,7 +43,6 @@ class Encoder:
     def __init__(
         self, nodes: Nodes, config: ModelConfig, projections: Projections
     ) -> None:
-        encoder = config.encoder
         self._nodes = nodes
         self._config = config
         self._projections = projections
@@ -54,9 +53,10 @@ class Encoder:
                 f"its {config.hidden} channels cannot be shared among {self._heads} attention heads"
             )
         # DistilBERT has no such setting; its modelling code says 1e-12.
-        self._epsilon = encoder.get("layer_norm_eps", 1e-12)
-        if not isinstance(self._epsilon, float | int) or not 0 <= self._epsilon < 1:
+        epsilon = config.encoder.get("layer_norm_eps", 1e-12)
+        if not isinstance(epsilon, float | int) or not 0 <= epsilon < 1:
             raise refused("layer_norm_eps in its config.json is not a small number")
+        self._epsilon = float(epsilon)
 
     def write(self, checkpoint: Checkpoint) -> str:
         """Write everything from `input_ids` to the token vectors."""
