@@ -35,7 +35,7 @@ class TorchRuntime:
         library: Any = importlib.import_module("sentence_transformers")
 
         torch.set_num_threads(threads)
-        options = {"use_safetensors": True, _precision_option(): torch.float32}
+        options = {"use_safetensors": True, precision_option(): torch.float32}
         try:
             self._model: Any = library.SentenceTransformer(
                 str(path),
@@ -83,7 +83,7 @@ class TorchRuntime:
         """Do nothing: torch gives memory back by itself."""
 
 
-def _precision_option() -> str:
+def precision_option() -> str:
     """Return what transformers calls the numbers' type: `torch_dtype` up to 4.55, and only a fallback since."""
     version = importlib.metadata.version("transformers").split(".")
     return "dtype" if (int(version[0]), int(version[1])) >= (4, 56) else "torch_dtype"
