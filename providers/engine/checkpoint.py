@@ -91,6 +91,7 @@ _HEADS = (
     "generator_predictions.",
     "head.",
     "lm_head.",
+    "lm_loss.",
     "lm_predictions.",
     "mask_predictions.",
     "pooler.",

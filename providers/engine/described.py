@@ -53,13 +53,16 @@ def optional_object(path: Path) -> dict[str, Any]:
 
 
 def load(path: Path) -> Any:
-    """Read a JSON file that must be there. Raises ValueError and RecursionError, too, where it is none."""
+    """Read a JSON file that must be there."""
     # Looked at before it is read: a pipe would never end, and no description is this large.
     if not path.is_file():
         raise refused(f"it has no {path.name}: it is not a model this server can run")
     if path.stat().st_size > _MOST_BYTES:
         raise refused(f"its {path.name} is larger than {_MOST_BYTES >> 20} MB")
-    return json.loads(path.read_bytes())
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise refused(f"its {path.name} is no JSON that can be read") from error
 
 
 def refused(reason: str) -> ProviderMisconfigured:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from providers.engine.described import refused
 from providers.engine.files import files_below, sha256_of
 from providers.engine.model_config import read_model_config
+from providers.engine.modules import read_modules
 from providers.engine.repository import (
     SAFETENSORS_FILE,
     checkpoint_files,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 HUB_ENDPOINT = "https://huggingface.co"
 _ETAG_TIMEOUT_SECONDS = 20.0
-_ROOT_FILES = frozenset(
+_VOCABULARIES = frozenset(
     {
         "tokenizer.json",
         "tokenizer.model",
@@ -66,7 +67,9 @@ class Hub:
                     self._file(name, commit, file, target, files[file])
                     fetched.append(file)
 
-            take(file for file in files if _describes(file))
+            take(file for file in files if _describes(file, {"."}))
+            modules = {module.path or "." for module in read_modules(target)}
+            take(file for file in files if _describes(file, modules - {"."}))
             # Known before anything large is fetched: whether and how the model can be served.
             runtime = choose_runtime(read_model_config(target), files)
             if runtime == "onnx" and (graph := onnx_file(files)):
@@ -103,13 +106,14 @@ class Hub:
             raise _damaged(name)
 
 
-def _describes(file: str) -> bool:
-    """Tell whether a file says how the model works: JSON at the root and in module folders, and vocabularies."""
+def _describes(file: str, folders: Collection[str]) -> bool:
+    """Tell whether a file of these folders says how the model works: JSON, vocabularies, a module's own weights."""
     path = PurePosixPath(file)
-    module = len(path.parts) == 2 and path.parts[0].split("_")[0].isdigit()
-    if module:
-        return path.suffix == ".json" or path.name == SAFETENSORS_FILE
-    return len(path.parts) == 1 and (file in _ROOT_FILES or path.suffix == ".json")
+    if path.parent.as_posix() not in folders:
+        return False
+    if path.suffix == ".json" or path.name in _VOCABULARIES:
+        return True
+    return path.name == SAFETENSORS_FILE and path.name != file
 
 
 def _keep_only(target: Path, fetched: Collection[str]) -> None:

@@ -168,7 +168,6 @@ def read_model_config(folder: Path) -> ModelConfig:
         TypeError,
         ArithmeticError,
         AttributeError,
-        RecursionError,
     ) as error:
         raise refused("its files are incomplete or not understood") from error
 

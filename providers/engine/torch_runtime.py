@@ -13,7 +13,7 @@ from providers.base import Vectors
 from providers.engine.checkpoint import beside_the_encoder, raise_for
 from providers.engine.described import refused
 from providers.engine.machine import has_torch
-from providers.engine.model_config import ModelConfig
+from providers.engine.model_config import ModelConfig, read_model_config
 from providers.engine.runtime import Row
 from providers.engine.tokenizer import ModelTokenizer
 from providers.exceptions import ProviderMisconfigured
@@ -30,6 +30,9 @@ class TorchRuntime:
             raise ProviderMisconfigured(
                 f"{path.name} can only run on torch: install it with `pip install 'embeddings-server[torch]'`."
             )
+        # Older versions of this server prepared such models, too.
+        if reason := read_model_config(path).onnx_only:
+            raise refused(reason)
         # The extra is absent where types are checked.
         torch: Any = importlib.import_module("torch")
         library: Any = importlib.import_module("sentence_transformers")

@@ -112,6 +112,13 @@ def test_torch_serves_no_checkpoint_of_other_names_or_shapes(tmp_path, swishing)
         load(tmp_path, swishing).model("swishing")
 
 
+def test_torch_loads_no_model_of_remote_code_whoever_prepared_it(tmp_path, swishing):
+    reference(swishing)
+    configure(swishing, auto_map={"AutoModel": "modeling.Own"})
+    with pytest.raises(ProviderMisconfigured, match="remote code"):
+        torch_runtime.TorchRuntime(swishing, threads=1)
+
+
 def test_a_pooler_that_is_missing_and_a_task_head_that_is_there_do_not_matter(
     tmp_path, swishing
 ):
