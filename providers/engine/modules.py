@@ -178,7 +178,9 @@ class Head:
 def _below(path: str) -> str:
     """Return a module's path, which may not lead out of the model's folder."""
     if path.startswith("/") or ".." in Path(path).parts:
-        raise refused("its files are not understood: a module lies outside of it")
+        raise refused(
+            "its files are not understood: a module lies outside of the model's folder"
+        )
     return "" if path == "." else path.rstrip("/")
 
 

@@ -122,11 +122,7 @@ def choose_output(entries: Sequence[Any], config: ModelConfig) -> Output:
                 f"{output.width} wide"
             )
         return output
-    candidates = [
-        Output(name, pooled=False, width=config.hidden)
-        for name in by_name
-        if not name.startswith("present")
-    ]
+    candidates = [Output(name, pooled=False, width=config.hidden) for name in by_name]
     fitting = [each for each in candidates if _fits(by_name[each.name], each)]
     if len(fitting) != 1:
         outputs = ", ".join(name[:40] for name in list(by_name)[:8])

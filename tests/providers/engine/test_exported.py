@@ -16,6 +16,7 @@ from providers.engine.runtime import Row
 from providers.engine.tokenizer import ModelTokenizer
 from providers.engine.weights import Weights
 from providers.exceptions import ProviderMisconfigured
+from providers.plugins.huggingface import HuggingFaceProvider
 from tests.providers.engine import tiny
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
@@ -181,12 +182,31 @@ def test_an_output_that_cannot_be_told_is_refused_by_the_names_there_are(
         refused(tmp_path, folder, reason)
 
 
-@pytest.mark.parametrize("declared", [12, "width"])
-def test_a_width_that_is_not_the_models_is_refused(tmp_path, folder, declared):
+def test_a_width_that_is_not_the_models_is_refused(tmp_path, folder):
     tiny.export(folder)
-    output = ("last_hidden_state", FLOAT, ["b", "s", declared])
+    output = ("last_hidden_state", FLOAT, ["b", "s", 12])
     tiny.write_graph(folder, gathered([output], width=12))
-    refused(tmp_path, folder, "last_hidden_state")
+    refused(tmp_path, folder, r"last_hidden_state is tensor\(float\)")
+
+
+def test_a_width_that_only_a_run_shows_is_refused_at_the_first(tmp_path, folder):
+    tiny.export(folder)
+    # Cut at a place that is computed, so that no width can be inferred.
+    nodes = [
+        helper.make_node("ReduceMax", ["attention_mask"], ["one"], keepdims=0),
+        helper.make_node("Mul", ["one", "twelve"], ["end"]),
+        helper.make_node("Reshape", ["end", "flat"], ["ends"]),
+        helper.make_node(
+            "Slice", ["rows", "zero", "ends", "axis"], ["last_hidden_state"]
+        ),
+    ]
+    output = ("last_hidden_state", FLOAT, ["b", "s", "width"])
+    model = gathered([output], nodes=nodes, name="rows")
+    for name, value in (("twelve", 12), ("flat", [1]), ("zero", [0]), ("axis", [2])):
+        tensor = numpy_helper.from_array(np.array(value, np.int64), name)
+        model.graph.initializer.append(tensor)
+    tiny.write_graph(folder, model)
+    refused(tmp_path, folder, r"has the shape \(3, 6, 12\), not \(3, 6, 16\)")
 
 
 def test_token_ids_under_the_name_of_vectors_are_refused(tmp_path, folder):
@@ -388,7 +408,9 @@ def test_constants_that_refer_to_files_are_found_in_nested_graphs_too(
     same(tmp_path, folder, expected)
 
 
-@pytest.mark.parametrize("location", ["../secret", "/etc/passwd", "a/../../b", ""])
+@pytest.mark.parametrize(
+    "location", ["../secret", "/etc/passwd", "a/../../b", "..\\b", ""]
+)
 def test_a_graph_cannot_name_data_outside_of_its_folder(tmp_path, folder, location):
     model = tiny.export(folder)
     tensor = model.graph.initializer[0]
@@ -479,7 +501,68 @@ def test_a_prompt_that_is_not_included_is_left_out_of_the_pooling(
     if mode != "lasttoken":
         whole = model.encode([f"q q q {text}" for text in TEXTS])
         assert np.abs(found - whole).max() > 1e-2
-    tiny.export(folder)
-    runtime, exported = embed(tmp_path, folder, prompt="q q q ")
+    exported = tiny.export(folder)
+    pooled(exported, "sentence_embedding")  # which knows nothing of prompts
+    tiny.write_graph(folder, exported)
+    runtime, by_file = embed(tmp_path, folder, prompt="q q q ")
     assert runtime == "onnx"
-    assert np.abs(exported - found).max() < 1e-6
+    assert np.abs(by_file - found).max() < 1e-6
+
+
+def test_the_provider_leaves_out_as_many_tokens_as_the_prompt_has(tmp_path, folder):
+    torch_reference = pytest.importorskip("tests.providers.engine.torch_reference")
+    pooling = {"pooling_mode_mean_tokens": True, "include_prompt": False}
+    tiny.write_modules(folder, pooling)
+    prompts = json.dumps({"prompts": {"query": "q q q q ", "document": "d d "}})
+    (folder / "config_sentence_transformers.json").write_text(prompts)
+    model = torch_reference.whole(folder)
+    provider = HuggingFaceProvider.from_settings(
+        {"data_dir": tmp_path / "data", "model_paths": (folder,), "threads": 1}
+    )
+    provider.download("exported")
+    for input_type, expected in (
+        ("query", model.encode_query(TEXTS)),
+        ("document", model.encode_document(TEXTS)),
+    ):
+        found = provider.embed(
+            provider.resolve("exported"),
+            TEXTS,
+            dimensions=None,
+            input_type=input_type,
+            timeout_seconds=60,
+        ).vectors
+        assert np.abs(found - expected).max() < 1e-5
+    provider.close()
+
+
+@pytest.mark.parametrize("kind", ["sentence_transformers.models.LSTM", "own.Normalize"])
+def test_an_onnx_file_does_not_stand_for_modules_after_the_encoder(
+    tmp_path, folder, kind
+):
+    tiny.export(folder)
+    listed = json.loads((folder / "modules.json").read_text())
+    listed.append({"path": "4_Own", "type": kind})
+    (folder / "modules.json").write_text(json.dumps(listed))
+    refused(tmp_path, folder, f"cannot be used .*{kind.rsplit('.', 1)[1]}")
+
+
+def test_a_quantised_checkpoint_is_refused_and_its_onnx_file_used(
+    tmp_path, folder, expected
+):
+    config = json.loads((folder / "config.json").read_text())
+    quantised = json.dumps(config | {"quantization_config": {"bits": 4}})
+    (folder / "config.json").write_text(quantised)
+    refused(tmp_path, folder, "checkpoint is quantised")
+    (folder / "config.json").write_text(json.dumps(config))
+    tiny.export(folder, keep_checkpoint=True)
+    (folder / "config.json").write_text(quantised)
+    same(tmp_path, folder, expected)
+
+
+def test_what_a_killed_preparation_left_does_not_count(tmp_path, folder, expected):
+    tree = tmp_path / "data-exported" / "staging" / "exported" / "tree"
+    other = tiny.write_model(tmp_path / "other", seed=5)
+    tree.mkdir(parents=True)
+    (other / "model.safetensors").rename(tree / "model.safetensors")
+    tiny.export(folder)
+    same(tmp_path, folder, expected)

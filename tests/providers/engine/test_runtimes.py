@@ -74,10 +74,25 @@ def test_half_precision_checkpoints_are_computed_in_float32(
     torch = pytest.importorskip("torch")
     half = reference(swishing)[0].auto_model.to(getattr(torch, precision))
     half.save_pretrained(swishing)
+    # A model may ask for its own precision, too.
+    asked = {"max_seq_length": 32, "model_args": {"torch_dtype": precision}}
+    (swishing / "sentence_bert_config.json").write_text(json.dumps(asked))
     texts = ["a", "b c d", "e f g h i j k l m n"]
     expected = reference(swishing, model_kwargs={"dtype": torch.float32}).encode(texts)
     pool = load(tmp_path, swishing)
     assert np.abs(embed(pool, "swishing", texts) - expected).max() < 1e-6
+    pool.close()
+
+
+def test_vectors_are_whole_where_a_model_asks_sentence_transformers_to_cut_them(
+    tmp_path, swishing
+):
+    expected = reference(swishing).encode(["a b"])
+    cut = json.dumps({"truncate_dim": 5})
+    (swishing / "config_sentence_transformers.json").write_text(cut)
+    assert reference(swishing).encode(["a b"]).shape == (1, 5)
+    pool = load(tmp_path, swishing)
+    assert np.abs(embed(pool, "swishing", ["a b"]) - expected).max() < 1e-6
     pool.close()
 
 
