@@ -1,6 +1,7 @@
 """A BERT-family encoder's parameters out of safetensors files, under one set of names. numpy and safetensors only."""
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from providers.exceptions import ProviderMisconfigured
+from providers.engine.described import refused
+from providers.engine.model_config import ModelConfig
+from providers.engine.modules import DenseConfig
+from providers.engine.repository import checkpoint_files
 
 Array = NDArray[np.float32]
 
@@ -77,17 +81,48 @@ _FAMILIES: Mapping[str, _Names] = {
 }
 
 
-class Checkpoint:
-    """The parameters of one encoder, read when asked for; float16 and bfloat16 are widened to float32."""
+# What checkpoints carry beside the encoder, or keep of it that is computed anyway: no token vector depends on these.
+_HEADS = (
+    "classifier.",
+    "cls.",
+    "decoder.",
+    "discriminator_predictions.",
+    "generator_lm_head.",
+    "generator_predictions.",
+    "head.",
+    "lm_head.",
+    "lm_loss.",
+    "lm_predictions.",
+    "mask_predictions.",
+    "pooler.",
+    "pre_classifier.",
+    "predictions.",
+    "qa_outputs.",
+    "score.",
+    "sop_classifier.",
+    "vocab_layer_norm.",
+    "vocab_projector.",
+    "vocab_transform.",
+)
+_BUFFERS = ("position_ids", "token_type_ids", "inv_freq")
+_WORDS = "embeddings.word_embeddings.weight"
+_FLOATS = frozenset({"F16", "BF16", "F32", "F64"})
+_NAMED = 3
 
-    def __init__(self, tensors: Mapping[str, Any], model_type: str) -> None:
+
+class Checkpoint:
+    """The parameters of one encoder, read when asked for; float16 and bfloat16 are widened to float32.
+
+    Raises ProviderMisconfigured where they are not exactly what the config asks for: an encoder with a layer too many
+    or too few still gives vectors, but not its own.
+    """
+
+    def __init__(self, tensors: "Tensors", config: ModelConfig) -> None:
         self._tensors = tensors
-        self._names = _FAMILIES[model_type]
-        # Checkpoints of a whole task model put the encoder under a prefix such as "bert." or "roberta.".
-        anchor = "embeddings.word_embeddings.weight"
-        self._prefix = next(
-            name.removesuffix(anchor) for name in tensors if name.endswith(anchor)
-        )
+        self._names = _FAMILIES[config.model_type]
+        self._layers = config.size("num_hidden_layers", "n_layers")
+        self._names_in_file = self._found()
+        self._check(self._shapes(config))
 
     def words(self) -> Array:
         """Word embeddings, (vocabulary, hidden)."""
@@ -99,7 +134,7 @@ class Checkpoint:
         types = "embeddings.token_type_embeddings.weight"
         return (
             positions + self._array(types)[0]
-            if self._prefix + types in self._tensors
+            if types in self._names_in_file
             else positions
         )
 
@@ -138,58 +173,172 @@ class Checkpoint:
         return Linear(self._array(f"{name}.weight").T, self._array(f"{name}.bias"))
 
     def _norm(self, name: str) -> Norm:
-        # Checkpoints converted from TensorFlow long ago say gamma and beta.
-        old = f"{self._prefix}{name}.gamma" in self._tensors
-        return Norm(
-            *(
-                self._array(f"{name}.{part}")
-                for part in (("gamma", "beta") if old else ("weight", "bias"))
-            )
-        )
+        return Norm(self._array(f"{name}.weight"), self._array(f"{name}.bias"))
 
     def _array(self, name: str) -> Array:
-        return as_float32(self._tensors[self._prefix + name])
+        return as_float32(self._tensors[self._names_in_file[name]])
+
+    def _found(self) -> dict[str, str]:
+        """Return the file's names by those of a bare encoder."""
+        # Checkpoints of a whole task model put the encoder under a prefix such as "bert." or "roberta.".
+        prefixes = [
+            name.removesuffix(_WORDS)
+            for name in self._tensors.names
+            if name.endswith(_WORDS)
+        ]
+        if len(prefixes) != 1:
+            raise refused(
+                f"its checkpoint has {len(prefixes) or 'no'} tables of word embeddings ({_WORDS}); it must have one"
+            )
+        found = {}
+        for name in self._tensors.names:
+            if name.startswith(prefixes[0]):
+                # Checkpoints converted from TensorFlow long ago say gamma and beta.
+                bare = name.removeprefix(prefixes[0])
+                bare = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", bare)
+                found[re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", bare)] = name
+        return found
+
+    def _shapes(self, config: ModelConfig) -> dict[str, tuple[int | None, ...]]:
+        """Return what the config asks for: shapes by name, None where it leaves a size open."""
+        hidden = config.hidden
+        inner = _known(config, "intermediate_size", "hidden_dim")
+        sides = {"inner": (inner, hidden), "outer": (hidden, inner)}
+        shapes: dict[str, tuple[int | None, ...]] = {
+            _WORDS: (_known(config, "vocab_size"), hidden),
+            "embeddings.position_embeddings.weight": (
+                _known(config, "max_position_embeddings"),
+                hidden,
+            ),
+        }
+        if config.model_type != "distilbert":
+            shapes["embeddings.token_type_embeddings.weight"] = (None, hidden)
+        norms = ["embeddings.LayerNorm"]
+        # A layer has more than one parameter: beyond this many, some are missing for certain.
+        for index in range(min(self._layers, len(self._tensors.names))):
+            prefix = self._names.layer.format(index)
+            for part in ("query", "key", "value", "attended", "inner", "outer"):
+                name = f"{prefix}{getattr(self._names, part)}"
+                weight = sides.get(part, (hidden, hidden))
+                shapes |= {f"{name}.weight": weight, f"{name}.bias": weight[:1]}
+            norms += [
+                prefix + self._names.attended_norm,
+                prefix + self._names.outer_norm,
+            ]
+        for name in norms:
+            shapes |= {f"{name}.weight": (hidden,), f"{name}.bias": (hidden,)}
+        return shapes
+
+    def _check(self, shapes: Mapping[str, tuple[int | None, ...]]) -> None:
+        found = self._names_in_file
+        raise_for(
+            "lacks {} that its config.json asks for", shapes.keys() - found.keys()
+        )
+        strays = beside_the_encoder(found.keys() - shapes.keys())
+        raise_for("holds {} that its config.json knows nothing of", strays)
+        raise_for(
+            "holds {} of another shape or kind than its config.json says",
+            (
+                name
+                for name, shape in shapes.items()
+                if not self._tensors.fits(found[name], shape)
+            ),
+        )
 
 
-class _Lazy(Mapping[str, Any]):
+def beside_the_encoder(names: Iterable[str]) -> list[str]:
+    """Return those names of a checkpoint that are neither a task's head nor a buffer: parts of another encoder."""
+    return [
+        name
+        for name in names
+        if not name.startswith(_HEADS) and not name.endswith(_BUFFERS)
+    ]
+
+
+def raise_for(fault: str, names: Iterable[str]) -> None:
+    """Raise ProviderMisconfigured that names the first few parameters, if there are any."""
+    listed = sorted(names)
+    if not listed:
+        return
+    first = ", ".join(name[:80] for name in listed[:_NAMED])
+    more = f" and {len(listed) - _NAMED} more" if len(listed) > _NAMED else ""
+    parameters = fault.format(f"parameters ({first}{more})")
+    raise refused(
+        f"its checkpoint {parameters}: it is damaged, or of another architecture than config.json says"
+    )
+
+
+def _known(config: ModelConfig, *names: str) -> int | None:
+    return (
+        config.size(*names) if any(name in config.encoder for name in names) else None
+    )
+
+
+class Tensors:
     """Tensors of several safetensors files by name, read one at a time, so that a checkpoint is never held twice."""
 
     def __init__(self, files: list[Any]) -> None:
         self._owners = {name: file for file in files for name in file.keys()}  # noqa: SIM118 - not a dict
 
+    @property
+    def names(self) -> Set[str]:
+        """All names."""
+        return self._owners.keys()
+
     def __getitem__(self, name: str) -> Any:
         return self._owners[name].get_tensor(name)
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._owners)
-
-    def __len__(self) -> int:
-        return len(self._owners)
+    def fits(self, name: str, shape: tuple[int | None, ...]) -> bool:
+        """Tell whether a tensor is of floats and of this shape, None standing for any size, without reading it."""
+        stored = self._owners[name].get_slice(name)
+        sizes = stored.get_shape()
+        return (
+            stored.get_dtype() in _FLOATS
+            and len(sizes) == len(shape)
+            and all(
+                wanted in (None, size)
+                for wanted, size in zip(shape, sizes, strict=True)
+            )
+        )
 
 
 @contextmanager
-def open_tensors(folder: Path) -> Iterator[Mapping[str, Any]]:
-    """Open all safetensors files of a folder (not below it) as one mapping. Raises ProviderMisconfigured."""
+def open_tensors(folder: Path) -> Iterator[Tensors]:
+    """Open a folder's checkpoint, not what lies below. Raises ProviderMisconfigured."""
     try:
         with ExitStack() as stack:
-            paths = sorted(folder.glob("*.safetensors"))
-            yield _Lazy(
-                [stack.enter_context(safe_open(path, framework="np")) for path in paths]
+            names = checkpoint_files(folder, {path.name for path in folder.iterdir()})
+            yield Tensors(
+                [
+                    stack.enter_context(safe_open(folder / name, framework="np"))
+                    for name in names
+                ]
             )
-    except (SafetensorError, KeyError, StopIteration) as error:
-        raise ProviderMisconfigured(
-            f"The safetensors files in {folder} lack what the model needs."
-        ) from error
+    except FileNotFoundError as error:
+        raise refused("a file of its checkpoint is absent") from error
+    except SafetensorError as error:
+        raise refused("its safetensors are damaged") from error
 
 
-def read_linear(folder: Path) -> Linear:
-    """Read sentence-transformers' Dense module; a missing bias becomes zeros."""
-    with open_tensors(folder) as tensors:
+def read_linear(folder: Path, layer: DenseConfig) -> Linear:
+    """Read sentence-transformers' Dense module of a model's folder; a missing bias becomes zeros."""
+    shapes: dict[str, tuple[int | None, ...]] = {
+        "linear.weight": (layer.out_features, layer.in_features)
+    }
+    if layer.bias:
+        shapes["linear.bias"] = (layer.out_features,)
+    with open_tensors(folder / layer.folder) as tensors:
+        if tensors.names != shapes.keys() or not all(
+            tensors.fits(name, shape) for name, shape in shapes.items()
+        ):
+            raise refused(
+                f"the parameters in its {layer.folder} are not those that the config.json there describes"
+            )
         weight = as_float32(tensors["linear.weight"]).T
         bias = (
             as_float32(tensors["linear.bias"])
-            if "linear.bias" in tensors
-            else np.zeros(weight.shape[1], np.float32)
+            if layer.bias
+            else np.zeros(layer.out_features, np.float32)
         )
     return Linear(weight, bias)
 

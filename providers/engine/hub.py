@@ -1,18 +1,25 @@
 """Fetch a model's files from a Hugging Face hub. The only module that imports huggingface_hub, and only when asked."""
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from providers.engine.files import sha256_of
-from providers.engine.model_config import FAMILIES
+from providers.engine.described import refused
+from providers.engine.files import files_below, sha256_of
+from providers.engine.model_config import read_model_config
+from providers.engine.modules import read_modules
+from providers.engine.repository import (
+    SAFETENSORS_FILE,
+    checkpoint_files,
+    choose_runtime,
+    data_files,
+    onnx_file,
+)
 from providers.exceptions import (
     ProviderDenied,
     ProviderError,
-    ProviderMisconfigured,
     ProviderUnavailable,
     UnknownModel,
 )
@@ -22,7 +29,7 @@ if TYPE_CHECKING:
 
 HUB_ENDPOINT = "https://huggingface.co"
 _ETAG_TIMEOUT_SECONDS = 20.0
-_ROOT_FILES = frozenset(
+_VOCABULARIES = frozenset(
     {
         "tokenizer.json",
         "tokenizer.model",
@@ -32,8 +39,6 @@ _ROOT_FILES = frozenset(
         "merges.txt",
     }
 )
-# Whichever is there first; exporters write both layouts.
-_ONNX_FILES = ("onnx/model.onnx", "model.onnx")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,17 +52,32 @@ class Hub:
         """Put the files that serving needs into `target`, going on with what a killed call left; return the commit.
 
         Raises UnknownModel, ProviderDenied (gated or private), ProviderUnavailable (hub not reached, wrong content),
-        ProviderMisconfigured (the repo has nothing that can be run safely).
+        ProviderMisconfigured (the repo has nothing that can be run safely, or not on this machine).
         """
         with _errors_mapped(name):
             info = self._info(name)
             commit = str(info.sha)
             files = {sibling.rfilename: sibling for sibling in info.siblings or ()}
-            described = [file for file in files if _describes(file)]
-            for file in described:
-                self._file(name, commit, file, target, files[file])
-            for file in _weights(name, target, set(files)):
-                self._file(name, commit, file, target, files[file])
+            fetched: list[str] = []
+
+            def take(names: Iterable[str]) -> None:
+                for file in names:
+                    if file not in files:
+                        raise refused(f"the repository lacks {file[:80]}")
+                    self._file(name, commit, file, target, files[file])
+                    fetched.append(file)
+
+            take(file for file in files if _describes(file, {"."}))
+            modules = {module.path or "." for module in read_modules(target)}
+            take(file for file in files if _describes(file, modules - {"."}))
+            # Known before anything large is fetched: whether and how the model can be served.
+            runtime = choose_runtime(read_model_config(target), files)
+            if runtime == "onnx" and (graph := onnx_file(files)):
+                take([graph])
+                take(data_files(target / graph, graph))
+            else:
+                take(checkpoint_files(target, files))
+            _keep_only(target, fetched)
         return commit
 
     def _info(self, name: str) -> "ModelInfo":
@@ -86,36 +106,21 @@ class Hub:
             raise _damaged(name)
 
 
-def _describes(file: str) -> bool:
-    """Tell whether a file says how the model works: JSON at the root and in module folders, and vocabularies."""
+def _describes(file: str, folders: Collection[str]) -> bool:
+    """Tell whether a file of these folders says how the model works: JSON, vocabularies, a module's own weights."""
     path = PurePosixPath(file)
-    module = len(path.parts) == 2 and path.parts[0].split("_")[0].isdigit()
-    if module:
-        return path.suffix in (".json", ".safetensors")
-    return len(path.parts) == 1 and (file in _ROOT_FILES or path.suffix == ".json")
+    if path.parent.as_posix() not in folders:
+        return False
+    if path.suffix == ".json" or path.name in _VOCABULARIES:
+        return True
+    return path.name == SAFETENSORS_FILE and path.name != file
 
 
-def _weights(name: str, folder: Path, files: set[str]) -> Iterator[str]:
-    """Choose the weights: safetensors for families with a graph builder, else ONNX, else safetensors; never pickles."""
-    config = folder / "config.json"
-    if not config.is_file():
-        raise ProviderMisconfigured(
-            f"{name} on the hub has no config.json: it is not a model this server can run."
-        )
-    described: Mapping[str, Any] = json.loads(config.read_bytes())
-    tensors = sorted(
-        file for file in files if file.endswith(".safetensors") and "/" not in file
-    )
-    exported = next((file for file in _ONNX_FILES if file in files), None)
-    if tensors and (exported is None or described.get("model_type") in FAMILIES):
-        yield from tensors
-    elif exported is not None:
-        yield exported
-        yield from sorted(file for file in files if file.startswith(f"{exported}_data"))
-    else:
-        raise ProviderMisconfigured(
-            f"{name} on the hub has neither safetensors nor ONNX files; pickled weights are never loaded."
-        )
+def _keep_only(target: Path, fetched: Collection[str]) -> None:
+    """Remove what a killed call left of another commit."""
+    for file in files_below(target):
+        if file not in fetched:
+            (target / file).unlink()
 
 
 @contextmanager

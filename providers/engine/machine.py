@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import importlib.util
 import math
 import os
 import threading
@@ -50,3 +51,8 @@ def trim_heap() -> None:
     """Let the C library return what it holds of freed memory, 40 MB after bulk; only glibc has to be told."""
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def has_torch() -> bool:
+    """Tell whether the extra `torch` is installed, without importing it."""
+    return importlib.util.find_spec("sentence_transformers") is not None

@@ -4,33 +4,31 @@ Formats: transformers' config.json, and sentence-transformers' modules.json, N_P
 sentence_bert_config.json and config_sentence_transformers.json, in their older and newer spellings.
 """
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from providers.exceptions import ProviderMisconfigured
-
-POOLING_MODES = (
-    "cls",
-    "max",
-    "mean",
-    "mean_sqrt_len_tokens",
-    "weightedmean",
-    "lasttoken",
+from providers.engine.described import (
+    flag,
+    is_whole,
+    object_of,
+    optional_object,
+    refused,
+    size,
 )
-# In the order in which sentence-transformers concatenates them.
-_POOLING_FLAGS = {
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_max_tokens": "max",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
-    "pooling_mode_weightedmean_tokens": "weightedmean",
-    "pooling_mode_lasttoken": "lasttoken",
-}
-# RoBERTa counts positions from pad_token_id + 1, so that many rows of its table are never a text's.
-POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert"})
+from providers.engine.modules import (
+    DenseConfig,
+    Head,
+    Module,
+    default_modules,
+    read_modules,
+)
+
+# These count positions from pad_token_id + 1, so that many rows of their table are never a text's.
+POSITIONS_AFTER_PADDING = frozenset(
+    {"roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "xlm-roberta-xl"}
+)
 # Families whose graph providers/engine/graph can write.
 FAMILIES = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "distilbert"})
 GRAPH_VERSION = 3
@@ -42,32 +40,59 @@ _ACTIVATIONS = frozenset(
     {"gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_python", "relu", "tanh", "sigmoid"}
 )
 _SIZE_KEYS = ("hidden_size", "dim", "d_model", "n_embd")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DenseConfig:
-    """A linear layer after pooling; `folder` holds its weights."""
-
-    folder: str
-    out_features: int
-    activation: str
+# sentence-transformers looks for the first of these that is there.
+_TRANSFORMER_FILES = tuple(
+    f"sentence_{kind}_config.json"
+    for kind in [
+        "bert",
+        "roberta",
+        "distilbert",
+        "camembert",
+        "albert",
+        "xlm-roberta",
+        "xlnet",
+    ]
+)
+# What else those files may say and no runtime but sentence-transformers' own heeds.
+_TRANSFORMER_EXTRAS = (
+    "config_args",
+    "config_kwargs",
+    "query_expansion",
+    "tokenizer_name_or_path",
+)
+_TOKENIZER_EXTRAS = ("tokenizer_args", "processor_kwargs")
+# Tokenizer settings that change nothing here: limits are enforced and rows padded by this server.
+_HARMLESS_TOKENIZER_KEYS = frozenset(
+    {"model_max_length", "max_length", "padding_side", "trust_remote_code", "use_fast"}
+)
+_TASK_HEADS = (
+    "ForSequenceClassification",
+    "ForTokenClassification",
+    "ForQuestionAnswering",
+    "ForMultipleChoice",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
-    """One text-embedding model, as its files describe it.
+    """One text-embedding model, as the files in `folder` describe it.
 
-    `plain` is False where a module is in use that only sentence-transformers can run.
+    `hidden` is the width of its token vectors, `dimensions` that of a text's. `foreign`: what in its modules only
+    sentence-transformers can run. `onnx_only`: why its checkpoint cannot be run here, though an ONNX file could.
     """
 
+    folder: Path
     encoder: Mapping[str, Any]
     max_tokens: int | None
+    hidden: int
     dimensions: int
     pooling: tuple[str, ...] = ("mean",)
+    include_prompt: bool = True
     dense: tuple[DenseConfig, ...] = ()
     normalize: bool = False
     lower_case: bool = False
-    plain: bool = True
+    foreign: str | None = None
+    onnx_only: str | None = None
     prompts: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -77,8 +102,17 @@ class ModelConfig:
 
     @property
     def pad_id(self) -> int:
-        """The token id that fills up shorter texts of a batch."""
-        return int(self.encoder.get("pad_token_id") or 0)
+        """The token id that fills up shorter texts of a batch. Where there is none, any will do: it is masked."""
+        pad = int(self.encoder.get("pad_token_id") or 0)
+        words = self.encoder.get("vocab_size")
+        return 0 if pad < 0 or (words is not None and pad >= words) else pad
+
+    @property
+    def first_position(self) -> int:
+        """The number of a text's first token in the position table."""
+        if self.model_type not in POSITIONS_AFTER_PADDING:
+            return 0
+        return _pad_of_positions(self.encoder) + 1
 
     @property
     def activation(self) -> str:
@@ -91,14 +125,21 @@ class ModelConfig:
     def buildable(self) -> bool:
         """Whether a graph can be built: known family and activation, absolute positions, plain modules."""
         return (
-            self.plain
+            self.foreign is None
+            and self.onnx_only is None
             and self.model_type in FAMILIES
             and self.activation in _ACTIVATIONS
             and self.encoder.get("position_embedding_type", "absolute")
             in (None, "absolute")
             and not self.encoder.get("sinusoidal_pos_embds", False)
             and not self.encoder.get("is_decoder", False)
+            # Without its prompt, a text is pooled outside of the graph, where no Dense of a built one is read.
+            and (self.include_prompt or not self.dense)
         )
+
+    def size(self, *names: str) -> int:
+        """Return the first of these settings of config.json. Raises ProviderMisconfigured where none is a size."""
+        return size(self.encoder, names)
 
     def prompt(self, input_type: str) -> str:
         """Return the text to put before a query or document; empty without one.
@@ -117,89 +158,134 @@ class ModelConfig:
 
 
 def read_model_config(folder: Path) -> ModelConfig:
-    """Read a model folder's own description. Raises ProviderMisconfigured where it is absent or makes no sense."""
+    """Read a model folder's own description. Raises ProviderMisconfigured, saying why, where it is none to serve."""
     try:
         return _read(folder)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ProviderMisconfigured(
-            f"The model files in {folder} are incomplete or not understood."
-        ) from error
+    # Any folder may be asked about: whatever its JSON looks like, a start goes on.
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        ArithmeticError,
+        AttributeError,
+    ) as error:
+        raise refused("its files are incomplete or not understood") from error
 
 
 def _read(folder: Path) -> ModelConfig:
-    encoder = _json(folder / "config.json")
-    transformer = _optional_json(folder / "sentence_bert_config.json")
-    pooling: tuple[str, ...] = ("mean",)
-    dense: list[DenseConfig] = []
-    normalize, plain = False, True
-    width = next(int(encoder[key]) for key in _SIZE_KEYS if key in encoder)
-    modules = _optional_json(folder / "modules.json")
-    for module in modules or [{"path": "", "type": "Transformer"}]:
-        kind, path = str(module["type"]).rsplit(".", 1)[-1], _below(str(module["path"]))
-        if kind == "Pooling":
-            pooling, understood = _pooling(_json(folder / path / "config.json"))
-            plain, width = plain and understood, width * len(pooling)
-        elif kind == "Dense":
-            layer, understood = _dense(path, _json(folder / path / "config.json"))
-            dense.append(layer)
-            plain, width = plain and understood and not normalize, layer.out_features
-        elif kind == "Normalize":
-            normalize = True
-        else:
-            plain = plain and kind == "Transformer" and path == ""
-    return ModelConfig(
-        encoder=encoder,
-        max_tokens=_max_tokens(
-            encoder, transformer, _optional_json(folder / "tokenizer_config.json")
+    modules = read_modules(folder)
+    _refuse_adapters(folder)
+    encoder = object_of(folder / "config.json")
+    _refuse_other_kinds(folder, encoder, has_modules=bool(modules))
+    transformer = next(
+        (
+            found
+            for name in _TRANSFORMER_FILES
+            if (found := optional_object(folder / name))
         ),
-        dimensions=width,
-        pooling=pooling,
-        dense=tuple(dense),
-        normalize=normalize,
-        lower_case=bool(transformer.get("do_lower_case", False)),
-        plain=plain,
-        prompts=_prompts(folder),
+        {},
+    )
+    tokenizer = optional_object(folder / "tokenizer_config.json")
+    _refuse_foreign_tokenizers(tokenizer)
+    _check_numbers(encoder)
+    hidden = size(encoder, _SIZE_KEYS)
+    head = Head(folder, hidden)
+    for module in modules or default_modules(encoder):
+        head.take(module)
+    return ModelConfig(
+        folder=folder,
+        encoder=encoder,
+        max_tokens=_max_tokens(encoder, transformer, tokenizer),
+        hidden=hidden,
+        dimensions=head.width,
+        pooling=head.pooling,
+        include_prompt=head.include_prompt,
+        dense=tuple(head.dense),
+        normalize=head.normalize,
+        lower_case=flag(transformer, "do_lower_case", default=False),
+        foreign=head.foreign or _foreign_settings(transformer),
+        onnx_only=_onnx_only(encoder, modules),
+        prompts=_prompts(optional_object(folder / "config_sentence_transformers.json")),
     )
 
 
-def _below(path: str) -> str:
-    """Return a module's path, which may not lead out of the model's folder."""
-    if path.startswith("/") or ".." in Path(path).parts:
-        raise ValueError(path)
-    return path
+def _refuse_adapters(folder: Path) -> None:
+    if (folder / "adapter_config.json").is_file():
+        raise refused(
+            "it is an adapter (PEFT) of another model: merge the two and save the whole model"
+        )
 
 
-def _pooling(config: Mapping[str, Any]) -> tuple[tuple[str, ...], bool]:
-    named = config.get("pooling_mode")
-    if named is None:
-        modes = tuple(
-            mode for flag, mode in _POOLING_FLAGS.items() if config.get(flag)
-        ) or ("mean",)
-    else:
-        modes = (named,) if isinstance(named, str) else tuple(named)
-    understood = bool(config.get("include_prompt", True)) and set(modes) <= set(
-        POOLING_MODES
+def _refuse_other_kinds(
+    folder: Path, encoder: Mapping[str, Any], *, has_modules: bool
+) -> None:
+    """Raise for models whose vectors are not a text encoder's."""
+    architectures = [str(name) for name in encoder.get("architectures") or ()]
+    if encoder.get("model_type") == "model2vec" or "StaticModel" in architectures:
+        raise refused(
+            "it is a static model (model2vec), and this server runs transformer encoders"
+        )
+    if nested := [
+        key
+        for key in encoder
+        if key in ("vision_config", "audio_config", "text_config") and encoder[key]
+    ]:
+        raise refused(
+            f"it is a multimodal model such as CLIP ({nested[0]} in its config.json), and this server embeds text alone"
+        )
+    kind = optional_object(folder / "config_sentence_transformers.json").get(
+        "model_type"
     )
-    return modes, understood
+    if kind not in (None, "SentenceTransformer"):
+        raise refused(f"it is a {str(kind)[:40]}, which gives no dense text vectors")
+    head = next((name for name in architectures if name.endswith(_TASK_HEADS)), None)
+    if head and not has_modules:
+        raise refused(
+            f"it is a reranker or classifier ({head[:60]}), not an embedding model: its token vectors were not trained "
+            "to be compared"
+        )
 
 
-def _dense(path: str, config: Mapping[str, Any]) -> tuple[DenseConfig, bool]:
-    activation = str(
-        config.get("activation_function", "torch.nn.modules.activation.Tanh")
-    ).rsplit(".", 1)[-1]
-    inputs = (
-        config.get("module_input_name", "sentence_embedding"),
-        config.get("module_output_name"),
-    )
-    understood = (
-        activation in ("Identity", "Tanh", "ReLU", "GELU", "Sigmoid")
-        and not config.get("use_residual", False)
-        and inputs[0] == "sentence_embedding"
-        and inputs[1] in (None, "sentence_embedding")
-    )
-    return DenseConfig(
-        folder=path, out_features=int(config["out_features"]), activation=activation
-    ), understood
+def _refuse_foreign_tokenizers(tokenizer: Mapping[str, Any]) -> None:
+    remote = tokenizer.get("auto_map") or {}
+    if not isinstance(remote, dict) or "AutoTokenizer" in remote:
+        raise refused("its tokenizer needs remote code, which is never run")
+
+
+def _onnx_only(encoder: Mapping[str, Any], modules: Sequence[Module]) -> str | None:
+    remote = encoder.get("auto_map") or {}
+    if not isinstance(remote, dict):
+        raise refused("the auto_map of its config.json is not an object")
+    if used := [name for name in ("AutoModel", "AutoConfig") if name in remote]:
+        return f"it needs remote code ({used[0]} in config.json's auto_map), which is never run"
+    if custom := [module.type for module in modules if module.custom]:
+        return f"it needs remote code ({custom[0][:80]} in modules.json), which is never run"
+    if encoder.get("quantization_config"):
+        return "its checkpoint is quantised (quantization_config in config.json)"
+    return None
+
+
+def _foreign_settings(transformer: Mapping[str, Any]) -> str | None:
+    for key in _TRANSFORMER_EXTRAS:
+        if transformer.get(key):
+            return f"{key} in its sentence_bert_config.json"
+    if (
+        transformer.get("transformer_task", "feature-extraction")
+        != "feature-extraction"
+    ):
+        return "transformer_task in its sentence_bert_config.json"
+    for key in _TOKENIZER_EXTRAS:
+        if set(transformer.get(key) or {}) - _HARMLESS_TOKENIZER_KEYS:
+            return f"{key} in its sentence_bert_config.json"
+    return None
+
+
+def _check_numbers(encoder: Mapping[str, Any]) -> None:
+    """Raise for a setting that is read later and is not the whole number it must be."""
+    for name in ("pad_token_id", "vocab_size", "max_position_embeddings"):
+        if encoder.get(name) is not None and not is_whole(encoder[name]):
+            raise refused(f"{name} in its config.json is not a whole number")
 
 
 def _max_tokens(
@@ -209,28 +295,30 @@ def _max_tokens(
 ) -> int | None:
     positions = encoder.get("max_position_embeddings")
     if positions is not None and encoder.get("model_type") in POSITIONS_AFTER_PADDING:
-        positions = int(positions) - int(encoder.get("pad_token_id", 1)) - 1
+        positions -= _pad_of_positions(encoder) + 1
     named = transformer.get("max_seq_length") or tokenizer.get("model_max_length")
+    if not isinstance(named, int | float | None) or isinstance(named, bool):
+        raise refused("the limit of tokens in its settings is not a number")
     limits = [
         int(limit)
         for limit in (positions, named)
-        if isinstance(limit, int | float) and 0 < limit < 1e9
+        if limit is not None and 0 < limit < 1e9
     ]
     return min(limits, default=None)
 
 
-def _prompts(folder: Path) -> dict[str, str]:
-    prompts = (
-        _optional_json(folder / "config_sentence_transformers.json").get("prompts")
-        or {}
-    )
-    return {str(name): str(text) for name, text in prompts.items() if text}
+def _pad_of_positions(encoder: Mapping[str, Any]) -> int:
+    """RoBERTa's padding id, from which it counts positions."""
+    pad = encoder.get("pad_token_id")
+    return 1 if pad is None else int(pad)
 
 
-def _json(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_bytes())
-    return content
-
-
-def _optional_json(path: Path) -> Any:
-    return _json(path) if path.is_file() else {}
+def _prompts(settings: Mapping[str, Any]) -> dict[str, str]:
+    prompts = settings.get("prompts") or {}
+    if not isinstance(prompts, dict) or not all(
+        text is None or isinstance(text, str) for text in prompts.values()
+    ):
+        raise refused(
+            "the prompts in its config_sentence_transformers.json are not texts by name"
+        )
+    return {name: text for name, text in prompts.items() if text}

@@ -3,16 +3,16 @@
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
-from numpy.typing import NDArray
 
 from providers.base import Vectors
 from providers.engine import pooling
+from providers.engine.checkpoint import read_linear
 from providers.engine.machine import map_large_blocks, trim_heap
 from providers.engine.model_config import ModelConfig
+from providers.engine.onnx_signature import Ids, Inputs, choose_output
 from providers.engine.runtime import Row
 from providers.engine.tokenizer import TokenIds
 from providers.exceptions import ProviderMisconfigured
@@ -21,8 +21,6 @@ from providers.exceptions import ProviderMisconfigured
 _SHRINK_FROM_TOKENS = 1024
 # Handing parts of a run to other cores takes longer than computing them for texts shorter than this.
 _WIDE_FROM_TOKENS = 64
-Ids = NDArray[np.int64]
-_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 
 
 class OnnxRuntime:
@@ -47,17 +45,14 @@ class OnnxRuntime:
         self._wide_lock = threading.Lock()
         self._room_for_wide = room_for_wide
         self._path, self._threads = path, threads
-        self._inputs = {
-            entry.name: np.int64 if "int64" in entry.type else np.int32
-            for entry in self._narrow.get_inputs()
-        }
-        self._output = self._narrow.get_outputs()[0].name
+        self._inputs = Inputs(self._narrow.get_inputs(), config)
+        self._output = choose_output(self._narrow.get_outputs(), config)
         self._config = config
-        self._pooled = self._output == "sentence_embedding"
-        if unknown := self._inputs.keys() - _INPUTS:
-            raise ProviderMisconfigured(
-                f"The ONNX file {path.name} wants inputs that no text has: {sorted(unknown)}."
-            )
+        self._dense = (
+            []
+            if self._output.pooled
+            else [read_linear(config.folder, layer) for layer in config.dense]
+        )
 
     def run(self, rows: Sequence[Row], *, wide: bool = False) -> Vectors:
         """Return float32 (len(rows), dimensions); rows are padded to the longest of them."""
@@ -65,28 +60,34 @@ class OnnxRuntime:
         wide = wide and self._threads > 1 and ids.size >= _WIDE_FROM_TOKENS
         session = (self._opened_wide() if wide else None) or self._narrow
         output = self._run(session, ids, mask, shrink=ids.size > _SHRINK_FROM_TOKENS)
-        if self._pooled:
-            return output
-        vectors = (
-            pooling.pool(output, mask, self._config.pooling)
-            if output.ndim == 3
-            else output
-        )
+        vectors = output if self._output.pooled else self._head(output, mask, rows)
         return pooling.normalize(vectors) if self._config.normalize else vectors
+
+    def _head(self, tokens: Vectors, mask: Ids, rows: Sequence[Row]) -> Vectors:
+        """Pool token vectors, and put them through the dense layers."""
+        config = self._config
+        skipped = None
+        if not config.include_prompt:
+            skipped = np.array([row.prompt_tokens for row in rows], np.int64)
+        vectors = pooling.pool(tokens, mask, config.pooling, skipped)
+        for linear, layer in zip(self._dense, config.dense, strict=True):
+            vectors = vectors @ linear.weight + linear.bias
+            vectors = pooling.activate(vectors, layer.activation)
+        return vectors
 
     def rest(self) -> None:
         """Give back what the arenas grew to for bulk, tens of megabytes: they shrink at the end of a run."""
         one = np.ones((1, 1), np.int64)
-        feed = self._feed(one, one)
+        feed = self._inputs.feed(one, one)
         for session in (self._narrow, self._wide):
             if session is not None:
                 # The output's place is a copy's, outside of the arena, of which it would keep a part.
-                output = np.array(session.run([self._output], feed)[0])
+                output = np.array(session.run([self._output.name], feed)[0])
                 binding = session.io_binding()
                 for name, value in feed.items():
                     binding.bind_cpu_input(name, value)
                 binding.bind_output(
-                    self._output,
+                    self._output.name,
                     element_type=output.dtype.type,
                     shape=output.shape,
                     buffer_ptr=output.ctypes.data,
@@ -109,20 +110,11 @@ class OnnxRuntime:
         shrink: bool,
     ) -> Vectors:
         options = _shrinking() if shrink else None
-        output = session.run([self._output], self._feed(ids, mask), options)[0]
+        feed = self._inputs.feed(ids, mask)
+        output = session.run([self._output.name], feed, options)[0]
+        self._output.check(output, ids)
         # A copy: the output lies in the arena, and would keep a part of it for as long as anybody holds it.
         return np.array(output, dtype=np.float32)
-
-    def _feed(self, ids: Ids, mask: Ids) -> dict[str, NDArray[np.integer[Any]]]:
-        values = {
-            "input_ids": ids,
-            "attention_mask": mask,
-            "token_type_ids": np.zeros_like(ids),
-        }
-        return {
-            name: values[name].astype(kind, copy=False)
-            for name, kind in self._inputs.items()
-        }
 
 
 def _shrinking() -> onnxruntime.RunOptions:

@@ -259,7 +259,6 @@ class Pool:
             batcher=batcher,
         )
 
-
     def _watch_idle(self) -> None:
         """Have a thread unload idle models from now on."""
         idle_seconds = self._limits.idle_seconds

@@ -246,7 +246,12 @@ def _rows(
 ) -> list[Row]:
     """Tokenise texts with the model's prompt before each. Raises ProviderRejected for one over the limit."""
     config = loaded.prepared.config
-    rows = rows_of(loaded.tokenizer, texts, config.prompt(input_type))
+    rows = rows_of(
+        loaded.tokenizer,
+        texts,
+        config.prompt(input_type),
+        pooled=config.include_prompt,
+    )
     _refuse_too_long(rows, config, loaded.prepared.name)
     return rows
 

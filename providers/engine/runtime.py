@@ -15,20 +15,35 @@ FAST_COSINE, FAST_MEAN_COSINE = 0.97, 0.995
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One text, ready to run: its token ids, int64 (tokens,), special tokens included, and the text itself."""
+    """One text, ready to run: its token ids, int64 (tokens,), special tokens included, and the text itself.
+
+    `prompt` is what the text starts with and a model with `include_prompt: false` leaves out of its pooling;
+    `prompt_tokens` is how many tokens that is.
+    """
 
     token_ids: TokenIds
     text: str
+    prompt: str = ""
+    prompt_tokens: int = 0
 
     def __len__(self) -> int:
         return len(self.token_ids)
 
 
-def rows_of(tokenizer: ModelTokenizer, texts: Sequence[str], prompt: str) -> list[Row]:
-    """Return each text with the prompt before it, tokenised, in the order of `texts`."""
+def rows_of(
+    tokenizer: ModelTokenizer, texts: Sequence[str], prompt: str, *, pooled: bool
+) -> list[Row]:
+    """Return each text with the prompt before it, tokenised, in the order of `texts`.
+
+    `pooled` False: the model leaves the prompt's tokens out of its pooling.
+    """
     prompted = [prompt + text for text in texts] if prompt else list(texts)
     ids = tokenizer.encode(prompted)
-    return [Row(row, text) for row, text in zip(ids, prompted, strict=True)]
+    skipped = "" if pooled else prompt
+    tokens = tokenizer.prompt_tokens(skipped) if skipped else 0
+    return [
+        Row(row, text, skipped, tokens) for row, text in zip(ids, prompted, strict=True)
+    ]
 
 
 class Runtime(Protocol):

@@ -76,6 +76,13 @@ class ModelTokenizer:
         each = iter(counts)
         return [self._count_long(text) if _long(text) else next(each) for text in texts]
 
+    def prompt_tokens(self, prompt: str) -> int:
+        """Return how many tokens a text that starts with `prompt` begins with, a leading special token included."""
+        encoding = self._raw.encode(prompt)
+        # As sentence-transformers counts: of what ends a text, one token is taken off.
+        ends = bool(encoding.special_tokens_mask and encoding.special_tokens_mask[-1])
+        return len(encoding.ids) - ends
+
     def truncate(self, text: str, max_tokens: int) -> str:
         """Return a longest prefix of `text` that counts at most `max_tokens`; empty where nothing fits."""
         end = _SLICE_CHARACTERS

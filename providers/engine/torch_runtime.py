@@ -1,55 +1,62 @@
 """sentence-transformers, for models that need it. The only module that imports torch, and only when one is loaded."""
 
 import importlib
+import importlib.metadata
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from providers.base import Vectors
-from providers.engine.model_config import ModelConfig
+from providers.engine.checkpoint import beside_the_encoder, raise_for
+from providers.engine.described import refused
+from providers.engine.machine import has_torch
+from providers.engine.model_config import ModelConfig, read_model_config
+from providers.engine.repository import NEEDS_TORCH
 from providers.engine.runtime import Row
 from providers.engine.tokenizer import ModelTokenizer
 from providers.exceptions import ProviderMisconfigured
 
 
-def torch_problem(name: str) -> str | None:
-    """Say that sentence-transformers is not installed, and how that is done; None where it is."""
-    if importlib.util.find_spec("sentence_transformers"):
-        return None
-    return f"{name} can only run on torch: install it with `pip install 'embeddings-server[torch]'`."
-
-
 def load_sentence_transformer(path: Path, *, name: str, threads: int) -> Any:
-    """Return the SentenceTransformer in a folder, in float32. Raises ProviderMisconfigured.
+    """Return the SentenceTransformer in a folder, in float32 whatever the checkpoint's precision.
 
-    Remote code is never run, pickled weights never read.
+    Remote code is never run, pickled weights never read. Raises ProviderMisconfigured, also for a checkpoint that lacks
+    parameters.
     """
-    if problem := torch_problem(name):
-        raise ProviderMisconfigured(problem)
+    if not has_torch():
+        raise refused(NEEDS_TORCH)
+    # Older versions of this server prepared such models, too.
+    if reason := read_model_config(path).onnx_only:
+        raise refused(reason)
     # The extra is absent where types are checked.
     torch: Any = importlib.import_module("torch")
     library: Any = importlib.import_module("sentence_transformers")
 
     torch.set_num_threads(threads)
+    options = {"use_safetensors": True, precision_option(): torch.float32}
     try:
-        return library.SentenceTransformer(
+        model: Any = library.SentenceTransformer(
             str(path),
             device="cpu",
             trust_remote_code=False,
             local_files_only=True,
-            model_kwargs={"use_safetensors": True},
+            model_kwargs=options,
         )
+        _check_parameters(model, path, options)
     except (ImportError, OSError, ValueError, KeyError, RuntimeError) as error:
         raise ProviderMisconfigured(
             f"sentence-transformers could not load {name}."
         ) from error
+    # Vectors are whole here; whoever wants fewer dimensions asks for them.
+    model.truncate_dim = None
+    return model
 
 
 class TorchRuntime:
-    """One SentenceTransformer from local files."""
+    """One SentenceTransformer from local files, in float32 whatever the checkpoint's precision."""
 
     def __init__(self, path: Path, *, name: str, threads: int) -> None:
         self._model = load_sentence_transformer(path, name=name, threads=threads)
@@ -69,12 +76,68 @@ class TorchRuntime:
 
     def run(self, rows: Sequence[Row], *, wide: bool = False) -> Vectors:
         """Return float32 (len(rows), dimensions); torch always takes all cores it was given."""
-        texts = [row.text for row in rows]
-        # An empty prompt keeps a `default_prompt_name` out: prompts are put before the texts earlier.
-        vectors = self._model.encode(
-            texts, batch_size=len(texts), prompt="", show_progress_bar=False
-        )
-        return np.asarray(vectors, dtype=np.float32)
+        found: list[Vectors | None] = [None] * len(rows)
+        for prompt in {row.prompt for row in rows}:
+            places = [place for place, row in enumerate(rows) if row.prompt == prompt]
+            texts = [rows[place].text.removeprefix(prompt) for place in places]
+            # An empty prompt keeps a `default_prompt_name` out: other prompts stand before the texts already.
+            vectors = self._model.encode(
+                texts, batch_size=len(texts), prompt=prompt, show_progress_bar=False
+            )
+            for place, vector in zip(places, vectors, strict=True):
+                found[place] = vector
+        return np.asarray(found, dtype=np.float32)
 
     def rest(self) -> None:
         """Do nothing: torch gives memory back by itself."""
+
+
+def precision_option() -> str:
+    """Return what transformers calls the numbers' type: `torch_dtype` up to 4.55, and only a fallback since."""
+    version = importlib.metadata.version("transformers").split(".")
+    return "dtype" if (int(version[0]), int(version[1])) >= (4, 56) else "torch_dtype"
+
+
+def _check_parameters(model: Any, path: Path, options: Mapping[str, Any]) -> None:
+    """Raise ProviderMisconfigured where the encoder and its checkpoint are not of one architecture.
+
+    What a checkpoint lacks, transformers fills with random numbers, others in every process, and it drops the rest.
+    """
+    encoder = model[0].auto_model
+    if odd := {str(each.dtype) for each in model.parameters()} - {"torch.float32"}:
+        raise refused(
+            f"its parameters are {sorted(odd)[0]} and could not be widened to float32"
+        )
+    _, report = type(encoder).from_pretrained(
+        str(path),
+        config=encoder.config,
+        local_files_only=True,
+        output_loading_info=True,
+        **options,
+    )
+    lacking = set(report["missing_keys"])
+    if lacking:
+        kept = {name for name, _ in encoder.named_buffers()}
+        lacking &= _used_parameters(encoder) | set(beside_the_encoder(kept))
+    raise_for("lacks {} that its config.json asks for", lacking)
+    base = f"{encoder.base_model_prefix}."
+    strays = {name.removeprefix(base) for name in report["unexpected_keys"]}
+    raise_for(
+        "holds {} that its architecture knows nothing of", beside_the_encoder(strays)
+    )
+    raise_for(
+        "holds {} of another shape than its config.json says",
+        (str(key) for key in report["mismatched_keys"]),
+    )
+
+
+def _used_parameters(encoder: Any) -> set[str]:
+    """Return the names of the parameters that a token vector depends on: those that a gradient reaches."""
+    torch: Any = importlib.import_module("torch")
+    ids = torch.tensor([[0, 1, 2]])
+    with torch.enable_grad():
+        answer = encoder(input_ids=ids, attention_mask=torch.ones_like(ids))
+        answer.last_hidden_state.sum().backward()
+    names = {name for name, each in encoder.named_parameters() if each.grad is not None}
+    encoder.zero_grad(set_to_none=True)
+    return names

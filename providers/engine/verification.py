@@ -60,6 +60,18 @@ class Opened:
 
     runtime: Runtime
     tokenizer: ModelTokenizer
+    config: ModelConfig
+
+    def vectors(self, checks: Sequence[tuple[str, str]]) -> Vectors:
+        """Return the vectors of a batch of (prompt, text) pairs, float32 (pairs, dimensions)."""
+        rows = [
+            row
+            for prompt, text in checks
+            for row in rows_of(
+                self.tokenizer, [text], prompt, pooled=self.config.include_prompt
+            )
+        ]
+        return self.runtime.run(rows)
 
 
 def prove(prepared: "Prepared", reference: Reference | None) -> Proof:
@@ -142,7 +154,9 @@ def _open(
 ) -> Opened:
     if prepared.runtime == "torch":
         runtime = TorchRuntime(prepared.path, name=prepared.name, threads=threads)
-        return Opened(runtime, tokenizer or runtime.tokenizer(prepared.config))
+        return Opened(
+            runtime, tokenizer or runtime.tokenizer(prepared.config), prepared.config
+        )
     file = prepared.fast_file if precision == "fast" else None
     graph = OnnxRuntime(
         file or prepared.onnx_file,
@@ -150,7 +164,7 @@ def _open(
         threads=threads,
         room_for_wide=room_for_wide,
     )
-    return Opened(graph, tokenizer or prepared.tokenizer())
+    return Opened(graph, tokenizer or prepared.tokenizer(), prepared.config)
 
 
 def _checks(config: ModelConfig, tokenizer: ModelTokenizer) -> list[tuple[str, str]]:
@@ -188,7 +202,7 @@ def _self_checked(
     prepared: "Prepared", opened: Opened, checks: Sequence[tuple[str, str]]
 ) -> Vectors:
     """Return each text's vector when it is embedded alone, float32 (texts, dimensions), once all agree with it."""
-    alone = np.concatenate([_vectors(opened, [check]) for check in checks])
+    alone = np.concatenate([opened.vectors([check]) for check in checks])
     width = prepared.config.dimensions
     if alone.shape[1] != width:
         _refuse(prepared, f"its vectors have {alone.shape[1]} numbers, not {width}")
@@ -199,7 +213,7 @@ def _self_checked(
         _refuse(prepared, f"its vectors are up to {norms.max():.3f} long, not 1")
     _check_distinct(prepared, opened, checks, alone)
     together = np.concatenate(
-        [_vectors(opened, run) for run in _runs(checks, opened.tokenizer)]
+        [opened.vectors(run) for run in _runs(checks, opened.tokenizer)]
     )
     least = float(_cosines(alone, together).min())
     if not least >= EXACT_COSINE:
@@ -267,13 +281,7 @@ def _refuse(prepared: "Prepared", reason: str) -> NoReturn:
 
 
 def _unprompted(opened: Opened, texts: Sequence[str]) -> Vectors:
-    return _vectors(opened, [("", text) for text in texts])
-
-
-def _vectors(opened: Opened, checks: Sequence[tuple[str, str]]) -> Vectors:
-    """Return the vectors of a batch, float32 (texts, dimensions)."""
-    rows = [rows_of(opened.tokenizer, [text], prompt)[0] for prompt, text in checks]
-    return opened.runtime.run(rows)
+    return opened.vectors([("", text) for text in texts])
 
 
 def _runs(

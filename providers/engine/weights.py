@@ -14,10 +14,11 @@ from pathlib import Path
 
 from providers.base import Precision
 from providers.engine import files
+from providers.engine.described import refused
 from providers.engine.files import FileRecord, Manifest
 from providers.engine.folders import find_model_folders, valid_name
 from providers.engine.hub import Hub
-from providers.engine.machine import usable_cores
+from providers.engine.machine import has_torch, usable_cores
 from providers.engine.model_config import (
     FAST_GRAPH_FILE,
     FAST_PARAMETERS_FILE,
@@ -26,20 +27,24 @@ from providers.engine.model_config import (
     ModelConfig,
     read_model_config,
 )
+from providers.engine.modules import read_modules
 from providers.engine.pins import PINNED_MODELS, PinnedWheel
+from providers.engine.repository import (
+    NEEDS_TORCH,
+    ONNX_FILES,
+    SAFETENSORS_FILE,
+    checkpoint_files,
+    choose_runtime,
+    data_files,
+    onnx_file,
+)
 from providers.engine.tokenizer import TOKENIZER_FILE, ModelTokenizer
-from providers.engine.torch_runtime import torch_problem
 from providers.engine.verification import Reference, open_proved, prove
 from providers.engine.wheels import Fetch, fetch_pinned
 from providers.exceptions import ProviderMisconfigured, UnknownModel, VectorsDiffer
 
-_REPO_ONNX = ("onnx/model.onnx", "model.onnx")
-# What lies beside a graph and is not loaded with it; its weights may be in files of any name.
-_NOT_WEIGHTS = frozenset({".json", ".txt", ".model", ".safetensors", ".onnx"})
-# Code and pickles of an operator's folder are of no use here and are not taken along.
-_SUFFIXES = frozenset(
-    {".json", ".safetensors", ".onnx", ".onnx_data", ".txt", ".model", ".data"}
-)
+# What lies beside the weights.
+_DESCRIBING = frozenset({".json", ".txt", ".model"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +70,7 @@ class Prepared:
     @property
     def onnx_file(self) -> Path:
         """The ONNX file to run."""
-        candidates = (GRAPH_FILE,) if self.runtime == "graph" else _REPO_ONNX
+        candidates = (GRAPH_FILE,) if self.runtime == "graph" else ONNX_FILES
         return self.path / next(
             name for name in candidates if name in self.manifest.files
         )
@@ -84,7 +89,8 @@ class Prepared:
     @property
     def problem(self) -> str | None:
         """Why it cannot run in this installation, or None."""
-        return torch_problem(self.name) if self.runtime == "torch" else None
+        lacks_torch = self.runtime == "torch" and not has_torch()
+        return refused(NEEDS_TORCH).message if lacks_torch else None
 
     def method(self, precision: Precision) -> str:
         """Return how vectors are computed where `precision` is asked for: exactly, where there is no fast graph."""
@@ -96,39 +102,23 @@ class Prepared:
 
     def weights_bytes(self, *, fast: bool) -> int:
         """Return about what the loaded weights take in memory: their size on disk, twice that if torch widens them."""
-        files = self.manifest.files
-        if self.runtime == "torch":
-            stored = self.config.encoder.get(
-                "dtype", self.config.encoder.get("torch_dtype")
-            )
-            tensors = [
-                file for file in files if file.endswith((".safetensors", ".bin"))
-            ]
-            return sum(files[file].size_bytes for file in tensors) * (
-                2 if stored in ("float16", "bfloat16") else 1
-            )
-        graph = self.fast_file if fast and self.fast_file else self.onnx_file
-        loaded = graph.relative_to(self.path)
-        return sum(
-            record.size_bytes
-            for name, record in files.items()
-            if self._loaded_with(loaded, Path(name))
-        )
-
-    def _loaded_with(self, graph: Path, file: Path) -> bool:
-        """Tell whether a file is the graph or holds weights of it and of no other graph."""
-        if file == graph:
-            return True
-        if file.parent != graph.parent or file.suffix in _NOT_WEIGHTS:
-            return False
+        sizes = {
+            Path(file): record.size_bytes
+            for file, record in self.manifest.files.items()
+        }
         if self.runtime == "graph":
-            return file.stem == graph.stem
-        others = (
-            Path(name).name for name in self.manifest.files if name.endswith(".onnx")
+            graph = self.fast_file if fast and self.fast_file else self.onnx_file
+            return sum(size for file, size in sizes.items() if file.stem == graph.stem)
+        # Of another runtime's model, all that is prepared and does not describe it is weights, whatever its name.
+        stored = sum(
+            size for file, size in sizes.items() if file.suffix not in _DESCRIBING
         )
-        return not any(
-            file.name.startswith(other) for other in others if other != graph.name
+        encoder = self.config.encoder
+        halved = encoder.get("dtype", encoder.get("torch_dtype")) in (
+            "float16",
+            "bfloat16",
         )
+        return stored * 2 if self.runtime == "torch" and halved else stored
 
 
 def not_prepared(name: str) -> str:
@@ -268,7 +258,7 @@ class Weights:
         source, revision = self._fetch(name, tree, staging)
         shutil.rmtree(tree / ".cache", ignore_errors=True)
         config = read_model_config(tree)
-        runtime = _choose_runtime(tree, config)
+        runtime = choose_runtime(config, set(files.files_below(tree)))
         if runtime == "graph":
             # Imported here: onnx is needed to prepare a model, not to serve one.
             from providers.engine.graph import build_fast_graph, build_graph
@@ -306,6 +296,8 @@ class Weights:
         """Fill `tree` from the model's source; return what it is and its revision."""
         local = self.local_folders().get(name)
         if local is not None:
+            shutil.rmtree(tree)  # a killed call may have left what is no longer there
+            tree.mkdir()
             files.copy_files(local, tree, _loadable_files(local))
             return "folder", _origin(local)
         pin = self._pins.get(name)
@@ -374,28 +366,19 @@ def _slug(name: str) -> str:
     return name.replace("/", "--")
 
 
-def _choose_runtime(tree: Path, config: ModelConfig) -> str:
-    has_tokenizer = (tree / TOKENIZER_FILE).is_file()
-    if has_tokenizer and config.buildable and any(tree.glob("*.safetensors")):
-        return "graph"
-    if (
-        has_tokenizer
-        and config.plain
-        and not config.dense
-        and any((tree / name).is_file() for name in _REPO_ONNX)
-    ):
-        return "onnx"
-    if any(tree.glob("*.safetensors")):
-        return "torch"
-    raise ProviderMisconfigured(
-        "The model has neither safetensors nor ONNX files; pickled weights are never loaded."
-    )
-
-
 def _loadable_files(folder: Path) -> list[str]:
-    return [
-        name for name in files.files_below(folder) if Path(name).suffix in _SUFFIXES
-    ]
+    """Return what serving needs of an operator's folder; code, pickles and other weights are not taken along."""
+    names = set(files.files_below(folder))
+    taken = {name for name in names if Path(name).suffix in _DESCRIBING}
+    taken |= {f"{module.path}/{SAFETENSORS_FILE}" for module in read_modules(folder)}
+    runtime = choose_runtime(read_model_config(folder), names)
+    if runtime == "onnx" and (graph := onnx_file(names)):
+        needed = {graph, *data_files(folder / graph, graph)}
+    else:
+        needed = set(checkpoint_files(folder, names))
+    if absent := sorted(needed - names):
+        raise refused(f"{absent[0][:80]} is absent")
+    return sorted((taken & names) | needed)
 
 
 def _origin(folder: Path) -> str:

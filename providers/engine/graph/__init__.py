@@ -64,11 +64,15 @@ def _graph(
 ) -> onnx.ModelProto:
     nodes = Nodes()
     with open_tensors(folder) as tensors:
-        checkpoint = Checkpoint(tensors, config.model_type)
+        checkpoint = Checkpoint(tensors, config)
         tokens = Encoder(nodes, config, projections).write(checkpoint)
-    dense = [read_linear(folder / layer.folder) for layer in config.dense]
+    if not config.include_prompt:
+        # Which tokens are a prompt's only the runtime is told, so it pools by itself.
+        nodes.node("Identity", [tokens], "last_hidden_state")
+        return nodes.model("last_hidden_state", ["batch", "length", config.hidden])
+    dense = [read_linear(folder, layer) for layer in config.dense]
     write_head(nodes, config, tokens, dense)
-    return nodes.model(config.dimensions)
+    return nodes.model("sentence_embedding", ["batch", config.dimensions])
 
 
 def _share_parameters(model: onnx.ModelProto, exact: onnx.ModelProto) -> None:

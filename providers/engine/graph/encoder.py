@@ -12,6 +12,7 @@ import numpy as np
 from onnx import TensorProto
 
 from providers.engine.checkpoint import Checkpoint, Linear, Norm
+from providers.engine.described import refused
 from providers.engine.graph.nodes import FUSED, Nodes
 from providers.engine.model_config import POSITIONS_AFTER_PADDING, ModelConfig
 
@@ -42,14 +43,20 @@ class Encoder:
     def __init__(
         self, nodes: Nodes, config: ModelConfig, projections: Projections
     ) -> None:
-        encoder = config.encoder
         self._nodes = nodes
         self._config = config
         self._projections = projections
-        self._heads = int(encoder.get("num_attention_heads", encoder.get("n_heads", 0)))
-        self._layers = int(encoder.get("num_hidden_layers", encoder.get("n_layers", 0)))
+        self._heads = config.size("num_attention_heads", "n_heads")
+        self._layers = config.size("num_hidden_layers", "n_layers")
+        if config.hidden % self._heads:
+            raise refused(
+                f"its {config.hidden} channels cannot be shared among {self._heads} attention heads"
+            )
         # DistilBERT has no such setting; its modelling code says 1e-12.
-        self._epsilon = float(encoder.get("layer_norm_eps", 1e-12))
+        epsilon = config.encoder.get("layer_norm_eps", 1e-12)
+        if not isinstance(epsilon, float | int) or not 0 <= epsilon < 1:
+            raise refused("layer_norm_eps in its config.json is not a small number")
+        self._epsilon = float(epsilon)
 
     def write(self, checkpoint: Checkpoint) -> str:
         """Write everything from `input_ids` to the token vectors."""
@@ -117,7 +124,7 @@ class Encoder:
     def _positions_after_padding(self) -> str:
         """RoBERTa's positions: the count of non-padding ids so far, from pad + 1; padding ids keep `pad`."""
         nodes = self._nodes
-        pad_id = int(self._config.encoder.get("pad_token_id", 1))
+        pad_id = self._config.first_position - 1
         pad = nodes.parameter("pad", np.array([pad_id], np.int32))
         same = nodes.node("Equal", ["ids", pad], "ids.padding")
         real = nodes.node("Not", [same], "ids.real")

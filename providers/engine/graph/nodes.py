@@ -58,17 +58,13 @@ class Nodes:
         name = "integers." + ".".join(str(value) for value in values)
         return self.parameter(name, np.array(values, np.int64))
 
-    def model(self, dimensions: int) -> onnx.ModelProto:
-        """Return the whole model."""
+    def model(self, answer: str, shape: list[str | int]) -> onnx.ModelProto:
+        """Return the whole model, whose one output is the float32 value `answer`."""
         inputs = [
             helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"])
             for name in ("input_ids", "attention_mask")
         ]
-        answers = [
-            helper.make_tensor_value_info(
-                "sentence_embedding", TensorProto.FLOAT, ["batch", dimensions]
-            )
-        ]
+        answers = [helper.make_tensor_value_info(answer, TensorProto.FLOAT, shape)]
         graph = helper.make_graph(
             list(self._nodes.values()),
             "encoder",

@@ -1,17 +1,21 @@
-"""Models that no graph is built for: ONNX files that a repo ships, and sentence-transformers."""
+"""Models that only sentence-transformers runs."""
 
+import importlib.metadata
+import json
+import shutil
 import weakref
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from safetensors.numpy import load_file, save_file
 
+from providers.engine import machine, torch_runtime
 from providers.engine.machine import usable_cores
 from providers.engine.pool import Pool, PoolLimits
 from providers.engine.runtime import Row
 from providers.engine.weights import Weights
 from providers.exceptions import ProviderMisconfigured
+from providers.plugins.huggingface import HuggingFaceProvider
 from tests.collector import collector_off
 from tests.providers.engine import tiny
 
@@ -30,68 +34,33 @@ def embed(pool, name, texts):
     return model.embed(rows, timeout_seconds=60)
 
 
-def ship_onnx(folder, extra_input="token_type_ids"):
-    """Write an exported encoder whose token vectors are a table's rows."""
-    table = (
-        np.random.default_rng(0)
-        .standard_normal((len(tiny.WORDS), tiny.HIDDEN))
-        .astype(np.float32)
-    )
-    names = ["input_ids", "attention_mask", extra_input]
-    inputs = [
-        helper.make_tensor_value_info(name, TensorProto.INT64, ["b", "s"])
-        for name in names
-    ]
-    output = helper.make_tensor_value_info(
-        "last_hidden_state", TensorProto.FLOAT, ["b", "s", tiny.HIDDEN]
-    )
-    node = helper.make_node("Gather", ["table", "input_ids"], ["last_hidden_state"])
-    graph = helper.make_graph(
-        [node], "g", inputs, [output], [numpy_helper.from_array(table, "table")]
-    )
-    (folder / "onnx").mkdir()
-    model = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10
-    )
-    onnx.save(model, folder / "onnx" / "model.onnx")
-    (folder / "model.safetensors").unlink()
-    return table
-
-
-def test_an_onnx_file_that_a_repo_ships_is_used_as_it_is(tmp_path):
-    folder = tiny.write_model(tmp_path / "shipped", model_type="mpnet")
-    table = ship_onnx(folder)
-    weights, prepared = prepare(tmp_path, folder)
-    assert prepared.runtime == "onnx"
-    pool = Pool(weights, PoolLimits(threads=1))
-    expected = np.stack([table[[2, 4, 3]].mean(0), table[[2, 4, 5, 6, 3]].mean(0)])
-    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    assert np.abs(embed(pool, "shipped", ["a", "a b c"]) - expected).max() < 1e-6
-    pool.close()
-
-
-def test_an_onnx_file_with_inputs_no_text_has_is_refused(tmp_path):
-    folder = tiny.write_model(tmp_path / "shipped", model_type="mpnet")
-    ship_onnx(folder, extra_input="pixel_values")
-    with pytest.raises(ProviderMisconfigured, match="pixel_values"):
-        prepare(tmp_path, folder)
+@pytest.fixture
+def swishing(tmp_path):
+    """A model that no graph is built for, since its activation is none of those a graph has."""
+    return write_swishing(tmp_path / "swishing")
 
 
 def write_swishing(folder):
-    """Write a model that torch alone can run."""
     tiny.write_model(folder, hidden_act="swish")
     tiny.describe_tokenizer(folder)
     return folder
 
 
-def test_sentence_transformers_runs_what_no_graph_is_built_for(tmp_path):
+def reference(folder, **options):
     library = pytest.importorskip("sentence_transformers")
-    folder = write_swishing(tmp_path / "swishing")
+    return library.SentenceTransformer(str(folder), device="cpu", **options)
+
+
+def load(tmp_path, folder):
     weights, prepared = prepare(tmp_path, folder)
     assert prepared.runtime == "torch"
-    pool = Pool(weights, PoolLimits(threads=1))
+    return Pool(weights, PoolLimits(threads=1))
+
+
+def test_sentence_transformers_runs_what_no_graph_is_built_for(tmp_path, swishing):
     texts = ["a", "b c d", "e f"]
-    expected = library.SentenceTransformer(str(folder), device="cpu").encode(texts)
+    expected = reference(swishing).encode(texts)
+    pool = load(tmp_path, swishing)
     assert np.abs(embed(pool, "swishing", texts) - expected).max() < 1e-5
     assert pool.tokenizer("swishing").count(["a b"]) == [4]
     pool.close()
@@ -111,6 +80,164 @@ def test_a_torch_model_makes_room_for_another_and_its_memory_is_free(tmp_path):
         embed(pool, "two", ["a"])
         assert modules() is None
     pool.close()
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_checkpoints_are_computed_in_float32(
+    tmp_path, swishing, precision
+):
+    torch = pytest.importorskip("torch")
+    half = reference(swishing)[0].auto_model.to(getattr(torch, precision))
+    half.save_pretrained(swishing)
+    # A model may ask for its own precision, too.
+    asked = {"max_seq_length": 32, "model_args": {"torch_dtype": precision}}
+    (swishing / "sentence_bert_config.json").write_text(json.dumps(asked))
+    texts = ["a", "b c d", "e f g h i j k l m n"]
+    expected = reference(swishing, model_kwargs={"dtype": torch.float32}).encode(texts)
+    pool = load(tmp_path, swishing)
+    assert np.abs(embed(pool, "swishing", texts) - expected).max() < 1e-6
+    pool.close()
+
+
+def test_vectors_are_whole_where_a_model_asks_sentence_transformers_to_cut_them(
+    tmp_path, swishing
+):
+    expected = reference(swishing).encode(["a b"])
+    cut = json.dumps({"truncate_dim": 5})
+    (swishing / "config_sentence_transformers.json").write_text(cut)
+    assert reference(swishing).encode(["a b"]).shape == (1, 5)
+    pool = load(tmp_path, swishing)
+    assert np.abs(embed(pool, "swishing", ["a b"]) - expected).max() < 1e-6
+    pool.close()
+
+
+def configure(folder, **changes):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    ("layers", "reason"),
+    [
+        (3, r"lacks parameters \(encoder\.layer\.2\.attention"),
+        (1, r"holds parameters \(encoder\.layer\.1\.attention"),
+    ],
+)
+def test_torch_serves_no_checkpoint_of_other_layers_than_its_config_says(
+    tmp_path, swishing, layers, reason
+):
+    reference(swishing)
+    configure(swishing, num_hidden_layers=layers)
+    with pytest.raises(ProviderMisconfigured, match=reason):
+        load(tmp_path, swishing).model("swishing")
+
+
+def test_torch_serves_no_checkpoint_of_other_names_or_shapes(tmp_path, swishing):
+    reference(swishing)
+    path = swishing / "model.safetensors"
+    tensors = load_file(path)
+    strange = {"encoder.layer.0.mlp.gated_layers.weight": np.ones(3, np.float32)}
+    save_file(tensors | strange, path)
+    with pytest.raises(ProviderMisconfigured, match="gated_layers"):
+        load(tmp_path, swishing).model("swishing")
+
+
+def test_torch_loads_no_model_of_remote_code_whoever_prepared_it(tmp_path, swishing):
+    reference(swishing)
+    configure(swishing, auto_map={"AutoModel": "modeling.Own"})
+    with pytest.raises(ProviderMisconfigured, match="remote code"):
+        torch_runtime.TorchRuntime(swishing, name="swishing", threads=1)
+
+
+def test_a_pooler_that_is_missing_and_a_task_head_that_is_there_do_not_matter(
+    tmp_path, swishing
+):
+    expected = reference(swishing).encode(["a b"])
+    path = swishing / "model.safetensors"
+    tensors = load_file(path)
+    assert not any("pooler" in name for name in tensors)
+    save_file(tensors | {"cls.predictions.bias": np.ones(3, np.float32)}, path)
+    pool = load(tmp_path, swishing)
+    assert np.abs(embed(pool, "swishing", ["a b"]) - expected).max() < 1e-6
+    pool.close()
+
+
+def test_torch_leaves_a_prompt_out_of_the_pooling_where_the_model_says_so(
+    tmp_path, swishing
+):
+    tiny.write_modules(
+        swishing, {"pooling_mode_mean_tokens": True, "include_prompt": False}
+    )
+    prompts = {"prompts": {"query": "q q q q ", "document": "d d "}}
+    (swishing / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    texts = ["a", "b c d e", "f"]
+    model = reference(swishing)
+    whole = model.encode([f"q q q q {text}" for text in texts], prompt="")
+    provider = HuggingFaceProvider.from_settings(
+        {"data_dir": tmp_path / "data", "model_paths": (swishing,)}
+    )
+    provider.download("swishing")
+    for input_type, expected in (
+        ("query", model.encode_query(texts)),
+        ("document", model.encode_document(texts)),
+    ):
+        found = provider.embed(
+            provider.resolve("swishing"),
+            texts,
+            dimensions=None,
+            input_type=input_type,
+            timeout_seconds=60,
+        ).vectors
+        assert np.abs(found - expected).max() < 1e-5
+        assert np.abs(found - whole).max() > 1e-2
+    provider.close()
+
+
+def test_texts_of_several_prompts_in_one_batch_keep_their_order(tmp_path, swishing):
+    tiny.write_modules(
+        swishing, {"pooling_mode_mean_tokens": True, "include_prompt": False}
+    )
+    model = reference(swishing)
+    pool = load(tmp_path, swishing)
+    loaded = pool.model("swishing")
+    texts = [("q q ", "a b"), ("d ", "c"), ("q q ", "e")]
+    rows = [
+        Row(loaded.tokenizer.encode([prompt + text])[0], prompt + text, prompt, 0)
+        for prompt, text in texts
+    ]
+    found = loaded.embed(rows, timeout_seconds=60)
+    expected = [model.encode([text], prompt=prompt)[0] for prompt, text in texts]
+    assert np.abs(found - np.stack(expected)).max() < 1e-5
+    pool.close()
+
+
+def test_what_needs_torch_is_refused_at_preparation_where_there_is_none(
+    tmp_path, swishing, monkeypatch
+):
+    monkeypatch.setattr(machine, "has_torch", lambda: False)
+    with pytest.raises(ProviderMisconfigured, match=r"embeddings-server\[torch\]"):
+        prepare(tmp_path, swishing)
+
+
+def test_other_safetensors_are_not_prepared_for_torch(tmp_path, swishing):
+    pytest.importorskip("sentence_transformers")
+    for name in ("model_old.safetensors", "checkpoint-5/model.safetensors"):
+        (swishing / name).parent.mkdir(exist_ok=True)
+        shutil.copy(swishing / "model.safetensors", swishing / name)
+    _, prepared = prepare(tmp_path, swishing)
+    stored = {name for name in prepared.manifest.files if "safetensors" in name}
+    assert stored == {"model.safetensors"}
+
+
+@pytest.mark.parametrize(
+    ("version", "option"),
+    [("4.41.2", "torch_dtype"), ("4.56.0", "dtype"), ("5.23.0", "dtype")],
+)
+def test_the_precision_is_asked_for_by_the_name_that_transformers_knows(
+    monkeypatch, version, option
+):
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
+    assert torch_runtime.precision_option() == option
 
 
 @pytest.mark.parametrize(

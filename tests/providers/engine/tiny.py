@@ -4,12 +4,17 @@ import hashlib
 import json
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
+from onnx import helper, numpy_helper
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
+from providers.engine.graph import build_graph
+from providers.engine.model_config import GRAPH_FILE, read_model_config
 from providers.engine.pins import PinnedWheel
 
 HIDDEN, INNER, LAYERS, HEADS, POSITIONS = 16, 32, 2, 4, 40
@@ -45,8 +50,48 @@ def describe_tokenizer(folder):
         "tokenizer_class": "PreTrainedTokenizerFast",
         "pad_token": "[PAD]",
         "unk_token": "[UNK]",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(described))
+
+
+def export(folder: Path, name="onnx/model.onnx", *, keep_checkpoint=False):
+    """Write a folder's own encoder as the ONNX file that others ship: ids and mask in, last_hidden_state out.
+
+    Return it with the data in it. The checkpoint goes, and with it the way to build a graph.
+    """
+    pooling = folder / "1_Pooling" / "config.json"
+    described = json.loads(pooling.read_text())
+    pooling.write_text(json.dumps(described | {"include_prompt": False}))
+    config = replace(read_model_config(folder), dense=())
+    pooling.write_text(json.dumps(described))
+    build_graph(folder, config)
+    model = onnx.load(folder / GRAPH_FILE)
+    for path in folder.glob("graph-v*"):
+        path.unlink()
+    if not keep_checkpoint:
+        (folder / "model.safetensors").unlink()
+    write_graph(folder, model, name)
+    return model
+
+
+def write_graph(folder: Path, model, name="onnx/model.onnx", **options):
+    """Save an ONNX model into a model's folder."""
+    (folder / name).parent.mkdir(exist_ok=True)
+    onnx.save(model, folder / name, **options)
+
+
+def graph_of(nodes, inputs, outputs, tables):
+    """Make an ONNX model of nodes; inputs and outputs are (name, type, shape), tables are arrays by name."""
+    values = [
+        [helper.make_tensor_value_info(*value) for value in side]
+        for side in (inputs, outputs)
+    ]
+    stored = [numpy_helper.from_array(table, name) for name, table in tables.items()]
+    graph = helper.make_graph(nodes, "g", *values, stored)
+    opsets = [helper.make_opsetid("", 20)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
 
 def write_model(folder: Path, *, seed=0, **config):

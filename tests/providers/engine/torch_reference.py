@@ -1,6 +1,9 @@
 """The same tiny models run by torch. Only tests that run import this: torch and transformers take seconds."""
 
+import json
+
 import numpy as np
+import sentence_transformers
 import torch
 import transformers
 from sentence_transformers.sentence_transformer.modules import (
@@ -19,6 +22,7 @@ __all__ = [
     "save_encoder",
     "torch",
     "transformers",
+    "whole",
 ]
 
 ROBERTA = {"pad_token_id": 1, "type_vocab_size": 1, "layer_norm_eps": 1e-5}
@@ -63,6 +67,24 @@ def save_encoder(folder, family, activation="gelu", **extra):
             parameter.normal_(0, 0.3)
     encoder.save_pretrained(folder)
     return encoder
+
+
+def whole(folder):
+    """Load a tiny model's folder in sentence-transformers, in float32."""
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps(
+            {
+                "tokenizer_class": "PreTrainedTokenizerFast",
+                "pad_token": "[PAD]",
+                "unk_token": "[UNK]",
+                "cls_token": "[CLS]",
+                "sep_token": "[SEP]",
+            }
+        )
+    )
+    return sentence_transformers.SentenceTransformer(
+        str(folder), device="cpu", model_kwargs={"dtype": torch.float32}
+    )
 
 
 def run(encoder, batch, heads):

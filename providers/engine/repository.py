@@ -1,0 +1,137 @@
+"""Which files of a model's repository or folder it is served from, and by which runtime."""
+
+from collections.abc import Collection, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from providers.engine import machine
+from providers.engine.described import object_of, refused
+from providers.engine.model_config import ModelConfig
+from providers.engine.tokenizer import TOKENIZER_FILE
+
+SAFETENSORS_FILE = "model.safetensors"
+SAFETENSORS_INDEX = "model.safetensors.index.json"
+# The first that is there is taken; exporters write both layouts. Up to level 3, optimised graphs compute in float32.
+ONNX_FILES = (
+    "onnx/model.onnx",
+    "model.onnx",
+    *(
+        f"{folder}model_O{level}.onnx"
+        for level in (1, 2, 3)
+        for folder in ("onnx/", "")
+    ),
+)
+_PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+NEEDS_TORCH = (
+    "it can only run on torch: install it with `pip install 'embeddings-server[torch]'`"
+)
+
+
+def choose_runtime(config: ModelConfig, names: Collection[str]) -> str:
+    """Return graph (built here), onnx (shipped) or torch for a model of these files.
+
+    Raises ProviderMisconfigured, saying why, where none of them can serve it on this machine.
+    """
+    has_tokenizer = TOKENIZER_FILE in names
+    checkpoint = has_checkpoint(names)
+    exported = onnx_file(names)
+    if checkpoint and has_tokenizer and config.buildable:
+        return "graph"
+    if exported and has_tokenizer and config.foreign is None:
+        return "onnx"
+    if exported and not checkpoint:
+        lack = config.foreign or f"there is no {TOKENIZER_FILE}"
+        raise refused(
+            f"its ONNX file cannot be used ({lack}), and it has no safetensors"
+        )
+    if config.onnx_only is not None:
+        raise refused(f"{config.onnx_only}, and it has no ONNX file that can be used")
+    if not checkpoint:
+        raise refused(_why_no_weights(names))
+    if not machine.has_torch():
+        raise refused(NEEDS_TORCH)
+    return "torch"
+
+
+def has_checkpoint(names: Collection[str]) -> bool:
+    """Tell whether there are safetensors under the names that every loader takes."""
+    return SAFETENSORS_FILE in names or SAFETENSORS_INDEX in names
+
+
+def onnx_file(names: Collection[str]) -> str | None:
+    """Return the exported graph to run, or None."""
+    return next((name for name in ONNX_FILES if name in names), None)
+
+
+def checkpoint_files(folder: Path, names: Collection[str]) -> list[str]:
+    """Return the checkpoint's files: one, or those that the index in `folder` names. `names` is all that there is.
+
+    Whatever other safetensors lie beside them belongs to something else. Raises ProviderMisconfigured.
+    """
+    if SAFETENSORS_FILE in names or SAFETENSORS_INDEX not in names:
+        return [SAFETENSORS_FILE]
+    weight_map = object_of(folder / SAFETENSORS_INDEX).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise refused(f"its {SAFETENSORS_INDEX} has no weight_map")
+    shards = sorted({str(shard) for shard in weight_map.values()})
+    if odd := [shard for shard in shards if "/" in shard or shard.startswith(".")]:
+        raise refused(
+            f"its {SAFETENSORS_INDEX} names {odd[0][:80]!r}, which is no file beside it"
+        )
+    return shards
+
+
+def data_files(graph: Path, name: str) -> list[str]:
+    """Return the files that hold an exported graph's parameters, relative to the model as `name`, the graph's, is.
+
+    They are called whatever the exporter liked, so the graph itself is asked. Raises ProviderMisconfigured.
+    """
+    # Imported here: it is needed to prepare a model, not to serve one.
+    import onnx
+
+    try:
+        model = onnx.load(graph, load_external_data=False)
+    except Exception as error:  # protobuf's errors share no base but this
+        raise refused(f"its {name} is damaged or no ONNX file") from error
+    folder = PurePosixPath(name).parent
+    found = set()
+    for tensor in _tensors(model):
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                found.add(_beside(folder, entry.value, name))
+    return sorted(found)
+
+
+def _beside(folder: PurePosixPath, location: str, name: str) -> str:
+    path = PurePosixPath(location)
+    if path.is_absolute() or ".." in path.parts or "\\" in location or not location:
+        raise refused(f"its {name} names a data file outside of its folder")
+    return (folder / path).as_posix()
+
+
+def _tensors(message: Any) -> Iterator[Any]:
+    """Yield every tensor below a protobuf message: initialisers, attributes, those of nested graphs and functions."""
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        for part in (value,) if hasattr(value, "ListFields") else value:
+            if field.message_type.name == "TensorProto":
+                yield part
+            else:
+                yield from _tensors(part)
+
+
+def _why_no_weights(names: Collection[str]) -> str:
+    if others := sorted(name for name in names if name.endswith(".onnx")):
+        return (
+            f"of ONNX files it has only {others[0][:80]}, and a quantised or converted one gives other vectors, often "
+            "others in every batch: export it in float32 as model.onnx"
+        )
+    if pickled := sorted(
+        name for name in names if name.endswith(_PICKLED) and "/" not in name
+    ):
+        return f"it has only pickled weights ({pickled[0][:80]}), which are never loaded: convert them to safetensors"
+    if others := sorted(name for name in names if name.endswith(".safetensors")):
+        return f"it has neither {SAFETENSORS_FILE} nor its index; {others[0][:80]} is not read"
+    return "it has neither safetensors nor ONNX files"
