@@ -68,13 +68,11 @@ def find_model_folders(parent: Path, paths: Sequence[Path]) -> ModelFolders:
 
 def unreadable(folders: ModelFolders) -> Iterator[Problem]:
     """Read what each folder says of itself, and yield those that are no models this server knows."""
-    for name, folder in folders.by_name.items():
+    for folder in folders.by_name.values():
         try:
             read_model_config(folder)
         except ProviderMisconfigured as error:
-            yield Problem(
-                message=f"The folder of {name} is not served. {error.message}"
-            )
+            yield Problem(message=f"{folder}: {error.message}")
 
 
 _Found = tuple[list[tuple[str, Path]], list[Problem]]

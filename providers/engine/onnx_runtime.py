@@ -11,7 +11,11 @@ from providers.base import Vectors
 from providers.engine import pooling
 from providers.engine.checkpoint import read_linear
 from providers.engine.machine import map_large_blocks, trim_heap
-from providers.engine.model_config import ModelConfig
+from providers.engine.model_config import (
+    FAST_GRAPH_FILE,
+    GRAPH_FILE,
+    ModelConfig,
+)
 from providers.engine.onnx_signature import Ids, Inputs, choose_output
 from providers.engine.runtime import Row
 from providers.engine.tokenizer import TokenIds
@@ -48,6 +52,9 @@ class OnnxRuntime:
         self._inputs = Inputs(self._narrow.get_inputs(), config)
         self._output = choose_output(self._narrow.get_outputs(), config)
         self._config = config
+        # A graph built here has done so already: once is enough.
+        done = self._output.pooled and path.name in (GRAPH_FILE, FAST_GRAPH_FILE)
+        self._normalize = config.normalize and not done
         self._dense = (
             []
             if self._output.pooled
@@ -61,7 +68,7 @@ class OnnxRuntime:
         session = (self._opened_wide() if wide else None) or self._narrow
         output = self._run(session, ids, mask, shrink=ids.size > _SHRINK_FROM_TOKENS)
         vectors = output if self._output.pooled else self._head(output, mask, rows)
-        return pooling.normalize(vectors) if self._config.normalize else vectors
+        return pooling.normalize(vectors) if self._normalize else vectors
 
     def _head(self, tokens: Vectors, mask: Ids, rows: Sequence[Row]) -> Vectors:
         """Pool token vectors, and put them through the dense layers."""

@@ -10,7 +10,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from providers.engine import files
 from providers.engine.reference import sentence_transformers
-from providers.engine.runtime import rows_of
 from providers.engine.verification import open_proved
 from providers.engine.weights import Weights
 from providers.exceptions import (
@@ -324,9 +323,9 @@ def test_a_model_that_another_process_prepared_again_is_loaded_again(
 def test_the_loaded_model_is_the_one_that_was_proved(tmp_path, folder):
     prepared = prepare(tmp_path, folder)
     opened = open_proved(prepared, "exact", threads=1)
-    rows = rows_of(opened.tokenizer, prepared.manifest.proof.texts, "")
+    found = opened.vectors([("", text) for text in prepared.manifest.proof.texts])
     expected = [
         np.frombuffer(base64.b64decode(row), "<f4")
         for row in prepared.manifest.proof.vectors["exact"]
     ]
-    assert np.abs(opened.runtime.run(rows) - np.stack(expected)).max() < 1e-6
+    assert np.abs(found - np.stack(expected)).max() < 1e-6

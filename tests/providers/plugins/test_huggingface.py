@@ -138,11 +138,29 @@ def test_a_folder_that_is_no_model_is_not_listed(tmp_path, provider):
     assert provider.resolve("broken") is None
 
 
-def test_a_model_that_only_torch_can_run_names_the_extra(provider, folder, monkeypatch):
-    monkeypatch.setattr(
-        "providers.engine.torch_runtime.importlib.util.find_spec", lambda name: None
-    )
+def needs_torch(folder):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"hidden_act": "swish"}))
+    tiny.describe_tokenizer(folder)
+
+
+def test_a_model_that_only_torch_can_run_names_the_extra_at_download(
+    provider, folder, monkeypatch
+):
+    needs_torch(folder)
+    monkeypatch.setattr("providers.engine.machine.has_torch", lambda: False)
     with pytest.raises(ProviderMisconfigured, match=r"embeddings-server\[torch\]"):
         provider.download("my-model")
+
+
+def test_a_model_prepared_with_torch_names_the_extra_where_it_is_gone(
+    provider, folder, monkeypatch
+):
+    needs_torch(folder)
+    assert provider.download("my-model").size_bytes
+    monkeypatch.setattr("providers.engine.torch_runtime.has_torch", lambda: False)
+    monkeypatch.setattr("providers.engine.weights.has_torch", lambda: False)
+    model = provider.resolve("my-model")
+    with pytest.raises(ProviderMisconfigured, match=r"embeddings-server\[torch\]"):
+        embed(provider, model, ["x"])
+    assert "embeddings-server[torch]" in provider.serving(model).problem
