@@ -176,11 +176,7 @@ class Room(Generic[Key, Content]):
 
     def _taken(self, ticket: _Ticket[Key]) -> _Place[Key, Content] | None:
         """Take a new place, to be loaded, if it is this one's turn and there is room."""
-        if (
-            self._first() is not ticket
-            or ticket.key in self._places
-            or self._free_bytes() < ticket.size_bytes
-        ):
+        if self._first() is not ticket or self._free_bytes() < ticket.size_bytes:
             return None
         place = _Place[Key, Content](ticket.key, ticket.size_bytes)
         self._places[ticket.key] = place
@@ -253,12 +249,8 @@ class Room(Generic[Key, Content]):
         self._changed.notify_all()
 
     def _first(self) -> _Ticket[Key] | None:
-        """Return the ticket whose turn it is: the first whose model has no place, or is about to lose it."""
-        for ticket in self._line:
-            place = self._places.get(ticket.key)
-            if place is None or place.leaving:
-                return ticket
-        return None
+        """Return the ticket whose turn it is: the first of which nothing has a place."""
+        return next((t for t in self._line if t.key not in self._places), None)
 
     def _called_out(self) -> list[_Place[Key, Content]]:
         """Return those that have to go for the ticket whose turn it is: unused ones, then those longest over time."""

@@ -1,12 +1,15 @@
 """Which models an operator's folders are, and what is said of those that are none."""
 
 import os
+import shutil
+from dataclasses import replace
 
 import pytest
 
-from providers.engine.files import copy_files, files_below
+from providers.engine import files
 from providers.engine.folders import find_model_folders, unreadable
 from providers.engine.weights import Weights
+from providers.exceptions import ProviderUnavailable
 from providers.plugins.huggingface import HuggingFaceProvider
 from tests.providers.engine import tiny
 
@@ -37,7 +40,7 @@ def cache(parent, name="models--BAAI--bge-m3", commits=("c1",), main="c1"):
     for commit in commits:
         snapshot = folder / "snapshots" / commit
         tiny.write_model(snapshot, seed=len(commit))
-        for file in list(files_below(snapshot)):
+        for file in list(files.files_below(snapshot)):
             blob = folder / "blobs" / f"{commit}-{file.replace('/', '-')}"
             (snapshot / file).rename(blob)
             (snapshot / file).symlink_to(
@@ -57,6 +60,7 @@ def cache(parent, name="models--BAAI--bge-m3", commits=("c1",), main="c1"):
         ("BAAI--bge-m3", "BAAI/bge-m3"),
         ("BAAI/bge-m3", "BAAI/bge-m3"),
         ("any/BAAI--bge-m3", "BAAI/bge-m3"),
+        ("own--my--model", "own/my--model"),
     ],
 )
 def test_a_folder_below_a_parent_is_named_as_on_the_hub(tmp_path, mark, path, name):
@@ -97,9 +101,10 @@ def test_the_only_snapshot_of_a_cache_counts_without_a_main_branch(tmp_path):
 @pytest.mark.parametrize("main", [None, "other", "../blobs"])
 def test_a_cache_that_names_no_snapshot_is_a_problem(tmp_path, main):
     folder = cache(tmp_path / "hub", commits=("c1", "c2"), main=main)
-    [(message, fatal)] = problems(tmp_path / "hub")
-    assert str(folder) in message
-    assert not fatal
+    for given in ([tmp_path / "hub"], [tmp_path / "absent", tmp_path / "hub"]):
+        [(message, fatal)] = problems(*given)
+        assert str(folder) in message
+        assert not fatal
 
 
 def test_a_cached_model_is_prepared_with_the_contents_of_its_links(tmp_path):
@@ -110,10 +115,8 @@ def test_a_cached_model_is_prepared_with_the_contents_of_its_links(tmp_path):
     assert {"model.safetensors", "1_Pooling/config.json"} <= set(
         prepared.manifest.files
     )
-    copy_files(folder / "snapshots" / "c1", tmp_path / "plain", ["config.json"])
-    assert (prepared.path / "config.json").read_bytes() == (
-        tmp_path / "plain" / "config.json"
-    ).read_bytes()
+    original = folder / "snapshots" / "c1" / "model.safetensors"
+    assert (prepared.path / "model.safetensors").read_bytes() == original.read_bytes()
     assert weights.verified("BAAI/bge-m3")
 
 
@@ -236,6 +239,29 @@ def test_a_folder_put_in_an_owner_s_folder_is_found_while_the_server_runs(
     assert provider.resolve("own/two") is None
     tiny.write_model(owner / "two")
     assert provider.resolve("own/two").name == "own/two"
+
+
+def test_a_folder_that_is_renamed_is_listed_by_its_new_name(provider, tmp_path):
+    folder = tiny.write_model(tmp_path / "data" / "models" / "one")
+    assert provider.resolve("one").name == "one"
+    folder.rename(folder.with_name("two"))
+    assert provider.resolve("one") is None
+    assert provider.resolve("two").name == "two"
+
+
+def test_what_a_folder_gave_is_not_what_the_hub_has_under_a_like_name(
+    provider, tmp_path
+):
+    weights = provider.engine.weights
+    folder = tiny.write_model(tmp_path / "data" / "models" / "thing")
+    prepared = weights.prepare("thing").path
+    shutil.rmtree(folder)
+    # So versions wrote it that took "own--thing" for a name.
+    manifest = replace(files.read_manifest(prepared), model="own--thing")
+    files.write_manifest(prepared, manifest)
+    prepared.rename(prepared.with_name("own--thing"))
+    with pytest.raises(ProviderUnavailable):
+        weights.prepare("own/thing")
 
 
 def test_a_short_name_belongs_to_the_first_and_never_hides_a_name(provider, tmp_path):

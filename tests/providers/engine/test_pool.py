@@ -1,14 +1,17 @@
 """Which models stay in memory."""
 
+import time
 import weakref
 
 import numpy as np
 import pytest
 
 from providers.engine.pool import Pool, PoolLimits
+from providers.engine.provider import Engine
 from providers.engine.runtime import Row
 from providers.engine.weights import Weights
 from providers.exceptions import Overloaded, ProviderMisconfigured
+from providers.plugins.huggingface import HuggingFaceProvider
 from tests.collector import collector_off, together
 from tests.providers.engine import tiny
 
@@ -135,3 +138,26 @@ def test_models_that_take_turns_are_all_served_and_leave_nothing_behind(pool, we
 def test_a_model_beyond_the_memory_is_refused_with_the_setting_that_allows_it(pool):
     with pytest.raises(ProviderMisconfigured, match="EMBEDDINGS_MODELS_MAX_MB"):
         pool(memory_bytes=1000).model("one")
+
+
+def test_a_request_waits_for_room_no_longer_than_its_own_time(weights):
+    engine = Engine(
+        weights,
+        Pool(
+            weights,
+            PoolLimits(threads=1, memory_bytes=int(1.5 * size_of(weights))),
+        ),
+    )
+    provider = HuggingFaceProvider(engine)
+    other = provider.resolve("two")
+    started = time.monotonic()
+    with engine.pool.using("one"), pytest.raises(Overloaded):
+        provider.embed(
+            other,
+            ["a"],
+            dimensions=None,
+            input_type="document",
+            timeout_seconds=0.01,
+        )
+    assert time.monotonic() - started < 30
+    provider.close()

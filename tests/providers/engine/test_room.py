@@ -14,6 +14,12 @@ from providers.waiting import caller_left
 SLICE = 10.0
 
 
+@pytest.fixture(autouse=True)
+def nobody_looks_unasked(monkeypatch):
+    """Have who waits go on when it is told to, and never by chance."""
+    monkeypatch.setattr("providers.engine.room._LOOK_AGAIN_SECONDS", 1000.0)
+
+
 class Clock:
     now = 0.0
 
@@ -76,7 +82,7 @@ class User(threading.Thread):
         try:
             with self.world.using(self.named, **self.options):
                 self.entered.set()
-                assert self.released.wait(20)
+                assert self.released.wait(60)
         except Exception as error:
             self.error = error
 
@@ -161,11 +167,12 @@ def test_all_who_waited_for_it_are_served_by_one_loading():
     world = World()
     first = world.user("a").inside()
     world.clock.now = SLICE
-    waited = [world.waiting("b") for _ in range(4)]
+    waited = [world.waiting("b") for _ in range(20)]
     again = world.waiting("a")
-    first.done()
     for user in waited:
-        user.inside().done()
+        user.released.set()  # so each is done at once, and between two there may be none
+    first.done()
+    assert [user.done() for user in waited] == [None] * 20
     again.inside().done()
     assert world.loads == ["a", "b", "a"]
 
@@ -282,7 +289,8 @@ def test_what_grew_is_counted():
     assert world.ended == ["a"]
 
 
-def test_what_still_works_for_nobody_is_put_out_when_it_ends():
+def test_what_still_works_for_nobody_is_put_out_when_it_ends(monkeypatch):
+    monkeypatch.setattr("providers.engine.room._LOOK_AGAIN_SECONDS", 0.001)
     world = World(clock=time.monotonic)
     with world.using("a"):
         world.busy.add("a")

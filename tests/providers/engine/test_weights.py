@@ -14,6 +14,7 @@ import pytest
 
 from providers.engine import files, wheels
 from providers.engine.files import FileRecord, Manifest
+from providers.engine.folders import valid_name
 from providers.engine.model_config import (
     FAST_GRAPH_FILE,
     GRAPH_FILE,
@@ -22,7 +23,7 @@ from providers.engine.model_config import (
 )
 from providers.engine.pool import Pool, PoolLimits
 from providers.engine.vocabulary import prepare_vocabulary, vocabulary_file
-from providers.engine.weights import Prepared, Weights, valid_name
+from providers.engine.weights import Prepared, Weights
 from providers.exceptions import (
     ProviderMisconfigured,
     ProviderUnavailable,
