@@ -398,6 +398,5 @@ def test_torch_computes_in_float32_and_takes_the_memory_for_it(encoder, size):
     files = {
         "model.safetensors": 100,
         "2_Dense/model.safetensors": 10,
-        "onnx/model.onnx": 1,
     }
     assert prepared("torch", files, **encoder).weights_bytes(fast=False) == size
