@@ -21,6 +21,7 @@ from providers.operator_settings import (
     OperatorSettings,
     operator_settings,
 )
+from providers.prompts import with_prompts
 
 ENTRY_POINT_GROUP = "embeddings.providers"
 BUILT_IN = {
@@ -104,18 +105,30 @@ class Registry:
 
     def listed(self, provider: Provider, name: str) -> ModelSpec | None:
         """Return the listed model of that name or alias, never one that would merely be passed on."""
-        return self._listing(provider).by_name.get(name)
+        spec = self._listing(provider).by_name.get(name)
+        if spec is not None and provider.local and spec.method is None:
+            # Was it prepared a moment ago? Only its files say which prompts it has.
+            spec = self._listing(provider, fresh=True).by_name.get(name)
+        return spec
 
     def resolve(self, provider: Provider, name: str) -> ModelSpec | None:
         """Return the model that `name` means at `provider`, or None if it is unknown there."""
-        return self.listed(provider, name) or provider.resolve(name)
+        listed = self.listed(provider, name)
+        if listed is not None:
+            return listed
+        spec = provider.resolve(name)
+        if spec is None:
+            return None
+        row = operator_settings().models.get((provider.name, spec.name))
+        return _overlaid(spec, row, local=provider.local)
 
-    def _listing(self, provider: Provider) -> "_Listing":
+    def _listing(self, provider: Provider, *, fresh: bool = False) -> "_Listing":
         """Return the models of `provider`: as they were a moment ago, since every request asks several times."""
         operator, now = operator_settings(), self.timer()
         kept = self._listings.get(provider.name)
         if (
             kept
+            and not fresh
             and (kept.provider, kept.operator) == (provider, operator)
             and now < kept.until
         ):
@@ -181,7 +194,7 @@ def _listing_of(
         for spec in provider.models()
     ]
     if not provider.local:  # a local model is its files; the console cannot add those
-        models += [row.spec for row in rows.values()]
+        models += [_overlaid(row.spec, row, local=False) for row in rows.values()]
     by_name: dict[str, ModelSpec] = {}
     for spec in models:
         for name in (spec.name, *spec.aliases):
@@ -199,13 +212,14 @@ def _overlaid(spec: ModelSpec, row: ModelRow | None, *, local: bool) -> ModelSpe
     """Return `spec` as the operator changed it. What a local model's own files say is not a matter of opinion."""
     if row is None:
         return spec
-    changed = replace(row.spec, aliases=spec.aliases, revision=spec.revision)
-    if not local:
-        return changed
-    return replace(
-        changed,
-        dimensions=spec.dimensions,
-        max_tokens=spec.max_tokens,
-        native_dimensions=spec.native_dimensions,
-        vector_space=spec.vector_space,
+    own = spec if local else row.spec
+    changed = replace(
+        spec,
+        dimensions=own.dimensions,
+        max_tokens=own.max_tokens,
+        vector_space=own.vector_space,
+        native_dimensions=own.native_dimensions,
+        retired=row.spec.retired,
+        price_per_million_tokens=row.spec.price_per_million_tokens,
     )
+    return with_prompts(changed, query=row.query_prompt, document=row.document_prompt)

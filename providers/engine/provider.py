@@ -25,7 +25,7 @@ from providers.engine.weights import Weights
 from providers.exceptions import (
     EngineClosed,
     ProviderMisconfigured,
-    ProviderRejected,
+    TextsTooLong,
 )
 
 
@@ -105,9 +105,9 @@ class LocalProvider(Provider):
         input_type: InputType,
         timeout_seconds: float,
     ) -> Embedded:
-        """Embed texts with the model's own prompt before each. Raises ProviderRejected for one over the limit."""
+        """Embed texts with the model's prompt before each. Raises TextsTooLong."""
         loaded = self.engine.pool.model(model.name, self.precision)
-        rows = _rows(loaded, texts, input_type)
+        rows = _rows(loaded, model, texts, input_type)
         try:
             vectors = loaded.embed(rows, timeout_seconds=timeout_seconds)
         except EngineClosed:  # unloaded for being idle, just now
@@ -185,29 +185,34 @@ def _spec(name: str, config: ModelConfig, revision: str) -> ModelSpec:
         vector_space=name,
         aliases=aliases_of(name),
         revision=revision,
+        query_prompt=config.prompt("query"),
+        document_prompt=config.prompt("document"),
     )
 
 
 def _rows(
-    loaded: LoadedModel, texts: Sequence[str], input_type: InputType
+    loaded: LoadedModel,
+    model: ModelSpec,
+    texts: Sequence[str],
+    input_type: InputType,
 ) -> list[Row]:
-    """Tokenise texts with the model's prompt before each. Raises ProviderRejected for one over the limit."""
-    config = loaded.prepared.config
-    prompt = config.prompt(input_type)
-    prompted = [prompt + text for text in texts] if prompt else list(texts)
+    """Tokenise texts with the prompt before each. Raises TextsTooLong."""
+    prompted = model.prompted(texts, input_type)
     ids = loaded.tokenizer.encode(prompted)
     rows = [Row(row, text) for row, text in zip(ids, prompted, strict=True)]
-    _refuse_too_long(rows, config, loaded.prepared.name)
+    _refuse_too_long(rows, texts, loaded)
     return rows
 
 
-def _refuse_too_long(rows: Sequence[Row], config: ModelConfig, name: str) -> None:
-    limit = config.max_tokens
+def _refuse_too_long(
+    rows: Sequence[Row], texts: Sequence[str], loaded: LoadedModel
+) -> None:
+    """Refuse what the service let pass: text beyond a slice is counted there in pieces, and files may have changed."""
+    limit = loaded.prepared.config.max_tokens
     if limit is None:
         return
-    for index, row in enumerate(rows):
-        if len(row) > limit:
-            raise ProviderRejected(
-                f"Input {index} has {len(row)} tokens with the model's prompt; {name} takes at most {limit}.",
-                param="input",
-            )
+    sized = zip(texts, rows, strict=True)
+    over = {text: len(row) for text, row in sized if len(row) > limit}
+    if over:
+        name = loaded.prepared.name
+        raise TextsTooLong(model=name, max_tokens=limit, tokens=over)
