@@ -30,6 +30,10 @@ class ProviderMisconfigured(ProviderError):
     reason = "not_configured"
 
 
+class VectorsDiffer(ProviderMisconfigured):
+    """A local model that is loaded gives other vectors than when it was prepared, or was never checked."""
+
+
 class ProviderUnavailable(ProviderError):
     """Connection failure or upstream 5xx."""
 
@@ -39,6 +43,13 @@ class ProviderUnavailable(ProviderError):
 
 class EngineClosed(ProviderUnavailable):
     """The local engine of this model was stopped; asked again, it is loaded anew."""
+
+
+class ModelReplaced(ProviderUnavailable):
+    """A local model was prepared again between the look at its revision and the run; asked again, it answers."""
+
+    trips_breaker = False
+    reason = "replaced"
 
 
 class ProviderTimeout(ProviderError):

@@ -111,6 +111,10 @@ class Registry:
             spec = self._listing(provider, fresh=True).by_name.get(name)
         return spec
 
+    def list_again(self) -> None:
+        """Ask all providers for their models at the next look: a model was just prepared."""
+        self._listings = {}
+
     def resolve(self, provider: Provider, name: str) -> ModelSpec | None:
         """Return the model that `name` means at `provider`, or None if it is unknown there."""
         listed = self.listed(provider, name)

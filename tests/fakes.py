@@ -52,7 +52,7 @@ class Asked:
 
 
 class FakeProvider(Provider):
-    """Record every call, in `calls` its texts and in `asked` all of it; raise `fault`, wait for `gate` if one is set."""
+    """Record each call (`calls`: its texts, `asked`: all of it); raise `fault`, wait for `gate` if one is set."""
 
     specs: tuple[ModelSpec, ...] = ()
 

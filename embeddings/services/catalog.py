@@ -158,9 +158,11 @@ def download(
     if not is_model_allowed(wanted, name, caller):
         raise NotAllowed(f"Model '{name}' is not allowed", param="model")
     try:
-        return chosen, chosen.download(name)
+        fetched = chosen.download(name)
     except ProviderError as error:
         raise _not_done(error) from error
+    registry().list_again()
+    return chosen, fetched
 
 
 def _not_done(error: ProviderError) -> ServiceError:

@@ -8,9 +8,9 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 from providers.exceptions import ProviderMisconfigured
@@ -32,14 +32,31 @@ class FileRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """How a model was checked, and what it gives for `texts` (without a prompt).
+
+    `verified`: reference (against sentence-transformers) or self. `vectors`: by class (exact, fast) one for each text,
+    float32 little-endian in base64.
+    """
+
+    verified: Literal["reference", "self"]
+    texts: tuple[str, ...]
+    vectors: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What a prepared folder holds. Written last, so a folder with a readable manifest was complete once."""
+    """What a prepared folder holds. Written last, so a folder with a readable manifest was complete once.
+
+    `proof` is None where an older version of this server prepared it.
+    """
 
     model: str
     source: str
     revision: str
     runtime: str
     files: Mapping[str, FileRecord]
+    proof: Proof | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -94,6 +111,7 @@ def read_manifest(folder: Path) -> Manifest | None:
                 for name, entry in raw["files"].items()
                 if _inside(name)
             },
+            proof=_read_proof(raw.get("proof")),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -112,6 +130,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
             name: {"sha256": record.sha256, "size_bytes": record.size_bytes}
             for name, record in sorted(manifest.files.items())
         },
+        "proof": asdict(manifest.proof) if manifest.proof else None,
     }
     write_atomically(folder / MANIFEST_NAME, json.dumps(content, indent=1).encode())
 
@@ -192,6 +211,19 @@ def disk_errors_explained(folder: Path) -> Iterator[None]:
         else:
             raise
         raise ProviderMisconfigured(message) from error
+
+
+def _read_proof(raw: Mapping[str, Any] | None) -> Proof | None:
+    if raw is None:
+        return None
+    return Proof(
+        verified="reference" if raw["verified"] == "reference" else "self",
+        texts=tuple(str(text) for text in raw["texts"]),
+        vectors={
+            str(precision): tuple(str(row) for row in rows)
+            for precision, rows in raw["vectors"].items()
+        },
+    )
 
 
 def _inside(name: str) -> bool:

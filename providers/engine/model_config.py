@@ -37,6 +37,7 @@ GRAPH_VERSION = 3
 GRAPH_FILE = f"graph-v{GRAPH_VERSION}.onnx"
 PARAMETERS_FILE = f"graph-v{GRAPH_VERSION}.bin"
 FAST_GRAPH_FILE = f"graph-v{GRAPH_VERSION}-int8.onnx"
+FAST_PARAMETERS_FILE = f"graph-v{GRAPH_VERSION}-int8.bin"
 _ACTIVATIONS = frozenset(
     {"gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_python", "relu", "tanh", "sigmoid"}
 )

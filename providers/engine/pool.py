@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 from providers.base import Precision, Vectors
 from providers.engine.batcher import QUEUE_TOKENS, Batcher
+from providers.engine.files import Manifest
 from providers.engine.machine import usable_cores, usable_memory
-from providers.engine.onnx_runtime import OnnxRuntime
 from providers.engine.runtime import Row
 from providers.engine.tokenizer import TOKENIZER_FILE, ModelTokenizer
-from providers.engine.torch_runtime import TorchRuntime
+from providers.engine.verification import open_proved
 from providers.engine.weights import Prepared, Weights
-from providers.exceptions import Overloaded, ProviderMisconfigured
+from providers.exceptions import Overloaded, ProviderMisconfigured, VectorsDiffer
 from providers.metrics import observed
 
 _SHARE_OF_MEMORY = 0.6
@@ -96,10 +96,24 @@ class Pool:
         """Tell whether the model is in memory."""
         return (name, precision) in self._models
 
+    def refusal(self, name: str, precision: Precision) -> str | None:
+        """Return why a model failed its check when it was loaded, until it is prepared again."""
+        refused = self._refused.get((name, precision))
+        if refused is None:
+            return None
+        prepared = self._weights.find(name)
+        return refused[1] if prepared and prepared.manifest == refused[0] else None
+
     def healthy(self) -> bool:
         """Tell whether every loaded model's engine runs."""
         states = [model.batcher.healthy() for model in self._all()]
         return all(states)
+
+    def follow(self, name: str, manifest: Manifest) -> None:
+        """Drop what is in memory of a model that was prepared again since, here or by another process."""
+        if self._seen.get(name, manifest) != manifest:
+            self.forget(name)
+        self._seen[name] = manifest
 
     def forget(self, name: str) -> None:
         """Drop a model from memory, after its files were replaced; requests under way fail over."""
@@ -129,6 +143,8 @@ class Pool:
         self._loading: dict[str, threading.Lock] = {}
         self._models: dict[tuple[str, Precision], LoadedModel] = {}
         self._tokenizers: dict[str, ModelTokenizer] = {}
+        self._seen: dict[str, Manifest] = {}
+        self._refused: dict[tuple[str, Precision], tuple[Manifest, str]] = {}
         self._watcher = None
         self._closing = threading.Event()
 
@@ -150,46 +166,42 @@ class Pool:
         model.batcher.close()
 
     def _load(self, name: str, precision: Precision) -> LoadedModel:
+        if refusal := self.refusal(name, precision):
+            raise VectorsDiffer(refusal)  # to load it again would end the same way
         prepared = self._weights.verified(name)
-        if prepared.fast_file is None:
+        if precision not in prepared.precisions:
             precision = "exact"
             if same := self._models.get((name, precision)):
                 return same
         size = prepared.weights_bytes(fast=precision == "fast")
         self._make_room(name, size)
         cores = self._limits.threads or usable_cores()
-        if prepared.runtime == "torch":
-            torch_runtime = TorchRuntime(prepared.path, threads=cores)
-            tokenizer = self._tokenizers.setdefault(
-                name, torch_runtime.tokenizer(prepared.config)
+        try:
+            opened = open_proved(
+                prepared,
+                precision,
+                threads=cores,
+                tokenizer=self._tokenizers.get(name),
             )
-            # It takes all cores by itself, and its tokenizer but one caller at a time.
-            batcher = self._batcher(torch_runtime, bulk_lanes=1, express=False)
-        else:
-            tokenizer = self._tokenizers.get(name) or prepared.tokenizer()
-            self._tokenizers[name] = tokenizer
-            file = prepared.fast_file if precision == "fast" else prepared.onnx_file
-            runtime = OnnxRuntime(
-                file or prepared.onnx_file, prepared.config, threads=cores
-            )
-            batcher = self._batcher(runtime, bulk_lanes=cores, express=True)
+        except VectorsDiffer as error:
+            self._refused[name, precision] = (prepared.manifest, error.message)
+            raise
+        self._tokenizers[name] = opened.tokenizer
+        # torch takes all cores by itself, and its tokenizer but one caller at a time.
+        torch = prepared.runtime == "torch"
+        batcher = Batcher(
+            opened.runtime,
+            queue_tokens=self._limits.queue_tokens,
+            bulk_lanes=1 if torch else cores,
+            express=not torch,
+            observe=observed,
+        )
         return LoadedModel(
             prepared=prepared,
             precision=precision,
-            tokenizer=tokenizer,
+            tokenizer=opened.tokenizer,
             batcher=batcher,
             size_bytes=size,
-        )
-
-    def _batcher(
-        self, runtime: OnnxRuntime | TorchRuntime, *, bulk_lanes: int, express: bool
-    ) -> Batcher:
-        return Batcher(
-            runtime,
-            queue_tokens=self._limits.queue_tokens,
-            bulk_lanes=bulk_lanes,
-            express=express,
-            observe=observed,
         )
 
     def _make_room(self, name: str, size_bytes: int) -> None:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -13,17 +13,21 @@ from providers.base import (
     ModelSpec,
     Precision,
     Provider,
+    Serving,
     Tokenizer,
+    Vectors,
 )
 from providers.engine.batcher import QUEUE_TOKENS
 from providers.engine.catalogue import CATALOGUE, aliases_of
 from providers.engine.hub import HUB_ENDPOINT, Hub
 from providers.engine.model_config import ModelConfig, read_model_config
 from providers.engine.pool import LoadedModel, Pool, PoolLimits
-from providers.engine.runtime import Row
-from providers.engine.weights import Weights
+from providers.engine.reference import sentence_transformers
+from providers.engine.runtime import Row, rows_of
+from providers.engine.weights import Prepared, Weights, not_prepared
 from providers.exceptions import (
     EngineClosed,
+    ModelReplaced,
     ProviderMisconfigured,
     TextsTooLong,
 )
@@ -61,7 +65,10 @@ def engine_of(options: EngineOptions) -> Engine:
         if options not in _engines:
             hub = Hub(endpoint=options.hub_endpoint, token=options.hub_token)
             weights = Weights(
-                options.data_dir, hub=hub, model_paths=options.model_paths
+                options.data_dir,
+                hub=hub,
+                model_paths=options.model_paths,
+                reference=sentence_transformers,
             )
             limits = PoolLimits(
                 threads=options.threads,
@@ -106,14 +113,27 @@ class LocalProvider(Provider):
         timeout_seconds: float,
     ) -> Embedded:
         """Embed texts with the model's prompt before each. Raises TextsTooLong."""
-        loaded = self.engine.pool.model(model.name, self.precision)
-        rows = _rows(loaded, model, texts, input_type)
         try:
-            vectors = loaded.embed(rows, timeout_seconds=timeout_seconds)
+            vectors = self._run(model, texts, input_type, timeout_seconds)
         except EngineClosed:  # unloaded for being idle, just now
-            loaded = self.engine.pool.model(model.name, self.precision)
-            vectors = loaded.embed(rows, timeout_seconds=timeout_seconds)
+            vectors = self._run(model, texts, input_type, timeout_seconds)
         return Embedded(vectors=vectors)
+
+    def _run(
+        self,
+        model: ModelSpec,
+        texts: Sequence[str],
+        input_type: InputType,
+        timeout_seconds: float,
+    ) -> Vectors:
+        loaded = self.engine.pool.model(model.name, self.precision)
+        if not model.revision.startswith(_revision(loaded.prepared, self.precision)):
+            raise ModelReplaced(
+                f"{model.name} was prepared again just now; ask again.",
+                retry_after_seconds=1.0,
+            )
+        rows = _rows(loaded, model, texts, input_type)
+        return loaded.embed(rows, timeout_seconds=timeout_seconds)
 
     def tokenizer(self, model: ModelSpec) -> Tokenizer | None:
         """Return the model's tokenizer. Raises ProviderMisconfigured where the model is not prepared."""
@@ -137,20 +157,31 @@ class LocalProvider(Provider):
         """Tell whether the model is prepared; hashes are compared when it is loaded."""
         return self.engine.weights.find(model.name) is not None
 
+    def serving(self, model: ModelSpec) -> Serving | None:
+        """Return how the model is served here, and why not where it is not."""
+        prepared = self.engine.weights.find(model.name)
+        if prepared is None:
+            return Serving(problem=not_prepared(model.name))
+        proof = prepared.manifest.proof
+        return Serving(
+            runtime=prepared.runtime,
+            verified=proof.verified if proof else None,
+            problem=self.engine.pool.refusal(model.name, self.precision)
+            or prepared.problem,
+        )
+
     def outdated(self) -> list[str]:
-        """Return the models whose graph an older version made. To prepare them anew takes no network."""
+        """Return the models that an older version prepared. To prepare them again takes no network."""
         return self.engine.weights.outdated()
 
     def download(self, name: str) -> Download:
         """Fetch and prepare a model by name or alias. Raises ProviderError."""
         listed = self.resolve(name)
         full_name = listed.name if listed else name
-        before = self.engine.weights.find(full_name)
         prepared = self.engine.weights.prepare(full_name)
-        if before is not None and before.manifest != prepared.manifest:
-            self.engine.pool.forget(full_name)
+        self.engine.pool.follow(full_name, prepared.manifest)
         return Download(
-            model=_spec(full_name, prepared.config, prepared.revision),
+            model=self._spec(prepared),
             path=prepared.path,
             size_bytes=prepared.manifest.size_bytes,
         )
@@ -167,27 +198,39 @@ class LocalProvider(Provider):
         listed = {spec.name: spec for spec in CATALOGUE}
         for name, folder in self.engine.weights.local_folders().items():
             try:
-                listed[name] = _spec(name, read_model_config(folder), "")
+                listed[name] = _spec(name, read_model_config(folder))
             except ProviderMisconfigured:
                 continue  # not a model: any folder may lie there
         for name in self.engine.weights.prepared_names():
             prepared = self.engine.weights.find(name)
             if prepared is not None:
-                listed[name] = _spec(name, prepared.config, prepared.revision)
+                self.engine.pool.follow(name, prepared.manifest)
+                listed[name] = self._spec(prepared)
         return list(listed.values())
 
+    def _spec(self, prepared: Prepared) -> ModelSpec:
+        return replace(
+            _spec(prepared.name, prepared.config),
+            revision=_revision(prepared, self.precision),
+            method=prepared.method(self.precision),
+        )
 
-def _spec(name: str, config: ModelConfig, revision: str) -> ModelSpec:
+
+def _spec(name: str, config: ModelConfig) -> ModelSpec:
     return ModelSpec(
         name=name,
         dimensions=config.dimensions,
         max_tokens=config.max_tokens,
         vector_space=name,
         aliases=aliases_of(name),
-        revision=revision,
         query_prompt=config.prompt("query"),
         document_prompt=config.prompt("document"),
     )
+
+
+def _revision(prepared: Prepared, precision: Precision) -> str:
+    """Return what changes whenever the model's vectors do; a registry may append to it what operators changed."""
+    return f"{prepared.revision}.{prepared.method(precision)}"
 
 
 def _rows(
@@ -197,9 +240,7 @@ def _rows(
     input_type: InputType,
 ) -> list[Row]:
     """Tokenise texts with the prompt before each. Raises TextsTooLong."""
-    prompted = model.prompted(texts, input_type)
-    ids = loaded.tokenizer.encode(prompted)
-    rows = [Row(row, text) for row, text in zip(ids, prompted, strict=True)]
+    rows = rows_of(loaded.tokenizer, texts, model.prompt(input_type))
     _refuse_too_long(rows, texts, loaded)
     return rows
 

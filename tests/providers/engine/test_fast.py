@@ -39,16 +39,16 @@ def odd(minilm, model):
 
 
 @pytest.fixture(scope="module")
-def both(minilm, fast, model, corpus):
-    return embed(minilm, model, corpus), embed(fast, model, corpus)
+def both(minilm, fast, corpus):
+    return embed(minilm, corpus), embed(fast, corpus)
 
 
 def test_cosine_to_the_exact_vectors_is_0_995_on_average(both):
     assert cosines(*both).mean() >= 0.995
 
 
-def test_no_text_falls_below_0_97_however_odd(minilm, fast, model, both, corpus, odd):
-    found = cosines(embed(minilm, model, odd), embed(fast, model, odd))
+def test_no_text_falls_below_0_97_however_odd(minilm, fast, both, corpus, odd):
+    found = cosines(embed(minilm, odd), embed(fast, odd))
     assert found.min() >= 0.97, odd[int(found.argmin())]
     assert cosines(*both).min() >= 0.97, corpus[int(cosines(*both).argmin())]
 
@@ -65,10 +65,10 @@ def neighbours(vectors):
     return np.argsort(-similarity, axis=1)[:, :10]
 
 
-def test_a_text_has_the_same_vector_whatever_its_batch_mates(fast, model, corpus, both):
+def test_a_text_has_the_same_vector_whatever_its_batch_mates(fast, corpus, both):
     chosen = corpus[::25]
     together = both[1][::25]
-    alone = np.concatenate([embed(fast, model, [text]) for text in chosen])
+    alone = np.concatenate([embed(fast, [text]) for text in chosen])
     assert np.abs(together - alone).max() <= 1e-6
 
 

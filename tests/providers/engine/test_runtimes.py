@@ -1,7 +1,5 @@
 """Models that no graph is built for: ONNX files that a repo ships, and sentence-transformers."""
 
-import json
-
 import numpy as np
 import onnx
 import pytest
@@ -72,20 +70,14 @@ def test_an_onnx_file_that_a_repo_ships_is_used_as_it_is(tmp_path):
 def test_an_onnx_file_with_inputs_no_text_has_is_refused(tmp_path):
     folder = tiny.write_model(tmp_path / "shipped", model_type="mpnet")
     ship_onnx(folder, extra_input="pixel_values")
-    weights, _ = prepare(tmp_path, folder)
     with pytest.raises(ProviderMisconfigured, match="pixel_values"):
-        Pool(weights, PoolLimits(threads=1)).model("shipped")
+        prepare(tmp_path, folder)
 
 
 def test_sentence_transformers_runs_what_no_graph_is_built_for(tmp_path):
     library = pytest.importorskip("sentence_transformers")
     folder = tiny.write_model(tmp_path / "swishing", hidden_act="swish")
-    described = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "pad_token": "[PAD]",
-        "unk_token": "[UNK]",
-    }
-    (folder / "tokenizer_config.json").write_text(json.dumps(described))
+    tiny.describe_tokenizer(folder)
     weights, prepared = prepare(tmp_path, folder)
     assert prepared.runtime == "torch"
     pool = Pool(weights, PoolLimits(threads=1))

@@ -39,6 +39,16 @@ def write_tokenizer(folder, words=WORDS):
     tokenizer.save(str(folder / "tokenizer.json"))
 
 
+def describe_tokenizer(folder):
+    """Say of the tokenizer what transformers needs to know of it."""
+    described = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "pad_token": "[PAD]",
+        "unk_token": "[UNK]",
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(described))
+
+
 def write_model(folder: Path, *, seed=0, **config):
     """Write a whole sentence-transformers folder around a tiny BERT."""
     folder.mkdir(parents=True, exist_ok=True)

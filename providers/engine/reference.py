@@ -1,0 +1,76 @@
+"""What sentence-transformers gives for a model's texts, computed in a process of its own.
+
+torch stays out of the server: what it imports and loads ends with that process.
+
+    python -m providers.engine.reference FOLDER VECTORS.npy < TEXTS.json
+"""
+
+import importlib.util
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import structlog
+
+from providers.base import Vectors
+from providers.engine.machine import usable_cores
+from providers.exceptions import ProviderMisconfigured
+
+_TIMEOUT_SECONDS = 1800.0
+_CANNOT = 3
+log = structlog.get_logger(__name__)
+
+
+def sentence_transformers(
+    folder: Path, checks: Sequence[tuple[str, str]]
+) -> Vectors | None:
+    """Return the vectors of (prompt, text) pairs, float32 (pairs, dimensions).
+
+    None where sentence-transformers is not installed, or cannot load the model from what lies in `folder`.
+    """
+    if importlib.util.find_spec("sentence_transformers") is None:
+        return None
+    if not any(folder.glob("model*.safetensors")):
+        return None  # served by the repository's ONNX file
+    with tempfile.TemporaryDirectory() as scratch:
+        answer = Path(scratch) / "vectors.npy"
+        finished = subprocess.run(  # noqa: S603 - this module
+            [sys.executable, "-m", __name__, str(folder), str(answer)],
+            input=json.dumps(checks).encode(),
+            capture_output=True,
+            cwd=Path(__file__).parents[2],
+            timeout=_TIMEOUT_SECONDS,
+            check=False,
+        )
+        if finished.returncode == 0:
+            return np.asarray(np.load(answer), dtype=np.float32)
+    reason = finished.stderr.decode(errors="replace").strip().splitlines()[-1:]
+    log.warning("no_reference", folder=folder.name, reason=" ".join(reason))
+    return None
+
+
+def _main(folder: Path, answer: Path) -> int:
+    from providers.engine.torch_runtime import load_sentence_transformer
+
+    checks = json.load(sys.stdin)
+    try:
+        model = load_sentence_transformer(
+            folder, name=folder.name, threads=usable_cores()
+        )
+    except ProviderMisconfigured as error:
+        sys.stderr.write(error.message)
+        return _CANNOT
+    vectors = [
+        model.encode([text], prompt=prompt, show_progress_bar=False)
+        for prompt, text in checks
+    ]
+    np.save(answer, np.concatenate(vectors))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(Path(sys.argv[1]), Path(sys.argv[2])))
