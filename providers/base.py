@@ -61,6 +61,11 @@ class ModelSpec:
         """Return what is put before a text of this kind; empty without a prompt."""
         return self.query_prompt if input_type == "query" else self.document_prompt
 
+    def prompted(self, texts: Sequence[str], input_type: InputType) -> list[str]:
+        """Return `texts` as the model reads them: each after the prompt of its kind. `embed` begins with this."""
+        prompt = self.prompt(input_type)
+        return [prompt + text for text in texts] if prompt else list(texts)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embedded:
@@ -133,7 +138,7 @@ class Provider(ABC):
         input_type: InputType,
         timeout_seconds: float,
     ) -> Embedded:
-        """Embed `texts`, float32 (len(texts), d) in input order, finite, not necessarily of unit length.
+        """Embed `model.prompted(texts, input_type)`, float32 (len(texts), d) in input order, finite, of any length.
 
         `dimensions` is given only if it lies in `model.native_dimensions`. Raises a `ProviderError`; its class
         decides retry, breaker and fallback.

@@ -8,7 +8,7 @@ claimed by one conditional UPDATE and written by another, so that of several pro
 import contextlib
 import functools
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
@@ -270,7 +270,8 @@ def _answer(provider: Provider, model: ModelSpec) -> Vectors:
     """Ask for the texts' vectors, float32 (3, d)."""
     with guarded(provider.name):
         vectors = provider.embed(
-            model,
+            # A prompt that operators set makes another space, but no other model.
+            replace(model, query_prompt="", document_prompt=""),
             TEXTS,
             dimensions=None,
             input_type="document",

@@ -3,6 +3,7 @@
 `message` is public: one plain sentence without keys, URLs, inputs or upstream bodies.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar, TypeVar
 
 AnyError = TypeVar("AnyError", bound=BaseException)
@@ -91,6 +92,20 @@ class ProviderRejected(ProviderError):
         super().__init__(message)
         self.status = 404 if status == 404 else 400
         self.param = param
+
+
+class TextsTooLong(ProviderRejected):
+    """Texts over the model's limit that were not refused before; `tokens` says how many each has."""
+
+    reason = "input_too_long"
+
+    def __init__(self, *, model: str, max_tokens: int, tokens: Mapping[str, int]):
+        super().__init__(
+            f"One or more inputs exceed max tokens {max_tokens} for model {model}",
+            param="input",
+        )
+        self.max_tokens = max_tokens
+        self.tokens = tokens
 
 
 class UnknownModel(ProviderRejected):

@@ -8,6 +8,7 @@ from django.db import models
 from django.db.models import Q
 
 MAX_DIMENSIONS = 8192
+MAX_PROMPT_LENGTH = 2000
 
 
 class Revision(models.Model):
@@ -68,7 +69,10 @@ class ProviderSetting(Watched):
 
 
 class ModelEntry(Watched):
-    """One model of one provider. `max_tokens` empty: the upstream judges."""
+    """One model of one provider. `max_tokens` empty: the upstream judges.
+
+    A prompt that is null is the model's own; an empty one keeps the model's own away.
+    """
 
     provider = models.SlugField(max_length=64)
     name = models.CharField(max_length=200)
@@ -105,6 +109,12 @@ class ModelEntry(Watched):
         decimal_places=4,
         validators=[MinValueValidator(0)],
         help_text="US dollars.",
+    )
+    query_prompt = models.TextField(  # noqa: DJ001
+        null=True, blank=True, max_length=MAX_PROMPT_LENGTH
+    )
+    document_prompt = models.TextField(  # noqa: DJ001
+        null=True, blank=True, max_length=MAX_PROMPT_LENGTH
     )
 
     class Meta:

@@ -40,11 +40,13 @@ class ProviderRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRow:
-    """An operator's entry of one model."""
+    """An operator's entry of one model; a prompt that is None is the model's own."""
 
     spec: ModelSpec
     enabled: bool
     default: bool
+    query_prompt: str | None = None
+    document_prompt: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,4 +187,10 @@ def _model_row(row: ModelEntry) -> ModelRow:
         retired=row.retired,
         price_per_million_tokens=None if price is None else float(price),
     )
-    return ModelRow(spec=spec, enabled=row.enabled, default=row.is_default)
+    return ModelRow(
+        spec=spec,
+        enabled=row.enabled,
+        default=row.is_default,
+        query_prompt=row.query_prompt,
+        document_prompt=row.document_prompt,
+    )

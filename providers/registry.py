@@ -23,6 +23,7 @@ from providers.operator_settings import (
     SpaceRow,
     operator_settings,
 )
+from providers.prompts import with_prompts
 
 ENTRY_POINT_GROUP = "embeddings.providers"
 BUILT_IN = {
@@ -106,7 +107,11 @@ class Registry:
 
     def listed(self, provider: Provider, name: str) -> ModelSpec | None:
         """Return the listed model of that name or alias, never one that would merely be passed on."""
-        return self._listing(provider).by_name.get(name)
+        spec = self._listing(provider).by_name.get(name)
+        if spec is not None and provider.local and spec.method is None:
+            # Was it prepared a moment ago? Only its files say which prompts it has.
+            spec = self._listing(provider, fresh=True).by_name.get(name)
+        return spec
 
     def list_again(self) -> None:
         """Ask all providers for their models at the next look: a model was just prepared."""
@@ -114,19 +119,23 @@ class Registry:
 
     def resolve(self, provider: Provider, name: str) -> ModelSpec | None:
         """Return the model that `name` means at `provider`, or None if it is unknown there."""
-        if listed := self.listed(provider, name):
+        listed = self.listed(provider, name)
+        if listed is not None:
             return listed
         spec = provider.resolve(name)
-        if spec is None or provider.local:
-            return spec
-        return _at_revision(spec, provider, operator_settings())
+        if spec is None:
+            return None
+        operator = operator_settings()
+        row = operator.models.get((provider.name, spec.name))
+        return _as_set(spec, row, provider, operator)
 
-    def _listing(self, provider: Provider) -> "_Listing":
+    def _listing(self, provider: Provider, *, fresh: bool = False) -> "_Listing":
         """Return the models of `provider`: as they were a moment ago, since every request asks several times."""
         operator, now = operator_settings(), self.timer()
         kept = self._listings.get(provider.name)
         if (
             kept
+            and not fresh
             and (kept.provider, kept.operator) == (provider, operator)
             and now < kept.until
         ):
@@ -188,12 +197,11 @@ def _listing_of(
         if owner == provider.name
     }
     models = [
-        _overlaid(spec, rows.pop(spec.name, None), local=provider.local)
+        _as_set(spec, rows.pop(spec.name, None), provider, operator)
         for spec in provider.models()
     ]
     if not provider.local:  # a local model is its files; the console cannot add those
-        models += [row.spec for row in rows.values()]
-        models = [_at_revision(spec, provider, operator) for spec in models]
+        models += [_as_set(row.spec, row, provider, operator) for row in rows.values()]
     by_name: dict[str, ModelSpec] = {}
     for spec in models:
         by_name.setdefault(spec.name, spec)
@@ -209,20 +217,32 @@ def _listing_of(
     )
 
 
+def _as_set(
+    spec: ModelSpec,
+    row: ModelRow | None,
+    provider: Provider,
+    operator: OperatorSettings,
+) -> ModelSpec:
+    """Return `spec` as operators changed it; a remote one at the revision that they accepted last."""
+    changed = _overlaid(spec, row, local=provider.local)
+    return changed if provider.local else _at_revision(changed, provider, operator)
+
+
 def _overlaid(spec: ModelSpec, row: ModelRow | None, *, local: bool) -> ModelSpec:
     """Return `spec` as the operator changed it. What a local model's own files say is not a matter of opinion."""
     if row is None:
         return spec
-    changed = replace(row.spec, aliases=spec.aliases, revision=spec.revision)
-    if not local:
-        return changed
-    return replace(
-        changed,
-        dimensions=spec.dimensions,
-        max_tokens=spec.max_tokens,
-        native_dimensions=spec.native_dimensions,
-        vector_space=spec.vector_space,
+    own = spec if local else row.spec
+    changed = replace(
+        spec,
+        dimensions=own.dimensions,
+        max_tokens=own.max_tokens,
+        vector_space=own.vector_space,
+        native_dimensions=own.native_dimensions,
+        retired=row.spec.retired,
+        price_per_million_tokens=row.spec.price_per_million_tokens,
     )
+    return with_prompts(changed, query=row.query_prompt, document=row.document_prompt)
 
 
 def _at_revision(

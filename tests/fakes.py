@@ -1,13 +1,14 @@
 """Providers for tests of everything above them: deterministic vectors, no weights, and faults on demand."""
 
 import hashlib
+import re
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from providers.base import Download, Embedded, ModelSpec, Provider
+from providers.base import Download, Embedded, ModelSpec, Provider, Serving
 from providers.exceptions import UnknownModel
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -20,13 +21,18 @@ def vector_of(text, size):
 
 
 class WordTokenizer:
-    """One token a word."""
+    """One token a word; a zero-width space is none, and no part of one."""
 
     def count(self, texts):
-        return [len(text.split()) for text in texts]
+        return [len(self._words(text)) for text in texts]
 
     def truncate(self, text, max_tokens):
-        return " ".join(text.split()[:max_tokens])
+        words = self._words(text)[:max_tokens]
+        return text[: words[-1].end()] if words else ""
+
+    @staticmethod
+    def _words(text):
+        return list(re.finditer(r"[^\s\u200b]+", text))
 
     def decode(self, token_ids):
         if max(token_ids) >= 1000:
@@ -82,7 +88,10 @@ class FakeProvider(Provider):
         if self.fault:
             raise self.fault
         size = dimensions or model.dimensions
-        rows = [vector_of(self.variant + text, size) for text in texts]
+        rows = [
+            vector_of(self.variant + text, size)
+            for text in model.prompted(texts, input_type)
+        ]
         return Embedded(vectors=np.stack(rows))
 
 
@@ -115,9 +124,10 @@ class FakeOpenAI(FakeProvider):
 
 
 class FakeLocal(FakeProvider):
-    """Holds the default local model."""
+    """Holds the default local model; `problem` is why it cannot be served."""
 
     local = True
+    problem: str | None = None
     specs: tuple[ModelSpec, ...] = (
         ModelSpec(
             name=MINILM,
@@ -125,6 +135,7 @@ class FakeLocal(FakeProvider):
             max_tokens=10,
             vector_space=MINILM,
             aliases=("all-MiniLM-L6-v2",),
+            method="fp32",
         ),
     )
 
@@ -133,6 +144,11 @@ class FakeLocal(FakeProvider):
 
     def downloaded(self, model):
         return True
+
+    def serving(self, model):
+        return Serving(
+            runtime="graph", device="cpu", verified="self", problem=self.problem
+        )
 
     def download(self, name):
         spec = self.resolve(name)
@@ -150,6 +166,19 @@ class FakeOnnx(FakeLocal):
     specs = (
         *FakeLocal.specs,
         ModelSpec(
-            name="only-onnx", dimensions=8, max_tokens=10, vector_space="only-onnx"
+            name="only-onnx",
+            dimensions=8,
+            max_tokens=10,
+            vector_space="only-onnx",
+            method="int8-static",
+        ),
+        ModelSpec(
+            name="prompted",
+            dimensions=8,
+            max_tokens=10,
+            vector_space="prompted",
+            method="fp32",
+            query_prompt="search for: ",
+            document_prompt="text of a passage: ",
         ),
     )

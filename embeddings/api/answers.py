@@ -73,6 +73,13 @@ MODEL_STATE = an_object(
         "nullable": True,
         "oneOf": [a_list(INTEGER), an_object(minimum=INTEGER, maximum=INTEGER)],
     },
+    runtime=or_null(STRING),
+    device=or_null(STRING),
+    verified=or_null(one_of("reference", "self")),
+    precision=or_null(one_of("exact", "fast")),
+    method=or_null(STRING),
+    prompts=an_object(query=STRING, document=STRING),
+    problem=or_null(STRING),
 )
 WARMED_MODEL = an_object(
     status=one_of("ok"), provider=STRING, model=STRING, warmed=BOOLEAN, seconds=NUMBER

@@ -40,6 +40,7 @@ SERVICE_STATUS: dict[type[Exception], int] = {
     errors.ProviderNotFound: 404,
     errors.NotFound: 404,
     errors.Conflict: 409,
+    errors.ModelNotReady: 409,
     errors.UnsupportedFormat: 415,
     errors.ModelActionFailed: 502,
     errors.BudgetExhausted: 429,
@@ -157,6 +158,8 @@ def _headers(error: Exception) -> dict[str, str]:
         # OpenAI's SDKs would ask again at once, twice, since they wait a minute at most.
         renewal = str(error.retry_after_seconds)
         return {"Retry-After": renewal, "x-should-retry": "false"}
+    if isinstance(error, errors.ModelNotReady):
+        return {"x-should-retry": "false"}  # they ask again on 409, too
     if isinstance(error, exceptions.APIException):
         challenge, wait = (
             getattr(error, "auth_header", None),

@@ -57,6 +57,8 @@ def embedding_headers(result: EmbeddingResult) -> dict[str, str]:
         headers["X-Embeddings-Dimensions-Policy"] = result.dimensions_policy
     if result.truncated:
         headers["X-Embeddings-Truncated"] = str(result.truncated)
+    if precision := result.target.model.precision:
+        headers["X-Embeddings-Precision"] = precision
     return headers
 
 
@@ -89,7 +91,7 @@ def model_list(
 
 def model_state(state: ModelState) -> dict[str, Any]:
     """Return what is known of one model."""
-    model = state.target.model
+    model, serving = state.target.model, state.serving
     return {
         "provider": state.target.provider,
         "model": model.name,
@@ -101,6 +103,13 @@ def model_state(state: ModelState) -> dict[str, Any]:
         "downloaded": state.downloaded,
         "vector_space": model.vector_space,
         "native_dimensions": written_sizes(model.native_dimensions),
+        "runtime": serving.runtime if serving else None,
+        "device": serving.device if serving else None,
+        "verified": serving.verified if serving else None,
+        "precision": model.precision,
+        "method": model.method,
+        "prompts": {"query": model.query_prompt, "document": model.document_prompt},
+        "problem": state.problem,
     }
 
 

@@ -60,12 +60,17 @@ def _serializer(
 
 
 def embedding_request(
-    request: Request, body: Mapping[str, Any], *, inputs: Sequence[Input]
+    request: Request,
+    body: Mapping[str, Any],
+    *,
+    inputs: Sequence[Input],
+    place: str = "input[{}]",
 ) -> EmbeddingRequest:
     """Build the services' request from the body and the headers. Raises InvalidRequest."""
     headers = _steering(request.META)
     return EmbeddingRequest(
         inputs=inputs,
+        place=place,
         caller=caller_of(request),
         user=body.get("user"),
         model=body.get("model"),

@@ -20,7 +20,7 @@ ERRORS: dict[int, str] = {
     403: "The caller, the provider or the model is not allowed.",
     404: "There is no such thing.",
     405: "The path does not know this method.",
-    409: "The request does not fit what is stored.",
+    409: "The request does not fit what is stored, or the model is not set up to serve (`model_not_ready`).",
     413: "The body is too large.",
     415: "The body is not JSON, or compressed otherwise than by gzip or zstd.",
     429: "Too many requests, or a monthly budget is used up; `Retry-After` says when to come back.",

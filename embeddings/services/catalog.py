@@ -10,6 +10,7 @@ from embeddings.services.errors import (
     InvalidRequest,
     ModelActionFailed,
     ModelNotFound,
+    ModelNotReady,
     NotAllowed,
     ServiceError,
 )
@@ -21,8 +22,8 @@ from embeddings.services.routing import (
     split_model,
 )
 from embeddings.services.types import Target
-from providers.base import Download, Provider
-from providers.exceptions import ProviderError, UnknownModel
+from providers.base import Download, Provider, Serving
+from providers.exceptions import ProviderError, ProviderMisconfigured, UnknownModel
 from providers.operator_settings import operator_settings
 from providers.registry import registry
 
@@ -38,10 +39,15 @@ class ListedModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelState(ListedModel):
-    """What is true of a model now. `loaded` and `downloaded` are None for a remote model."""
+    """What is true of a model now. `loaded`, `downloaded` and `serving` are None for a remote model.
+
+    `problem`: why it cannot be served, with the remedy, or None.
+    """
 
     loaded: bool | None
     downloaded: bool | None
+    serving: Serving | None
+    problem: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,19 +101,26 @@ def model_state(model_id: str, caller: Caller = SYSTEM) -> ModelState:
     """Return what is known of `model_id`. Raises InvalidRequest or ModelNotFound."""
     target = find_target(model=model_id)
     provider = _provider(target.provider)
+    serving = provider.serving(target.model)
+    problem = provider.configuration_problem()
     return ModelState(
         target=target,
         allowed=is_allowed(target, caller),
         default=target.same_as(default_target()),
         loaded=provider.loaded(target.model),
         downloaded=provider.downloaded(target.model),
+        serving=serving,
+        problem=problem or (serving.problem if serving else None),
     )
 
 
 def warm_up(
     *, model: str, provider: str | None = None, caller: Caller = SYSTEM
 ) -> tuple[Target, float]:
-    """Load a model (local) or open its connection (remote); return the target and the seconds it took."""
+    """Load a model (local) or open its connection (remote); return the target and the seconds it took.
+
+    Raises what `primary_target` raises, ModelNotReady or ModelActionFailed.
+    """
     target = primary_target(model=model, provider=provider, caller=caller)
     chosen = _provider(target.provider)
     timeout = (
@@ -119,7 +132,7 @@ def warm_up(
     try:
         chosen.warm_up(target.model, timeout_seconds=timeout)
     except ProviderError as error:
-        raise ModelActionFailed(error.message, param="model") from error
+        raise _not_done(error) from error
     return target, time.monotonic() - started
 
 
@@ -128,7 +141,7 @@ def download(
 ) -> tuple[Provider, Download]:
     """Fetch and prepare a local model's files. A name without a provider is fetched for `huggingface`.
 
-    Raises InvalidRequest, NotAllowed, ModelNotFound or ModelActionFailed.
+    Raises InvalidRequest, NotAllowed, ModelNotFound, ModelNotReady or ModelActionFailed.
     """
     prefix, name = split_model(model)
     wanted = (provider or prefix or "huggingface").strip().lower()
@@ -148,12 +161,19 @@ def download(
         raise NotAllowed(f"Model '{name}' is not allowed", param="model")
     try:
         fetched = chosen.download(name)
-    except UnknownModel as error:
-        raise ModelNotFound(error.message) from error
     except ProviderError as error:
-        raise ModelActionFailed(error.message, param="model") from error
+        raise _not_done(error) from error
     registry().list_again()
     return chosen, fetched
+
+
+def _not_done(error: ProviderError) -> ServiceError:
+    """Return why a model was not made ready: no such model, an operator must act first, or a failure."""
+    if isinstance(error, UnknownModel):
+        return ModelNotFound(error.message)
+    if isinstance(error, ProviderMisconfigured):
+        return ModelNotReady(error.message)
+    return ModelActionFailed(error.message, param="model")
 
 
 def _provider(name: str) -> Provider:

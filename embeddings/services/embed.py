@@ -10,7 +10,11 @@ from embeddings import metrics
 from embeddings.conf import conf
 from embeddings.services import dimensions
 from embeddings.services.cache.cache import embedding_cache
-from embeddings.services.errors import ServiceUnavailable
+from embeddings.services.errors import (
+    InputTooLong,
+    ModelNotReady,
+    ServiceUnavailable,
+)
 from embeddings.services.routing import fallback_targets, primary_target
 from embeddings.services.space_watch import space_watch
 from embeddings.services.tokenization import Prepared, estimated_tokens, prepare
@@ -18,7 +22,11 @@ from embeddings.services.types import EmbeddingRequest, EmbeddingResult, Failure
 from embeddings.services.usage import usage
 from providers.base import Embedded, Provider, Vectors
 from providers.breaker import guarded
-from providers.exceptions import ProviderError, ProviderMisconfigured
+from providers.exceptions import (
+    ProviderError,
+    ProviderMisconfigured,
+    TextsTooLong,
+)
 from providers.registry import registry
 
 RETRY_AFTER_SECONDS = 5  # said with a 503 when no provider named a time itself
@@ -31,8 +39,9 @@ log = structlog.get_logger(__name__)
 def embed(request: EmbeddingRequest) -> EmbeddingResult:
     """Serve `request` by its own target, else by the first stand-in that can.
 
-    Raises ServiceError: InvalidRequest, ModelNotFound, NotAllowed, InputTooLong, or ServiceUnavailable if every target
-    failed. Raises ProviderError where the upstream rejected the request itself, which no other provider would mend.
+    Raises ServiceError: InvalidRequest, ModelNotFound, NotAllowed, InputTooLong; if every target failed ModelNotReady,
+    or ServiceUnavailable where one of them may answer later. Raises ProviderError where the upstream rejected the
+    request itself, which no other provider would mend.
     """
     primary = None
     try:
@@ -67,6 +76,8 @@ def _first_answer(request: EmbeddingRequest, primary: Target) -> EmbeddingResult
             if target is not primary:
                 metrics.fallbacks.labels(primary.provider, target.provider).inc()
             return result
+    if all(failure.reason == ProviderMisconfigured.reason for failure in failures):
+        raise ModelNotReady.of(failures)
     raise ServiceUnavailable(failures, retry_after_seconds=_retry_after(failures))
 
 
@@ -82,13 +93,16 @@ def _embed_at(
     if request.stored:
         space_watch().confirm(provider, target.model)
     prepared = prepare(request, requested=requested, target=target, provider=provider)
-    raw, computed = _raw_vectors(
-        request,
-        provider=provider,
-        target=target,
-        prepared=prepared,
-        timeout_seconds=timeout_seconds,
-    )
+    try:
+        raw, computed = _raw_vectors(
+            request,
+            provider=provider,
+            target=target,
+            prepared=prepared,
+            timeout_seconds=timeout_seconds,
+        )
+    except TextsTooLong as error:
+        raise _too_long(error, target, prepared) from error
     if request.stored and target is not requested:
         # Whoever stores them confirms only the target that was asked for at the end.
         space_watch().confirm(provider, target.model, again=True)
@@ -163,6 +177,19 @@ def _raw_vectors(
     return vectors, computed
 
 
+def _too_long(error: TextsTooLong, target: Target, prepared: Prepared) -> InputTooLong:
+    """Return the guide's error; indices are the request's, which may have had some of its texts from the cache."""
+    return InputTooLong(
+        model=target.label,
+        max_tokens=error.max_tokens,
+        details=[
+            {"index": index, "tokens": error.tokens[text]}
+            for index, text in enumerate(prepared.texts)
+            if text in error.tokens
+        ],
+    )
+
+
 def _prompt_tokens(prepared: Prepared, computed: list[Embedded]) -> int:
     """Return the ids given; else the upstream's own figure, if it read all texts; else the tokenizer's count.
 
@@ -173,7 +200,7 @@ def _prompt_tokens(prepared: Prepared, computed: list[Embedded]) -> int:
     if _texts_of(computed) == len(prepared.texts) and None not in _stated(computed):
         return sum(figure or 0 for figure in _stated(computed))
     return (
-        estimated_tokens(prepared.texts)
+        estimated_tokens([prepared.prompt + text for text in prepared.texts])
         if prepared.counted_tokens is None
         else prepared.counted_tokens
     )

@@ -73,15 +73,28 @@ class BudgetExhausted(ServiceError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class ModelNotReady(ServiceError):
+    """What was asked for cannot be served here until an operator acts; the message says how. To ask again is no use."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, param="model", code="model_not_ready")
+
+    @classmethod
+    def of(cls, failures: Sequence[Failure]) -> "ModelNotReady":
+        """Name every target that was tried, and what it lacks."""
+        return cls(f"No provider is set up to answer ({_tried(failures)}).")
+
+
 class ServiceUnavailable(ServiceError):
     """No target could serve the request; `failures` names each that was tried."""
 
     def __init__(
         self, failures: Sequence[Failure], *, retry_after_seconds: int
     ) -> None:
-        tried = "; ".join(
-            f"{f.target.provider}: {f.message.rstrip('.')}" for f in failures
-        )
-        super().__init__(f"No provider could answer ({tried}).")
+        super().__init__(f"No provider could answer ({_tried(failures)}).")
         self.failures = list(failures)
         self.retry_after_seconds = retry_after_seconds
+
+
+def _tried(failures: Sequence[Failure]) -> str:
+    return "; ".join(f"{f.target.provider}: {f.message.rstrip('.')}" for f in failures)

@@ -2,16 +2,15 @@
 
 import functools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from providers.base import Tokenizer
 from providers.metrics import timed
 
 MAX_REMEMBERED = 50_000  # some 8 MB
 
 
 class TokenCounts:
-    """Counts by cache key, which stands for model and text. Who was added first goes first."""
+    """Counts by cache key, which stands for model, prompt and text. Who was added first goes first."""
 
     def __init__(self, *, max_size: int = MAX_REMEMBERED) -> None:
         self._max_size = max_size
@@ -22,18 +21,18 @@ class TokenCounts:
         self,
         keys: Sequence[bytes],
         texts: Sequence[str],
-        tokenizer: Tokenizer,
+        count: Callable[[Sequence[str]], list[int]],
         *,
         provider: str,
     ) -> list[int]:
-        """Return the tokens of each text, whose key stands at the same place. What is new is tokenised in one go."""
+        """Return the tokens of each text, whose key stands at the same place. What is new is counted in one go."""
         found = [self._counts.get(key, -1) for key in keys]
         new = [index for index, count in enumerate(found) if count < 0]
         if new:
             with timed(provider, "tokenise"):
-                counted = tokenizer.count([texts[index] for index in new])
-            for index, count in zip(new, counted, strict=True):
-                found[index] = count
+                counted = count([texts[index] for index in new])
+            for index, tokens in zip(new, counted, strict=True):
+                found[index] = tokens
             self._remember({keys[index]: found[index] for index in new})
         return found
 

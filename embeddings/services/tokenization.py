@@ -13,18 +13,20 @@ from embeddings.services.token_counts import token_counts
 from embeddings.services.types import EmbeddingRequest, Target
 from providers.base import Provider, Tokenizer
 from providers.engine.openai_tokenizer import openai_tokenizer
+from providers.prompts import count_tokens, truncate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """Texts ready for one target, and the cache's key of each.
+    """Texts ready for one target, without its prompt, and the cache's key of each.
 
     `given_tokens`: how many ids the client sent, None if it sent text. `counted_tokens`: by the model's own tokenizer,
-    None where that is not public.
+    the prompt included, None where the tokenizer is not public.
     """
 
     texts: Sequence[str]
     keys: Sequence[bytes]
+    prompt: str
     given_tokens: int | None
     counted_tokens: int | None
     truncated: int = 0
@@ -40,26 +42,21 @@ def prepare(
     tokenizer = provider.tokenizer(target.model)
     texts = _decoded(request, requested, tokenizer)
     keys = _keys(request, target, texts)
-    given = _given_tokens(request)
-    if tokenizer is None:
-        return Prepared(texts=texts, keys=keys, given_tokens=given, counted_tokens=None)
-    counts = token_counts().of(keys, texts, tokenizer, provider=target.provider)
-    limit = target.model.max_tokens
-    over = _over(counts, limit)
-    if limit is not None and over:
-        if not request.truncate:
-            details = [{"index": index, "tokens": counts[index]} for index in over]
-            raise InputTooLong(model=target.label, max_tokens=limit, details=details)
-        for index in over:
-            texts[index] = tokenizer.truncate(texts[index], limit)
-        keys = _keys(request, target, texts)
-        counts = token_counts().of(keys, texts, tokenizer, provider=target.provider)
+    counted, truncated = None, 0
+    if tokenizer is not None:
+        counts = _counts(request, target, tokenizer, texts, keys)
+        _refuse_without_tokens(request, counts)
+        truncated = len(_over(counts, target.model.max_tokens))
+        if truncated:
+            texts, keys, counts = _cut(request, target, tokenizer, texts, counts)
+        counted = sum(counts)
     return Prepared(
         texts=texts,
         keys=keys,
-        given_tokens=given,
-        counted_tokens=sum(counts),
-        truncated=len(over),
+        prompt=target.model.prompt(request.input_type),
+        given_tokens=_given_tokens(request),
+        counted_tokens=counted,
+        truncated=truncated,
     )
 
 
@@ -77,6 +74,65 @@ def _keys(
         input_type=request.input_type,
         texts=texts,
     )
+
+
+def _counts(
+    request: EmbeddingRequest,
+    target: Target,
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    keys: Sequence[bytes],
+) -> list[int]:
+    """Return the tokens of each text after the model's prompt, 0 for one of which the tokenizer leaves nothing."""
+    prompt, provider = target.model.prompt(request.input_type), target.provider
+
+    def count(new: Sequence[str]) -> list[int]:
+        # No text is empty, so the key of an empty one is free for the prompt itself.
+        key = _keys(request, target, [""])
+        [alone] = token_counts().of(key, [prompt], tokenizer.count, provider=provider)
+        return count_tokens(tokenizer, new, prompt=prompt, prompt_tokens=alone)
+
+    return token_counts().of(keys, texts, count, provider=provider)
+
+
+def _refuse_without_tokens(request: EmbeddingRequest, counts: Sequence[int]) -> None:
+    if 0 in counts:
+        place = request.place.format(counts.index(0))
+        raise InvalidRequest(
+            f"{place} has no tokens: the model leaves out every character of it.",
+            param=place,
+        )
+
+
+def _cut(
+    request: EmbeddingRequest,
+    target: Target,
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    counts: Sequence[int],
+) -> tuple[list[str], list[bytes], list[int]]:
+    """Return `texts` with those over the limit cut, their keys and counts.
+
+    Raises InputTooLong where cutting is not asked for, and where the prompt leaves no room for any of the text.
+    """
+    limit, prompt = (
+        target.model.max_tokens or 0,
+        target.model.prompt(request.input_type),
+    )
+    over = lost = _over(counts, limit)
+    cut, keys, fitting = list(texts), list[bytes](), list[int]()
+    if request.truncate:
+        for index in over:
+            cut[index] = truncate(tokenizer, texts[index], limit, prompt=prompt)
+        lost = [index for index in over if not cut[index].strip()]
+        if not lost:
+            keys = _keys(request, target, cut)
+            fitting = _counts(request, target, tokenizer, cut, keys)
+            lost = [index for index in over if not 0 < fitting[index] <= limit]
+    if lost:
+        details = [{"index": index, "tokens": counts[index]} for index in lost]
+        raise InputTooLong(model=target.label, max_tokens=limit, details=details)
+    return cut, keys, fitting
 
 
 def _over(counts: Sequence[int], limit: int | None) -> list[int]:

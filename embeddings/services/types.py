@@ -18,6 +18,7 @@ class EmbeddingRequest:
 
     `user` is the client's own word for whom it asks; it is stored with usage and never logged with text.
     `model` is `model` or `provider:model`; None means the default model. `fallback` None means the server's setting.
+    `place` is what the client calls its inputs, for errors that name one; `{}` stands for the index.
     `cached` False leaves the cache to others: whoever embeds whole documents would drive out what is asked for again.
     `stored`: the vectors go into an index, so that a remote model serves only if its space is as it was.
     """
@@ -32,6 +33,7 @@ class EmbeddingRequest:
     truncate: bool = False
     vocabulary: Vocabulary = "openai"
     input_type: InputType = "document"
+    place: str = "input[{}]"
     cached: bool = True
     stored: bool = False
 

@@ -44,6 +44,8 @@ LOCAL_MODEL = {
 class MediaEmbeddings(MediaView, LimitedView):
     """The vectors of one document."""
 
+    more_errors = (409,)
+
     @extend_schema(
         operation_id="start_media_embeddings",
         request=JobSerializer,
@@ -84,6 +86,8 @@ class ShowMediaEmbeddings(MediaView):
 
 class StartBatch(MediaView, LimitedView):
     """Start a job for each of several documents: for all, or on any error for none."""
+
+    more_errors = (409,)
 
     @extend_schema(
         operation_id="start_media_embeddings_batch",

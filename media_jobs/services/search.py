@@ -105,6 +105,7 @@ def _embedded(caller: Caller, query: SearchQuery, space: Space) -> EmbeddingResu
             dimensions=None if native else space.dimensions,
             fallback="same_space",
             input_type="query",
+            place="query",
         )
     )
     if result.vectors.shape[1] != space.dimensions:

@@ -2,12 +2,10 @@
 
 from embeddings.conf import FallbackMode
 from embeddings.services.callers import Caller
-from embeddings.services.errors import ServiceUnavailable
+from embeddings.services.errors import ModelNotReady
 from embeddings.services.routing import fallback_targets, primary_target
 from embeddings.services.types import EmbeddingRequest, Failure, Target
 from providers.registry import registry
-
-RETRY_AFTER_SECONDS = 60
 
 
 def pinned_target(
@@ -17,7 +15,7 @@ def pinned_target(
 
     A caller that names no model gets the default one, or where that is not set up, what stands in for it. A model that
     is named is never exchanged for one of another space. Raises InvalidRequest, ModelNotFound, NotAllowed, or
-    ServiceUnavailable where nothing that may serve is set up.
+    ModelNotReady where nothing that may serve is set up.
     """
     primary = primary_target(model=model, provider=provider, caller=caller)
     if configuration_problem(primary) is None:
@@ -32,7 +30,7 @@ def pinned_target(
         reason="not_configured",
         message=configuration_problem(primary) or "",
     )
-    raise ServiceUnavailable([problem], retry_after_seconds=RETRY_AFTER_SECONDS)
+    raise ModelNotReady.of([problem])
 
 
 def configuration_problem(target: Target) -> str | None:

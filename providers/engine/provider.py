@@ -30,7 +30,7 @@ from providers.exceptions import (
     EngineClosed,
     ModelReplaced,
     ProviderMisconfigured,
-    ProviderRejected,
+    TextsTooLong,
 )
 
 
@@ -113,7 +113,7 @@ class LocalProvider(Provider):
         input_type: InputType,
         timeout_seconds: float,
     ) -> Embedded:
-        """Embed texts with the model's own prompt before each. Raises ProviderRejected for one over the limit."""
+        """Embed texts with the model's prompt before each. Raises TextsTooLong."""
         try:
             vectors = self._run(model, texts, input_type, timeout_seconds)
         except EngineClosed:  # its files were replaced just now
@@ -139,7 +139,7 @@ class LocalProvider(Provider):
                     f"{model.name} was prepared again just now; ask again.",
                     retry_after_seconds=1.0,
                 )
-            rows = _rows(loaded, texts, input_type)
+            rows = _rows(loaded, model, texts, input_type)
             left = deadline - time.monotonic()
             return loaded.embed(rows, timeout_seconds=left)
 
@@ -242,27 +242,31 @@ def _revision(prepared: Prepared, precision: Precision) -> str:
 
 
 def _rows(
-    loaded: LoadedModel, texts: Sequence[str], input_type: InputType
+    loaded: LoadedModel,
+    model: ModelSpec,
+    texts: Sequence[str],
+    input_type: InputType,
 ) -> list[Row]:
-    """Tokenise texts with the model's prompt before each. Raises ProviderRejected for one over the limit."""
-    config = loaded.prepared.config
+    """Tokenise texts with the prompt before each. Raises TextsTooLong."""
     rows = rows_of(
         loaded.tokenizer,
         texts,
-        config.prompt(input_type),
-        pooled=config.include_prompt,
+        model.prompt(input_type),
+        pooled=loaded.prepared.config.include_prompt,
     )
-    _refuse_too_long(rows, config, loaded.prepared.name)
+    _refuse_too_long(rows, texts, loaded)
     return rows
 
 
-def _refuse_too_long(rows: Sequence[Row], config: ModelConfig, name: str) -> None:
-    limit = config.max_tokens
+def _refuse_too_long(
+    rows: Sequence[Row], texts: Sequence[str], loaded: LoadedModel
+) -> None:
+    """Refuse what the service let pass: text beyond a slice is counted there in pieces, and files may have changed."""
+    limit = loaded.prepared.config.max_tokens
     if limit is None:
         return
-    for index, row in enumerate(rows):
-        if len(row) > limit:
-            raise ProviderRejected(
-                f"Input {index} has {len(row)} tokens with the model's prompt; {name} takes at most {limit}.",
-                param="input",
-            )
+    sized = zip(texts, rows, strict=True)
+    over = {text: len(row) for text, row in sized if len(row) > limit}
+    if over:
+        name = loaded.prepared.name
+        raise TextsTooLong(model=name, max_tokens=limit, tokens=over)

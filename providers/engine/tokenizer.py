@@ -91,7 +91,7 @@ class ModelTokenizer:
         head = text[:end]
         offsets = self._raw.encode(head, add_special_tokens=False).offsets
         room = max(max_tokens - self._special, 0)
-        if end >= len(text) and len(offsets) + self._special <= max_tokens:
+        if end >= len(text) and self.count([text])[0] <= max_tokens:
             return text
         room = min(room, len(offsets))
         # Cut before the first token that does not fit. A cut can change how the rest is tokenised (a word's pieces,

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('providers', '0001_registry_and_breakers'),
+        ('providers', '0002_model_prompts'),
     ]
 
     operations = [

@@ -163,6 +163,7 @@ class RemoteProvider(Provider):
         deadline = Deadline.after(
             min(timeout_seconds, self.timeout_seconds), self.runtime.clock
         )
+        texts = model.prompted(texts, input_type)
         parts = split(
             texts, self.limits_for(model), partial(self._count_tokens, model, texts)
         )

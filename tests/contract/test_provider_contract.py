@@ -3,6 +3,7 @@
 import os
 import time
 import traceback
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -102,6 +103,21 @@ def test_text_of_any_script_survives_the_wire(case, embed):
     vectors = embed(texts).vectors
 
     np.testing.assert_array_equal(vectors, vectors_for(texts, case.dimensions))
+
+
+def test_prompt_of_its_kind_is_put_before_each_text(case, provider, embed):
+    model = replace(
+        provider.resolve(case.model), query_prompt="q: ", document_prompt="d: "
+    )
+    texts = texts_of(3)
+
+    for input_type, prompt in (("query", "q: "), ("document", "d: ")):
+        vectors = provider.embed(
+            model, texts, dimensions=None, input_type=input_type, timeout_seconds=10.0
+        ).vectors
+
+        expected = embed([prompt + text for text in texts], input_type=input_type)
+        np.testing.assert_array_equal(vectors, expected.vectors)
 
 
 def test_no_texts_make_no_call(case, upstream, embed):

@@ -1,7 +1,7 @@
 """The console: keys shown once, every change audited, logins guarded."""
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
 
@@ -183,6 +183,73 @@ def test_providers_models_and_allowlist_are_audited(console):
     ]
     change = AuditEntry.objects.order_by("pk").first()
     assert (change.before, change.after) == ({"enabled": True}, {"enabled": False})
+
+
+MODEL_FIELDS = {
+    "provider": "onnx",
+    "name": "prompted",
+    "enabled": "on",
+    "vector_space": "prompted",
+}
+
+
+def test_prompts_are_kept_as_they_were_typed_and_audited(console, fakes):
+    row = ModelEntry.objects.create(
+        provider="onnx", name="prompted", vector_space="prompted"
+    )
+    address = url(ModelEntry, "change", row.pk)
+    page = console.get(address).content.decode()
+    assert "the model's own (&#x27;search for: &#x27;)" in page
+    prompt = " Instruct: find it\r\nQuery: "
+    submit(console, address, **MODEL_FIELDS, query_prompt=prompt)
+    row.refresh_from_db()
+    assert row.query_prompt == " Instruct: find it\nQuery: "
+    assert row.document_prompt is None
+    entry = AuditEntry.objects.get()
+    assert entry.before == {"query_prompt": None}
+    assert entry.after == {"query_prompt": " Instruct: find it\nQuery: "}
+
+
+def test_model_s_own_prompt_is_kept_away_by_a_tick_and_brought_back_without(console):
+    row = ModelEntry.objects.create(
+        provider="onnx", name="prompted", vector_space="prompted"
+    )
+    address = url(ModelEntry, "change", row.pk)
+    submit(console, address, **MODEL_FIELDS, no_document_prompt="on")
+    row.refresh_from_db()
+    assert (row.query_prompt, row.document_prompt) == (None, "")
+    form = console.get(address).context["adminform"].form
+    assert form["no_document_prompt"].value() is True
+    assert form["no_query_prompt"].value() is False
+    submit(console, address, **MODEL_FIELDS)
+    row.refresh_from_db()
+    assert row.document_prompt is None
+
+
+def test_who_may_only_look_sees_the_prompts(make_user):
+    row = ModelEntry.objects.create(
+        provider="onnx", name="m", vector_space="m", query_prompt="query: "
+    )
+    viewer = make_user("viewer", is_staff=True)
+    viewer.user_permissions.add(Permission.objects.get(codename="view_modelentry"))
+    client = Client()
+    client.force_login(viewer)
+    page = client.get(url(ModelEntry, "change", row.pk))
+    assert page.status_code == 200
+    assert "query: " in page.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"query_prompt": "q: ", "no_query_prompt": "on"}, "take the tick away"),
+        ({"query_prompt": "  \r\n"}, "Give words"),
+    ],
+)
+def test_senseless_prompt_is_a_form_error(console, fields, sentence):
+    response = console.post(url(ModelEntry, "add"), {**MODEL_FIELDS, **fields})
+    assert sentence in response.content.decode()
+    assert not ModelEntry.objects.exists()
 
 
 def test_breaker_reset_is_audited(console):

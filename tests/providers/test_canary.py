@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -441,6 +442,13 @@ def test_same_new_model_at_two_addresses_is_one_revision(canary, upstream, clock
     assert canary.check(other, SMALL).drifted
     accept(row(host="two.example").pk, by="eve")
     assert {row.revision for row in RemoteSpace.objects.all()} == {2}
+
+
+def test_prompt_that_an_operator_sets_is_no_drift(canary, upstream, clock):
+    canary.check(upstream, SMALL)
+    clock.now += DAY
+    prompted = replace(SMALL, query_prompt="query: ", document_prompt="text: ")
+    assert not canary.check(upstream, prompted).drifted
 
 
 def test_names_that_users_invent_do_not_fill_the_table(canary, upstream, monkeypatch):

@@ -1,13 +1,15 @@
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 
 import pytest
+from django.core.management import call_command
 
 from providers.base import ModelSpec, Provider
 from providers.models import ModelEntry, ProviderSetting
 from providers.operator_settings import reader
 from providers.registry import Registry, registry
 from providers.seeding import seed_registry
-from tests.fakes import FakeLocal
+from tests.fakes import MINILM, FakeLocal
 
 pytestmark = pytest.mark.django_db
 
@@ -118,3 +120,92 @@ def test_a_model_s_name_wins_over_the_alias_of_another(fakes):
     own = ModelSpec(name="ada", dimensions=4, max_tokens=None, vector_space="own")
     openai.models = lambda: [other, own]
     assert Provider.resolve(openai, "ada") is own
+
+
+def set_prompts(provider, name, **prompts):
+    seed_registry(allowed_providers=[], allowed_models=[])
+    ModelEntry.objects.filter(provider=provider, name=name).update(**prompts)
+    return refreshed().get(provider)
+
+
+def test_seeding_leaves_a_model_s_own_prompts_to_the_model(fakes):
+    seed_registry(allowed_providers=[], allowed_models=[])
+    entry = ModelEntry.objects.get(provider="onnx", name="prompted")
+    assert (entry.query_prompt, entry.document_prompt) == (None, None)
+    onnx = refreshed().get("onnx")
+    assert registry().resolve(onnx, "prompted") == onnx.resolve("prompted")
+
+
+@pytest.mark.parametrize(
+    ("provider", "name"),
+    [("onnx", MINILM), ("openai", "text-embedding-3-small")],
+)
+def test_operator_s_prompts_are_the_model_s_until_they_are_taken_back(
+    fakes, provider, name
+):
+    chosen = set_prompts(provider, name)
+    before = registry().resolve(chosen, name)
+    set_prompts(provider, name, query_prompt="query: ")
+    changed = registry().resolve(chosen, name)
+    assert (changed.query_prompt, changed.document_prompt) == ("query: ", "")
+    assert changed.revision != before.revision
+    assert changed.vector_space.startswith(f"{before.vector_space}#prompt-")
+    assert changed.method == before.method
+    set_prompts(provider, name, query_prompt=None)
+    assert registry().resolve(chosen, name) == before
+
+
+def test_empty_prompt_keeps_the_model_s_own_away(fakes):
+    onnx = set_prompts("onnx", "prompted", document_prompt="")
+    spec = registry().resolve(onnx, "prompted")
+    assert (spec.query_prompt, spec.document_prompt) == ("search for: ", "")
+
+
+def test_alias_has_the_operator_s_prompts_too(fakes):
+    onnx = set_prompts("onnx", MINILM, document_prompt="text: ")
+    assert registry().resolve(onnx, "all-MiniLM-L6-v2").document_prompt == "text: "
+
+
+def test_model_that_the_operator_added_has_its_prompts(fakes):
+    seed_registry(allowed_providers=[], allowed_models=[])
+    ModelEntry.objects.create(
+        provider="openai", name="new", vector_space="new", query_prompt="query: "
+    )
+    spec = registry().listed(refreshed().get("openai"), "new")
+    assert spec.query_prompt == "query: "
+    assert spec.vector_space.startswith("new#prompt-")
+
+
+def test_model_that_came_since_the_listing_has_the_operator_s_prompts(
+    fakes, monkeypatch
+):
+    seed_registry(allowed_providers=[], allowed_models=[])
+    ModelEntry.objects.create(
+        provider="onnx", name="later", vector_space="later", document_prompt="text: "
+    )
+    onnx = refreshed().get("onnx")
+    assert registry().resolve(onnx, "later") is None
+    later = replace(onnx.specs[0], name="later", aliases=())
+    monkeypatch.setattr(type(onnx), "specs", (*onnx.specs, later))
+    assert registry().resolve(onnx, "later").document_prompt == "text: "
+
+
+def test_prompts_of_a_model_that_was_prepared_a_moment_ago_are_known(
+    fakes, monkeypatch
+):
+    onnx = refreshed().get("onnx")
+    prepared = onnx.resolve("prompted")
+    catalogued = replace(prepared, method=None, query_prompt="", document_prompt="")
+    monkeypatch.setattr(type(onnx), "specs", (catalogued,))
+    assert registry().resolve(onnx, "prompted").query_prompt == ""
+    monkeypatch.setattr(type(onnx), "specs", (prepared,))
+    assert registry().resolve(onnx, "prompted").query_prompt == "search for: "
+
+
+@pytest.mark.django_db(transaction=True)  # SQLite remakes the table outside of one
+def test_prompts_come_and_go_with_their_migration():
+    entry = ModelEntry.objects.create(provider="p", name="m", vector_space="s")
+    for step in ("0001", "0002"):
+        call_command("migrate", "providers", step, verbosity=0)
+    entry.refresh_from_db()
+    assert (entry.query_prompt, entry.document_prompt) == (None, None)

@@ -46,7 +46,8 @@ class HashingProvider(Provider):
     ) -> Embedded:
         if timeout_seconds <= 0:
             raise ProviderTimeout("hashing had no time left.")
-        words = [text.casefold().split() for text in texts]
+        read = model.prompted(texts, input_type)
+        words = [text.casefold().split() for text in read]
         vectors = np.zeros((len(texts), dimensions or model.dimensions or 512))
         for row, of_text in zip(vectors, words, strict=True):
             for word in of_text:

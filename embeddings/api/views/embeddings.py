@@ -27,6 +27,8 @@ TWO_TEXTS = ["The cat sat on the mat.", "A feline rested on the rug."]
 class CreateEmbeddings(LimitedView):
     """Embed a string, a list of strings, a token array or a list of token arrays."""
 
+    more_errors = (409,)
+
     @extend_schema(
         operation_id="create_embeddings",
         request=EmbeddingRequestSerializer,
@@ -53,6 +55,8 @@ class CreateEmbeddings(LimitedView):
 class CreateEmbeddingBatch(LimitedView):
     """Embed a list of strings and answer with bare vectors."""
 
+    more_errors = (409,)
+
     @extend_schema(
         operation_id="create_embedding_batch",
         request=BatchRequestSerializer,
@@ -69,7 +73,9 @@ class CreateEmbeddingBatch(LimitedView):
     def post(self, request: Request) -> HttpResponse:
         with refusals_counted(request):
             body = validated(BatchRequestSerializer, request)
-            wanted = embedding_request(request, body, inputs=body["texts"])
+            wanted = embedding_request(
+                request, body, inputs=body["texts"], place="texts[{}]"
+            )
         result = embed(wanted)
         self.charge_tokens(request, result.prompt_tokens)
         return rendered(embedding_batch(result), headers=embedding_headers(result))

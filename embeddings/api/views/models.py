@@ -66,6 +66,7 @@ class WarmUpModel(APIView):
     """Load a model, so that the next request is fast."""
 
     permission_classes = (IsAdmin,)
+    more_errors = (409,)
 
     @extend_schema(
         operation_id="warm_up_model",
@@ -84,6 +85,7 @@ class DownloadModel(APIView):
     """Fetch and prepare a local model."""
 
     permission_classes = (IsAdmin,)
+    more_errors = (409,)
 
     @extend_schema(
         operation_id="download_model",

@@ -3,6 +3,8 @@
 import hashlib
 from collections.abc import Sequence
 
+import orjson
+
 from embeddings.services.types import Target
 from providers.base import InputType
 
@@ -14,12 +16,21 @@ def cache_keys(
     input_type: InputType,
     texts: Sequence[str],
 ) -> list[bytes]:
-    """Return one 32-byte key a text: provider, model, revision, native dimensions, input type and the text itself."""
+    """Return one 32-byte key a text, of everything that changes its vector: see the scope below, and the text."""
     model = target.model
-    scope = "\0".join(
-        [target.provider, model.name, model.revision, str(dimensions), input_type]
+    # JSON, since names and prompts may hold any character; it holds no NUL itself, so that is where the text begins.
+    scope = orjson.dumps(
+        [
+            target.provider,
+            model.name,
+            model.revision,
+            model.method,
+            dimensions,
+            input_type,
+            model.prompt(input_type),
+        ]
     )
-    start = hashlib.blake2b(scope.encode(), digest_size=32)
+    start = hashlib.blake2b(scope, digest_size=32)
     keys = []
     for text in texts:
         digest = start.copy()

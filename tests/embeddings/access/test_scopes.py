@@ -51,9 +51,9 @@ def test_fallback_stays_in_the_scope(post_with):
     response = post_with(SMALL, allowed_providers=["openai", "onnx"])
     assert response.headers["X-Embeddings-Provider"] == "onnx"
     response = post_with(SMALL, allowed_providers=["openai"])
-    assert response.status_code == 503
+    assert response.json()["error"]["code"] == "model_not_ready"
     response = post_with(SMALL, allowed_models=["text-embedding-*"])
-    assert response.status_code == 503
+    assert response.json()["error"]["code"] == "model_not_ready"
 
 
 def test_scope_never_widens_the_allowlist(post_with):

@@ -73,7 +73,53 @@ def test_fallback_never_leaves_the_allowlist(post):
     assert response.headers["X-Embeddings-Provider"] == "onnx"
     allow("model", "text-*")
     response = post({"input": "a", "model": "text-embedding-3-small"})
-    assert response.status_code == 503
+    assert response.json()["error"]["code"] == "model_not_ready"
+
+
+def prompts(provider, name=MINILM, **change):
+    changed(ModelEntry, where={"provider": provider, "name": name}, **change)
+
+
+def vector(response):
+    return response.json()["data"][0]["embedding"]
+
+
+def test_prompt_from_the_console_changes_vectors_space_and_what_the_cache_answers(
+    post, fakes
+):
+    body = {"input": "a", "model": f"onnx:{MINILM}"}
+    plain = post(body)
+    prompts("onnx", document_prompt="text: ")
+    prompted = post(body)
+    expected = post({"input": "text: a", "model": f"huggingface:{MINILM}"})
+    assert vector(prompted) == vector(expected) != vector(plain)
+    assert prompted.json()["usage"]["prompt_tokens"] == 2
+    space = prompted.headers["X-Embeddings-Vector-Space"]
+    assert space.startswith(f"{MINILM}#prompt-")
+    prompts("onnx", document_prompt=None)
+    again = post(body)
+    assert vector(again) == vector(plain)
+    assert again.headers["X-Embeddings-Vector-Space"] == MINILM
+    assert fakes["onnx"].calls == [["a"], ["a"]]  # the third came from the cache
+
+
+def test_fallback_uses_the_prompt_of_the_model_that_answers(post):
+    prompts("huggingface", document_prompt="text: ")
+    response = post({"input": "a", "model": "text-embedding-3-small"})
+    expected = post({"input": "text: a", "model": f"onnx:{MINILM}"})
+    assert response.headers["X-Embeddings-Provider"] == "huggingface"
+    assert vector(response) == vector(expected)
+
+
+def test_model_with_another_prompt_is_of_another_space(post, fakes):
+    fakes["huggingface"].fault = ProviderUnavailable("down.")
+    body = {"input": "a", "model": f"huggingface:{MINILM}"}
+    same_space = {"X-Embeddings-Fallback": "same_space"}
+    prompts("onnx", query_prompt="query: ")
+    assert post(body, **same_space).status_code == 503
+    prompts("huggingface", query_prompt="query: ")
+    response = post(body, **same_space)
+    assert response.headers["X-Embeddings-Fallback-From"] == "huggingface"
 
 
 def test_provider_switched_off_in_the_console_is_403(post):

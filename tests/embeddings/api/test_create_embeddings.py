@@ -1,11 +1,17 @@
 import base64
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from providers.exceptions import ProviderRejected, ProviderUnavailable
-from tests.fakes import MINILM, vector_of
+from providers.exceptions import (
+    ProviderMisconfigured,
+    ProviderRejected,
+    ProviderUnavailable,
+    TextsTooLong,
+)
+from tests.fakes import MINILM, WordTokenizer, vector_of
 
 URL = "/api/v1/embeddings"
 
@@ -164,6 +170,140 @@ def test_inputs_over_the_limit_are_cut_on_request_and_the_answer_says_how_many(
     assert response.headers["X-Embeddings-Truncated"] == "1"
     assert fakes["onnx"].calls == [["ok", " ".join(["word"] * 10)]]
     assert response.json()["usage"]["prompt_tokens"] == 11
+
+
+def test_limit_counts_the_model_s_prompt(post, fakes):
+    words = " ".join(["word"] * 7)
+    response = post({"input": [words, "ok"], "model": "onnx:prompted"})
+    assert response.status_code == 400
+    assert response.json() == {
+        "error": "input_too_long",
+        "message": "One or more inputs exceed max tokens 10 for model onnx:prompted",
+        "details": [{"index": 0, "tokens": 11}],
+    }
+    query = {"X-Embeddings-Input-Type": "query"}  # whose prompt is shorter
+    response = post({"input": [words, "ok"], "model": "onnx:prompted"}, **query)
+    assert response.status_code == 200
+
+
+def test_inputs_are_cut_with_the_prompt_in_mind(post, fakes):
+    long = " ".join(f"w{number}" for number in range(20))
+    for input_type, left in (("document", 6), ("query", 8)):
+        headers = {
+            "X-Embeddings-Truncate": "end",
+            "X-Embeddings-Input-Type": input_type,
+        }
+        response = post({"input": [long, "ok"], "model": "onnx:prompted"}, **headers)
+        assert response.headers["X-Embeddings-Truncated"] == "1"
+        assert fakes["onnx"].calls.pop() == [" ".join(long.split()[:left]), "ok"]
+
+
+@pytest.mark.parametrize("text", ["word " * 20, "\u200b" * 20 + "word"])
+def test_prompt_that_leaves_no_room_for_the_text_is_input_too_long(
+    post, fakes, monkeypatch, text
+):
+    full = replace(fakes["onnx"].resolve("prompted"), max_tokens=4)
+    monkeypatch.setattr(type(fakes["onnx"]), "specs", (full,))
+    response = post(
+        {"input": text, "model": "onnx:prompted"}, **{"X-Embeddings-Truncate": "end"}
+    )
+    assert response.status_code == 400
+    assert response.json()["error"] == "input_too_long"
+    assert fakes["onnx"].calls == []
+
+
+@pytest.mark.parametrize("left", ["", " \u200b\u200b", " w" * 11])
+def test_cut_that_leaves_no_token_or_too_many_is_never_served(
+    post, fakes, monkeypatch, left
+):
+    class Careless(WordTokenizer):
+        def truncate(self, text, max_tokens):
+            return left
+
+    monkeypatch.setattr(fakes["onnx"], "tokenizer", lambda model: Careless())
+    response = post(
+        {"input": [left + " w" * 20], "model": f"onnx:{MINILM}"},
+        **{"X-Embeddings-Truncate": "end"},
+    )
+    assert response.status_code == 400
+    assert response.json()["error"] == "input_too_long"
+    assert fakes["onnx"].calls == []
+
+
+def test_usage_counts_the_prompt_with_each_text_and_given_ids_as_given(post):
+    body = {"input": ["hi", "two words"], "model": "onnx:prompted"}
+    assert post(body).json()["usage"]["prompt_tokens"] == 4 + 1 + 4 + 2
+    query = {"X-Embeddings-Input-Type": "query"}
+    assert post(body, **query).json()["usage"]["prompt_tokens"] == 2 + 1 + 2 + 2
+    ids = {"input": [15339, 1917], "model": "onnx:prompted"}
+    assert post(ids).json()["usage"]["prompt_tokens"] == 2
+
+
+def test_estimate_for_a_model_whose_vocabulary_is_not_public_counts_the_prompt(
+    post, fakes, monkeypatch
+):
+    monkeypatch.setattr(fakes["onnx"], "tokenizer", lambda model: None)
+    usages = [
+        post({"input": "hi", "model": f"onnx:{model}"}).json()["usage"]
+        for model in ("prompted", "only-onnx")
+    ]
+    # cl100k_base: "text of a passage: " and "hi" are 6 tokens
+    assert [usage["prompt_tokens"] for usage in usages] == [6, 1]
+
+
+def test_what_the_engine_finds_too_long_is_the_guide_s_object_with_the_request_s_index(
+    post, fakes
+):
+    model = f"onnx:{MINILM}"
+    post({"input": "in the cache", "model": model})
+    fakes["onnx"].fault = TextsTooLong(model=MINILM, max_tokens=9, tokens={"long": 12})
+    response = post({"input": ["in the cache", "long", "short"], "model": model})
+    assert response.status_code == 400
+    assert response.json() == {
+        "error": "input_too_long",
+        "message": f"One or more inputs exceed max tokens 9 for model {model}",
+        "details": [{"index": 1, "tokens": 12}],
+    }
+
+
+@pytest.mark.parametrize("model", [MINILM, "prompted"])
+def test_text_without_tokens_is_refused_with_its_index(post, fakes, model):
+    post({"input": "a", "model": f"onnx:{model}"})
+    for body, path, place in [
+        ({"input": "\u200b"}, URL, "input[0]"),
+        ({"input": ["a", "\u200b \u200b", "b"]}, URL, "input[1]"),
+        ({"input": [[64], [16067]]}, URL, "input[1]"),  # cl100k_base: U+200B
+        ({"texts": ["a", "b", "\u200b"]}, f"{URL}/batch", "texts[2]"),
+    ]:
+        response = post({**body, "model": f"onnx:{model}"}, path=path)
+        assert response.status_code == 400, body
+        assert response.json()["detail"].startswith(f"{place} has no tokens")
+        assert response.json()["error"]["param"] == place
+    assert fakes["onnx"].calls == [["a"]]
+
+
+def test_punctuation_alone_is_served(post):
+    for model in (MINILM, "prompted"):
+        assert post({"input": "?!", "model": f"onnx:{model}"}).status_code == 200
+
+
+@pytest.mark.parametrize("path", [URL, f"{URL}/batch"])
+def test_local_answers_say_how_exactly_they_were_computed(post, fakes, path):
+    field = "texts" if path.endswith("batch") else "input"
+    for model, said in ((MINILM, "exact"), ("only-onnx", "fast")):
+        response = post({field: ["a"], "model": f"onnx:{model}"}, path=path)
+        assert response.headers["X-Embeddings-Precision"] == said
+    fakes["openai"].problem = None
+    response = post({field: ["a"], "model": "text-embedding-3-small"}, path=path)
+    assert "X-Embeddings-Precision" not in response.headers
+
+
+def test_query_s_vector_is_never_answered_for_a_document(post):
+    body = {"input": "a", "model": "onnx:prompted"}
+    query = post(body, **{"X-Embeddings-Input-Type": "query"})
+    np.testing.assert_allclose(rows(query)[0], unit("search for: a", 8), atol=1e-6)
+    document = rows(post(body))[0]
+    np.testing.assert_allclose(document, unit("text of a passage: a", 8), atol=1e-6)
 
 
 def test_repeated_texts_are_computed_once_and_answered_each(post, fakes):
@@ -326,21 +466,60 @@ def test_bare_name_that_only_another_provider_lists_goes_there(post):
     assert response.json()["model"] == "onnx:only-onnx"
 
 
-def test_fallback_off_answers_503_with_the_reason_and_when_to_retry(post):
+def test_fallback_off_answers_503_with_the_reason_and_when_to_retry(post, fakes):
+    fakes["onnx"].fault = ProviderUnavailable("The engine stands still.")
     response = post(
-        {"input": "a", "model": "text-embedding-3-small"},
-        **{"X-Embeddings-Fallback": "off"},
+        {"input": "a", "model": f"onnx:{MINILM}"}, **{"X-Embeddings-Fallback": "off"}
     )
     assert response.status_code == 503
-    assert "openai: OPENAI_API_KEY is not set" in response.json()["detail"]
+    assert "onnx: The engine stands still" in response.json()["detail"]
     assert response.json()["error"]["type"] == "service_unavailable_error"
     assert int(response.headers["Retry-After"]) >= 1
+
+
+@pytest.mark.parametrize("path", [URL, f"{URL}/batch"])
+def test_what_only_an_operator_can_mend_is_409_with_the_remedy(post, fakes, path):
+    fakes["onnx"].fault = ProviderMisconfigured("Run download_model MiniLM.")
+    field = "texts" if path.endswith("batch") else "input"
+    response = post(
+        {field: ["a"], "model": f"onnx:{MINILM}"},
+        path=path,
+        **{"X-Embeddings-Fallback": "off"},
+    )
+    assert response.status_code == 409
+    assert response.json()["error"] == {
+        "message": "No provider is set up to answer (onnx: Run download_model MiniLM).",
+        "type": "invalid_request_error",
+        "param": "model",
+        "code": "model_not_ready",
+    }
+    assert "Retry-After" not in response.headers
+    assert response.headers["x-should-retry"] == "false"
+
+
+def test_lasting_reasons_of_all_targets_are_named_together(post, fakes):
+    for name in ("huggingface", "onnx"):
+        fakes[name].fault = ProviderMisconfigured(f"{name} has no files.")
+    response = post({"input": "a", "model": "text-embedding-3-small"})
+    assert response.status_code == 409
+    assert response.json()["detail"].startswith(
+        "No provider is set up to answer (openai: OPENAI_API_KEY is not set;"
+        " huggingface: huggingface has no files; onnx: onnx has no files"
+    )
+
+
+def test_one_passing_reason_makes_it_503(post, fakes):
+    fakes["huggingface"].fault = ProviderMisconfigured("No files.")
+    fakes["onnx"].fault = ProviderUnavailable("down.")
+    response = post({"input": "a", "model": "text-embedding-3-small"})
+    assert response.status_code == 503
+    assert response.headers["Retry-After"]
 
 
 def test_same_space_never_answers_with_another_space_s_vectors(post, fakes):
     headers = {"X-Embeddings-Fallback": "same_space"}
     response = post({"input": "a", "model": "text-embedding-3-small"}, **headers)
-    assert response.status_code == 503
+    assert response.status_code == 409
     fakes["huggingface"].fault = ProviderUnavailable("huggingface is down.")
     response = post({"input": "a", "model": f"huggingface:{MINILM}"}, **headers)
     assert response.headers["X-Embeddings-Provider"] == "onnx"

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from providers.exceptions import ProviderUnavailable
+from providers.exceptions import ProviderMisconfigured, ProviderUnavailable
 from tests.fakes import MINILM
 
 URL = "/api/v1/embeddings/models"
@@ -40,7 +40,37 @@ def test_model_is_described_by_an_id_with_slashes(client, model_id):
         "downloaded": True,
         "vector_space": MINILM,
         "native_dimensions": None,
+        "runtime": "graph",
+        "device": "cpu",
+        "verified": "self",
+        "precision": "exact",
+        "method": "fp32",
+        "prompts": {"query": "", "document": ""},
+        "problem": None,
     }
+
+
+def test_precision_that_will_really_be_used_and_the_prompts_are_shown(client):
+    fast = client.get(f"{URL}/onnx:only-onnx").json()
+    assert (fast["precision"], fast["method"]) == ("fast", "int8-static")
+    prompted = client.get(f"{URL}/onnx:prompted").json()
+    assert prompted["prompts"] == {
+        "query": "search for: ",
+        "document": "text of a passage: ",
+    }
+
+
+def test_model_that_cannot_be_served_says_why(client, fakes):
+    fakes["onnx"].problem = "It needs torch: install embeddings-server[torch]."
+    body = client.get(f"{URL}/onnx:{MINILM}").json()
+    assert body["problem"] == "It needs torch: install embeddings-server[torch]."
+
+
+def test_remote_model_says_what_its_provider_lacks_and_nothing_of_a_runtime(client):
+    body = client.get(f"{URL}/text-embedding-3-small").json()
+    assert body["problem"] == "OPENAI_API_KEY is not set."
+    unknown = ("runtime", "device", "verified", "precision", "method")
+    assert [body[name] for name in unknown] == [None] * 5
 
 
 def test_native_dimensions_are_shown_as_a_range(client):
@@ -74,6 +104,22 @@ def test_warm_up_that_fails_says_why(client, fakes):
     response = client.post(f"{URL}/warmup", body, format="json")
     assert response.status_code == 502
     assert response.json()["detail"] == "The weights are damaged."
+
+
+@pytest.mark.parametrize("action", ["warmup", "download"])
+def test_what_can_never_run_here_is_409_with_the_remedy(
+    client, fakes, monkeypatch, action
+):
+    def refuse(*args, **options):
+        raise ProviderMisconfigured("It needs torch: install embeddings-server[torch].")
+
+    monkeypatch.setattr(fakes["onnx"], "warm_up", refuse)
+    monkeypatch.setattr(fakes["onnx"], "download", refuse)
+    body = {"model": f"onnx:{MINILM}"}
+    response = client.post(f"{URL}/{action}", body, format="json")
+    assert response.status_code == 409
+    assert response.json()["error"]["code"] == "model_not_ready"
+    assert "embeddings-server[torch]" in response.json()["detail"]
 
 
 def test_download_tells_where_the_files_are(client):

@@ -25,7 +25,7 @@ def count(tokenizer):
 
     def of(*texts):
         keys = [text.encode() for text in texts]
-        return counts.of(keys, texts, tokenizer, provider="onnx")
+        return counts.of(keys, texts, tokenizer.count, provider="onnx")
 
     return of
 
@@ -50,4 +50,13 @@ def test_request_for_cached_texts_tokenises_nothing(post, fakes, monkeypatch):
     body = {"input": ["one two", "three"], "model": f"onnx:{MINILM}"}
     first, second = post(body).json(), post(body).json()
     assert first["usage"] == second["usage"] == {"prompt_tokens": 3, "total_tokens": 3}
-    assert tokenizer.asked == [["one two", "three"]]
+    assert tokenizer.asked == [[""], ["one two", "three"]]
+
+
+def test_prompt_is_counted_once_for_all_texts_that_follow(post, fakes, monkeypatch):
+    tokenizer = Recording()
+    monkeypatch.setattr(fakes["onnx"], "tokenizer", lambda model: tokenizer)
+    for text in ("one two", "three"):
+        post({"input": text, "model": "onnx:prompted"})
+    prompt = "text of a passage: "
+    assert tokenizer.asked == [[prompt], [f"{prompt}one two"], [f"{prompt}three"]]

@@ -106,13 +106,14 @@ def test_without_a_model_the_local_one_stands_in(create, client, job_of):
     assert (job["chunk_size"], job["chunk_overlap"]) == (1000, 200)
 
 
-def test_named_model_that_is_not_set_up_is_503(create, start):
+def test_named_model_that_is_not_set_up_is_409_with_the_remedy(create, start):
     response = start(
         create()["media_id"], embedding_model="openai:text-embedding-3-small"
     )
-    assert response.status_code == 503
+    assert response.status_code == 409
+    assert response.json()["error"]["code"] == "model_not_ready"
     assert "OPENAI_API_KEY" in response.json()["detail"]
-    assert response.headers["Retry-After"]
+    assert "Retry-After" not in response.headers
 
 
 @pytest.mark.parametrize(

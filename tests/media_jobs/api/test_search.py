@@ -229,3 +229,16 @@ def test_deleted_document_is_not_found(embedded, find, client):
     client.delete(f"{MEDIA}/{media_id}")
     assert ids(find()) == []
     assert not MediaItem.objects.exists()
+
+
+def test_query_without_tokens_is_refused_by_name(embedded, find):
+    embedded("The cat sat.")
+    answer = find("\u200b")
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "query"
+    assert answer.json()["detail"].startswith("query has no tokens")
+
+
+def test_answers_say_how_exactly_the_query_was_embedded(embedded, find):
+    embedded("The cat sat.")
+    assert find().headers["X-Embeddings-Precision"] == "exact"

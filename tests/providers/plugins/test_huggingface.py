@@ -1,12 +1,12 @@
 """The huggingface plug-in as the server uses it."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from providers.engine.model_config import read_model_config
-from providers.exceptions import ProviderMisconfigured, ProviderRejected, UnknownModel
+from providers.exceptions import ProviderMisconfigured, TextsTooLong, UnknownModel
 from providers.plugins.huggingface import HuggingFaceProvider
 from tests.providers.engine import tiny
 
@@ -87,13 +87,14 @@ def test_counting_needs_no_weights_in_memory(provider):
     assert provider.loaded(model) is False
 
 
-def test_a_text_over_the_limit_is_rejected_with_its_index_and_never_cut(provider):
+def test_texts_over_the_limit_are_rejected_with_their_tokens_and_never_cut(provider):
     provider.download("my-model")
     model = provider.resolve("my-model")
     assert len(embed(provider, model, ["a " * 30])) == 1
-    with pytest.raises(ProviderRejected, match="Input 1 ") as rejected:
+    with pytest.raises(TextsTooLong, match="exceed max tokens 32") as refused:
         embed(provider, model, ["a", "a " * 31])
-    assert not rejected.value.falls_back
+    assert refused.value.tokens == {"a " * 31: 33}
+    assert not refused.value.falls_back
 
 
 def test_the_models_own_prompts_are_put_before_texts_and_count(provider, folder):
@@ -104,13 +105,21 @@ def test_the_models_own_prompts_are_put_before_texts_and_count(provider, folder)
     (folder / "config_sentence_transformers.json").write_text(json.dumps(settings))
     provider.download("my-model")
     model = provider.resolve("my-model")
-    plain = read_model_config(folder)
-    assert (plain.prompt("query"), plain.prompt("document")) == ("q q ", "p ")
+    assert (model.query_prompt, model.document_prompt) == ("q q ", "p ")
     assert not np.allclose(
         embed(provider, model, ["abc"], "query"), embed(provider, model, ["abc"])
     )
-    with pytest.raises(ProviderRejected, match="Input 0 "):
+    with pytest.raises(TextsTooLong):
         embed(provider, model, ["a " * 30], "query")
+
+
+def test_the_prompts_of_the_model_it_is_given_are_put_before_texts(provider):
+    provider.download("my-model")
+    model = provider.resolve("my-model")
+    prompted = replace(model, query_prompt="q q ", document_prompt="")
+    expected = embed(provider, model, ["q q abc", "abc"])
+    assert np.allclose(embed(provider, prompted, ["abc"], "query"), expected[0])
+    assert np.allclose(embed(provider, prompted, ["abc"]), expected[1])
 
 
 def test_a_damaged_model_is_served_again_after_a_download(provider):

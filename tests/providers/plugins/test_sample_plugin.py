@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[3]
 SAMPLE = ROOT / "docs" / "sample-plugin"
 CALL = """
 import json
+from dataclasses import replace
 from importlib.metadata import entry_points
 
 (entry,) = entry_points(group="embeddings.providers", name="hashing")
@@ -25,6 +26,8 @@ provider = kind.from_settings({})
 texts = ["the quick fox", "THE quick  fox", "something else"]
 asked = {"dimensions": 256, "input_type": "document", "timeout_seconds": 5.0}
 embedded = provider.embed(model, texts, **asked)
+prompted = replace(model, document_prompt="the quick ")
+of_prompted = provider.embed(prompted, ["fox"], **asked).vectors
 print(json.dumps({
     "name": provider.name,
     "model": provider.resolve("hashing-words").name,
@@ -32,6 +35,7 @@ print(json.dumps({
     "dtype": str(embedded.vectors.dtype),
     "same": bool((embedded.vectors[0] == embedded.vectors[1]).all()),
     "other": bool((embedded.vectors[0] != embedded.vectors[2]).any()),
+    "prompted": bool((of_prompted[0] == embedded.vectors[0]).all()),
     "tokens": embedded.prompt_tokens,
     "problem": provider.configuration_problem(),
 }))
@@ -66,6 +70,7 @@ def test_installed_plug_in_is_found_and_embeds(installed):
         "dtype": "float32",
         "same": True,
         "other": True,
+        "prompted": True,
         "tokens": 8,
         "problem": None,
     }

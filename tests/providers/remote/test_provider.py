@@ -11,7 +11,8 @@ from providers.exceptions import (
     ProviderTimeout,
     ProviderUnavailable,
 )
-from tests.providers.remote.echo import MODEL, EchoProvider, embed
+from providers.remote import Limits
+from tests.providers.remote.echo import MODEL, EchoProvider, echo, embed
 from tests.upstreams import Fault
 
 UNKNOWN_SIZE = dataclasses.replace(MODEL, dimensions=None)
@@ -191,3 +192,14 @@ def test_a_breaker_s_probe_is_one_call(open_echo, upstream):
         probing.reset(token)
 
     assert len(upstream.calls) == 1
+
+
+def test_prompts_count_where_a_request_is_split(upstream, monkeypatch):
+    monkeypatch.setattr(EchoProvider, "limits", Limits(max_items=9, max_tokens=20))
+    model = dataclasses.replace(MODEL, document_prompt="p" * 30)
+    provider = echo(upstream)
+    for spec in (MODEL, model):
+        embed(provider, ["text"] * 4, model=spec)
+    provider.close()
+
+    assert len(upstream.calls) == 1 + 4
