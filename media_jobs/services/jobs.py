@@ -13,10 +13,11 @@ from django.utils import timezone
 from embeddings.services.callers import Caller
 from embeddings.services.errors import Conflict, NotFound
 from embeddings.services.types import Target
+from media_jobs.chunking import chunker
 from media_jobs.models import Job, MediaItem
 from media_jobs.queue import call_worker
 from media_jobs.services.items import find_item, visible_items
-from media_jobs.services.targets import pinned_target
+from media_jobs.services.targets import identity_of, pinned_target
 from media_jobs.services.webhooks import check_address
 from media_jobs.vector_store.base import vector_store
 
@@ -114,6 +115,7 @@ def delete_embeddings(caller: Caller, media_id: int) -> int:
         MediaItem.objects.filter(pk=item.pk).update(
             embedding_provider="",
             embedding_model="",
+            embedded_revision=None,
             vector_space="",
             dimensions=None,
             embedding_count=0,
@@ -148,7 +150,7 @@ def _start(caller: Caller, item: MediaItem, target: Target, wish: JobWish) -> St
     alike = Job.objects.filter(media_id=item.pk, fingerprint=fingerprint)
     if wish.force:
         cancel(alike)
-    elif (job := _live_or_done(item, alike)) is not None:
+    elif (job := _live_or_done(item, alike, target)) is not None:
         return Started(job=job, is_new=False)
     try:
         with transaction.atomic():
@@ -179,11 +181,14 @@ def _create(
     )
 
 
-def _live_or_done(item: MediaItem, alike: QuerySet[Job]) -> Job | None:
+def _live_or_done(item: MediaItem, alike: QuerySet[Job], target: Target) -> Job | None:
     """Return the like job that runs or waits; or the one that made the vectors that are stored, if they still fit."""
     live = alike.filter(status__in=LIVE).first()
     if live is not None:
         return live
+    made_by = (item.embedding_provider, item.embedding_model)
+    if made_by != (target.provider, target.model.name):
+        return None  # a fallback made them, or there are none
     if not item.embedding_count or item.is_stale:
         return None
     last = (
@@ -197,10 +202,11 @@ def _live_or_done(item: MediaItem, alike: QuerySet[Job]) -> Job | None:
 def _fingerprint(item: MediaItem, target: Target, wish: JobWish) -> str:
     told = (
         item.checksum,
-        target.label,
-        target.model.revision,
+        identity_of(target, dimensions=wish.dimensions),
+        target.model.max_tokens,
         wish.dimensions,
         wish.chunk_size,
         wish.chunk_overlap,
+        chunker(),
     )
     return hashlib.sha256(repr(told).encode()).hexdigest()
