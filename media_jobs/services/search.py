@@ -70,6 +70,10 @@ def _target_and_space(
         return _maker(caller, space, stored), space
     target = pinned_target(caller, model=query.model, provider=query.provider)
     fitting = [s for s in stored if s.vector_space == target.model.vector_space]
+    for space in stored:
+        is_its = (space.provider, space.model) == (target.provider, target.model.name)
+        if is_its and not fitting:
+            raise _outdated(space)
     return target, _only(query, fitting, stored, wanted=target.label)
 
 
