@@ -7,7 +7,7 @@ import numpy as np
 from media_jobs.models import Job, MediaItem
 from media_jobs.vector_store.vector_bytes import from_bytes
 from providers.base import Embedded
-from tests.fakes import vector_of
+from tests.fakes import WordTokenizer, vector_of
 
 
 class ChangingModel:
@@ -47,6 +47,13 @@ class ChangingModel:
         size = dimensions or self.spec.dimensions
         vectors = [vector_by(self.spec, self.fake.name, text, size) for text in texts]
         return Embedded(vectors=np.stack(vectors))
+
+
+class InvisibleTokenizer(WordTokenizer):
+    """Reads nothing where nothing is seen."""
+
+    def count(self, texts):
+        return super().count([text.replace("\u200b", "") for text in texts])
 
 
 def vector_by(spec, provider, text, size):

@@ -7,6 +7,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.utils import timezone
 
+from embeddings.models import UserLimits
 from embeddings.services.cache.cache import embedding_cache
 from media_jobs.conf import conf
 from media_jobs.models import Job, MediaItem
@@ -98,14 +99,21 @@ def test_throttled_job_waits_as_long_as_it_was_told(job, fakes):
 
 
 @pytest.mark.parametrize(
-    "fault", [ProviderRejected("No such thing."), ProviderDenied("Bad key.")]
+    ("fault", "reason"),
+    [
+        (ProviderRejected("No such thing."), "No such thing."),
+        (
+            ProviderDenied("Bad key."),
+            "No provider could answer (onnx: Bad key; huggingface: Bad key).",
+        ),
+    ],
 )
-def test_failure_that_lasts_fails_the_job_at_once(job, fakes, fault):
+def test_failure_that_lasts_fails_the_job_at_once(job, fakes, fault, reason):
     for fake in fakes.values():
         fake.fault = fault
     work()
-    assert fresh(job).status == "failed"
-    assert job.error.rstrip(".") in str(fault) or str(fault).rstrip(".") in job.error
+    assert (fresh(job).status, job.attempts) == ("failed", 1)
+    assert job.error == reason
     assert job.finished_at
     assert stored(job) == 0
 
@@ -183,6 +191,18 @@ def test_run_that_was_overtaken_writes_nothing(job):
     run(old, until=NEVER)
     assert fresh(job).attempts == 2
     assert job.status == "completed"
+
+
+def test_run_that_was_overtaken_by_one_still_at_work_writes_nothing(job):
+    old = claim_next()
+    Job.objects.update(status="queued", claim="")
+    new = claim_next()
+    assert (new.status, new.claim != old.claim) == ("processing", True)
+    with pytest.raises(ClaimLost):
+        write(old, chunks_processed=1)
+    run(old, until=NEVER)
+    assert (fresh(job).status, job.claim) == ("processing", new.claim)
+    assert (job.chunks_processed, stored(job)) == (0, 0)
 
 
 def test_shift_that_ends_hands_the_job_back_uncounted(job):
@@ -273,15 +293,31 @@ def test_job_of_a_user_who_is_gone_fails(create, start, client_of, ada):
     assert Job.objects.get().status == "failed"
 
 
-def test_spent_budget_fails_the_job(create, start, client_of, ada, fakes):
-    from embeddings.models import UserLimits
+def test_budget_that_is_spent_on_the_way_fails_the_job(
+    create, start, client_of, ada, fakes
+):
+    UserLimits.objects.create(user=ada, monthly_tokens=50)
+    by = client_of(ada)
+    answer = start(
+        create(TEXT, by=by)["media_id"], by=by, chunk_size=100, chunk_overlap=0
+    )
+    assert answer.status_code == 202
+    work()
+    job = Job.objects.get()
+    assert (job.status, job.attempts) == ("failed", 1)
+    assert "monthly budget of 50 tokens" in job.error
+    assert 0 < job.chunks_processed < job.chunks_total
+    assert stored(job) == 0
 
+
+def test_spent_budget_starts_no_job(create, start, client_of, ada, fakes):
     UserLimits.objects.create(user=ada, monthly_tokens=5)
     by = client_of(ada)
     start(create("one two three four five six", by=by)["media_id"], by=by)
     work()
     media_id = create("seven eight nine", by=by)["media_id"]
     assert start(media_id, by=by).status_code == 429
+    assert Job.objects.count() == 1
 
 
 def test_mixed_sizes_of_vectors_are_never_stored(job, fakes, monkeypatch):
