@@ -150,7 +150,7 @@ def _start(caller: Caller, item: MediaItem, target: Target, wish: JobWish) -> St
     alike = Job.objects.filter(media_id=item.pk, fingerprint=fingerprint)
     if wish.force:
         cancel(alike)
-    elif (job := _live_or_done(item, alike, target)) is not None:
+    elif (job := _live_or_done(item, alike)) is not None:
         return Started(job=job, is_new=False)
     try:
         with transaction.atomic():
@@ -181,14 +181,11 @@ def _create(
     )
 
 
-def _live_or_done(item: MediaItem, alike: QuerySet[Job], target: Target) -> Job | None:
+def _live_or_done(item: MediaItem, alike: QuerySet[Job]) -> Job | None:
     """Return the like job that runs or waits; or the one that made the vectors that are stored, if they still fit."""
     live = alike.filter(status__in=LIVE).first()
     if live is not None:
         return live
-    made_by = (item.embedding_provider, item.embedding_model)
-    if made_by != (target.provider, target.model.name):
-        return None  # a fallback made them, or there are none
     if not item.embedding_count or item.is_stale:
         return None
     last = (

@@ -262,6 +262,16 @@ def test_fallback_that_began_goes_on_though_the_first_is_back(job, model, other)
     assert len(texts_since(other, before)) == job.chunks_total - 8
 
 
+def test_rows_of_a_fallback_are_dropped_once_the_job_s_model_left_its_space(
+    job, model, other
+):
+    model.before = at_call(1, lambda: fail(ProviderUnavailable("down")))
+    run_until_it_dies(other, at=3)
+    model.set_prompt("passage: ")
+    job, item = finished(model, other)
+    assert (item.embedding_provider, job.attempts) == ("onnx", 2)
+
+
 def test_provider_that_flaps_ends_the_job(job, model, other):
     """Who answers changes at every call: nothing is mixed, and the attempts end."""
     flaps = [True]
@@ -355,12 +365,6 @@ def test_other_splitter_makes_another_job(job, model, start, monkeypatch):
 def test_other_token_limit_makes_another_job(job, model, start):
     work()
     model.change(max_tokens=9)
-    assert again(start, job).status_code == 202
-
-
-def test_vectors_of_a_fallback_are_not_the_same(job, model, other, start):
-    model.before = lambda: fail(ProviderUnavailable("down"))
-    work()
     assert again(start, job).status_code == 202
 
 
