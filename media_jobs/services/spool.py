@@ -108,11 +108,10 @@ class Spool:
     def _stored(self) -> Iterator[bytes]:
         if not self._rows:
             return
-        size, left = self._row_bytes, self._rows
+        size = self._row_bytes
         with self._path.open("rb") as file:
             file.seek(len(self._head))
-            while block := file.read(min(left, BLOCK_ROWS) * size):
-                left -= len(block) // size
+            while block := file.read(BLOCK_ROWS * size):
                 for start in range(0, len(block), size):
                     yield block[start : start + size]
 

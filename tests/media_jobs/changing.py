@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from media_jobs.models import Job, MediaItem
+from media_jobs.models import Job
 from media_jobs.vector_store.vector_bytes import from_bytes
 from providers.base import Embedded
 from tests.fakes import WordTokenizer, vector_of
@@ -67,7 +67,7 @@ def die():
     raise KeyboardInterrupt
 
 
-def wrong_chunks(item: MediaItem, *models: ChangingModel) -> list[str]:
+def wrong_chunks(item, *models):
     """Return the item's chunks that are not at their place, or whose vector is not the one its item says it is."""
     label = (item.embedding_provider, item.embedding_model, item.embedded_revision)
     known = {key: spec for model in models for key, spec in model.known.items()}

@@ -1,6 +1,7 @@
 """A document's vectors are all of one text, one cutting and one model, whatever changes while a job runs."""
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from django.utils import timezone
@@ -199,9 +200,14 @@ def test_longer_prompt_in_the_middle_of_a_run_cuts_again_rather_than_fail(job, m
     assert max(len((prompt + c.text).split()) for c in item.chunks.all()) <= 20
 
 
-def test_smaller_limit_in_the_middle_of_a_run_cuts_again_rather_than_fail(job, model):
-    model.before = at_call(3, lambda: model.change(max_tokens=5))
-    _, item = finished(model)
+def test_smaller_limit_in_the_middle_of_a_run_cuts_again_rather_than_fail(
+    job, model, monkeypatch
+):
+    """The next batch is refused as too long, which is not the document's fault."""
+    edit = partial(model.change, max_tokens=5)
+    change_between_calls(model, monkeypatch, at=3, do=edit)
+    job, item = finished(model)
+    assert job.attempts == 1
     assert max(len(chunk.text.split()) for chunk in item.chunks.all()) <= 5
 
 
@@ -294,7 +300,9 @@ def test_other_size_of_the_vectors_begins_afresh(job, model):
     run_until_it_dies(model, at=3)
     model.change(dimensions=6)
     work()
-    assert Job.objects.get().status == "queued"
+    job.refresh_from_db()
+    assert job.status == "queued"
+    assert "did not go on with the same vectors" in job.error
     make_due()
     _, item = finished(model)
     assert item.dimensions == 6

@@ -332,6 +332,10 @@ def test_mixed_sizes_of_vectors_are_never_stored(job, fakes, monkeypatch):
     work()
     assert fresh(job).status == "queued"
     assert stored(job) == 0
+    make_due()
+    work()
+    assert (fresh(job).status, job.attempts) == ("completed", 2)
+    assert vector_store().stats().spaces[0].dimensions == 4
 
 
 def test_dimensions_are_kept(create, start):

@@ -68,8 +68,10 @@ def test_file_cut_off_at_any_byte_keeps_whole_rows_and_can_be_gone_on_with(
     for length in range(len(whole) + 1):
         file.write_bytes(whole[:length])
         spool = opened()
+        found = len(spool)
         spool.keep(TEXTS)
-        kept.add(len(spool))
+        assert len(spool) == found
+        kept.add(found)
         if spool.identity is None:
             spool.begin(IDENTITY, SIZE)
         rest = TEXTS[len(spool) :]
