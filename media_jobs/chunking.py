@@ -95,7 +95,7 @@ def _within(
             continue
         room = limit.max_tokens - limit.overhead
         share = room / max(1, count - limit.overhead)
-        size = max(1, min(length - 1, int(length * share * TOKEN_MARGIN)))
+        size = max(1, int(length * share * TOKEN_MARGIN))
         splitter = TextSplitter(size, overlap=min(overlap, size // 5))
         parts = _split(splitter, text, span.start, span.end)
         yield from _within(limit, text, parts, overlap)

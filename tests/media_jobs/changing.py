@@ -58,7 +58,7 @@ class InvisibleTokenizer(WordTokenizer):
 
 def vector_by(spec, provider, text, size):
     """Return what the model makes of a document's text, float32 (size,)."""
-    nearly = vector_of(f"{provider} {spec.method} {text}", size)
+    nearly = vector_of(f"{provider} {spec.method} {size} {text}", size)
     return vector_of(spec.document_prompt + text, size) + nearly / 20
 
 
@@ -72,11 +72,13 @@ def wrong_chunks(item, *models):
     label = (item.embedding_provider, item.embedding_model, item.embedded_revision)
     known = {key: spec for model in models for key, spec in model.known.items()}
     spec = known[*label, item.vector_space]
+    asked = item.dimensions
+    size = asked if asked in spec.native_dimensions else spec.dimensions
     chunks = list(item.chunks.order_by("index"))
     assert len(chunks) == item.embedding_count
     wrong = []
     for chunk in chunks:
-        vector = vector_by(spec, label[0], chunk.text, item.dimensions)
+        vector = vector_by(spec, label[0], chunk.text, size)[:asked]
         vector /= np.linalg.norm(vector)
         at_place = item.content[chunk.start : chunk.end] == chunk.text
         if not at_place or not np.allclose(from_bytes(chunk.vector), vector, atol=1e-6):

@@ -1,5 +1,6 @@
 """A document's vectors are all of one text, one cutting and one model, whatever changes while a job runs."""
 
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -39,7 +40,9 @@ def small_batches(monkeypatch):
 @pytest.fixture
 def other(fakes, listed_at_once):
     """The same model at huggingface, which makes slightly other vectors of the same space."""
-    return ChangingModel(fakes["huggingface"])
+    made = ChangingModel(fakes["huggingface"])
+    made.change(revision="of huggingface")
+    return made
 
 
 @pytest.fixture
@@ -146,8 +149,10 @@ def set_max_tokens(number):
         lambda model: model.set_prompt("passage: "),
         lambda model: model.set_method("int8-static"),
         lambda model: model.change(revision="prepared again"),
+        lambda model: model.change(document_prompt="passage: "),
+        lambda model: model.change(method="int8-static"),
     ],
-    ids=["prompt", "method", "weights"],
+    ids=["prompt", "method", "weights", "prompt alone", "method alone"],
 )
 @pytest.mark.parametrize("during_the_call", [True, False])
 def test_model_changed_in_the_middle_of_a_run_leaves_nothing_of_the_old(
@@ -278,6 +283,28 @@ def test_rows_of_a_fallback_are_dropped_once_the_job_s_model_left_its_space(
     assert (item.embedding_provider, job.attempts) == ("onnx", 2)
 
 
+def test_fallback_that_changes_on_the_way_leaves_nothing_of_the_old(job, model, other):
+    model.before = lambda: fail(ProviderUnavailable("down"))
+    other.before = at_call(3, lambda: other.set_method("int8-static"))
+    job, item = finished(model, other)
+    assert (item.embedding_provider, job.attempts) == ("huggingface", 1)
+
+
+def test_answer_of_another_space_is_refused_whoever_let_it_through(
+    create, start, fakes, monkeypatch
+):
+    real = runs.embed
+    monkeypatch.setattr(runs, "embed", lambda r: real(replace(r, fallback="any")))
+    fakes["openai"].problem = None
+    fakes["openai"].fault = ProviderUnavailable("down")
+    start(create("The cat sat.")["media_id"], embedding_model=OPENAI)
+    work()
+    job = Job.objects.get()
+    assert job.status == "queued"
+    assert "another vector space" in job.error
+    assert not list(conf().work_dir.glob("mej_*"))
+
+
 def test_provider_that_flaps_ends_the_job(job, model, other):
     """Who answers changes at every call: nothing is mixed, and the attempts end."""
     flaps = [True]
@@ -374,6 +401,34 @@ def test_other_token_limit_makes_another_job(job, model, start):
     work()
     model.change(max_tokens=9)
     assert again(start, job).status_code == 202
+
+
+def test_other_native_sizes_make_another_job(job, model, start):
+    again(start, job, dimensions=4)
+    work()
+    assert again(start, job, dimensions=4).status_code == 200
+    model.change(native_dimensions=(4, 8))
+    assert again(start, job, dimensions=4).status_code == 202
+
+
+def test_vectors_of_an_unknown_revision_are_not_the_same(job, model, start):
+    work()
+    MediaItem.objects.update(embedded_revision=None)
+    model.change(revision="2")
+    assert again(start, job).status_code == 202
+
+
+def test_vectors_made_while_the_model_was_another_are_not_the_same(
+    create, start, model
+):
+    model.change(revision="1")
+    media_id = create()["media_id"]
+    start(media_id)
+    model.change(revision="2")
+    work()
+    assert MediaItem.objects.get().embedded_revision == "2"
+    model.change(revision="1")
+    assert start(media_id).status_code == 202
 
 
 def test_chunks_leave_room_for_the_prompt_to_the_token(create, start, model):

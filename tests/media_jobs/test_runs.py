@@ -11,7 +11,7 @@ from embeddings.models import UserLimits
 from embeddings.services.cache.cache import embedding_cache
 from media_jobs.conf import conf
 from media_jobs.models import Job, MediaItem
-from media_jobs.services import runs
+from media_jobs.services import claims, runs
 from media_jobs.services.claims import MAX_ATTEMPTS, ClaimLost, claim_next, write
 from media_jobs.services.runs import run
 from media_jobs.tasks import work
@@ -116,6 +116,43 @@ def test_failure_that_lasts_fails_the_job_at_once(job, fakes, fault, reason):
     assert job.error == reason
     assert job.finished_at
     assert stored(job) == 0
+
+
+def test_failure_that_may_pass_at_one_of_two_is_tried_again(job, fakes):
+    fakes["onnx"].fault = ProviderDenied("Bad key.")
+    fakes["huggingface"].fault = ProviderUnavailable("down")
+    work()
+    assert fresh(job).status == "queued"
+
+
+def test_job_cancelled_at_its_last_write_stores_nothing(job, monkeypatch):
+    store = vector_store()
+    real = store.replace
+
+    def replace_too_late(*args, **kwargs):
+        Job.objects.update(status="cancelled")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(store, "replace", replace_too_late)
+    work()
+    assert (fresh(job).status, stored(job)) == ("cancelled", 0)
+    assert not MediaItem.objects.get().embedding_count
+
+
+def test_run_shows_that_it_lives_while_it_cuts_a_long_text(job, monkeypatch):
+    real, seen = runs.spans, []
+    long_ago = timezone.now() - timedelta(days=1)
+
+    def slowly(*args, **kwargs):
+        for span in real(*args, **kwargs):
+            Job.objects.update(heartbeat_at=long_ago)
+            yield span
+            seen.append(Job.objects.get().heartbeat_at)
+
+    monkeypatch.setattr(runs, "HEARTBEAT_SECONDS", 0.0)
+    monkeypatch.setattr(runs, "spans", slowly)
+    work()
+    assert min(seen) > long_ago
 
 
 def test_attempts_are_not_endless(job, fakes):
@@ -257,6 +294,29 @@ def test_urgent_jobs_run_first_then_the_oldest(create, start):
 def test_two_claims_never_get_the_same_job(job):
     assert claim_next() is not None
     assert claim_next() is None
+
+
+def test_job_that_another_takes_in_the_same_moment_is_left_to_it(job, monkeypatch):
+    def token_hex(length):
+        Job.objects.update(status="processing", claim="elsewhere:1:0")
+        return "00" * length
+
+    monkeypatch.setattr(claims.secrets, "token_hex", token_hex)
+    assert claim_next() is None
+    assert fresh(job).claim == "elsewhere:1:0"
+
+
+def test_each_failure_waits_longer(job, fakes):
+    for fake in fakes.values():
+        fake.fault = ProviderUnavailable("down")
+    waits = []
+    for _ in range(MAX_ATTEMPTS - 1):
+        make_due()
+        before = timezone.now()
+        work()
+        waits.append(fresh(job).not_before - before)
+    for wait, pause in zip(waits, claims.PAUSES, strict=True):
+        assert wait.total_seconds() == pytest.approx(pause, rel=0.5)
 
 
 def test_progress_is_told_while_it_runs(job, fakes):

@@ -247,6 +247,24 @@ def test_model_that_changes_during_a_search_is_409(embedded, find, model, monkey
     assert "embed the documents again" in answer.json()["detail"]
 
 
+def test_vectors_of_another_size_than_the_model_has_now_are_409(embedded, find, model):
+    embedded("The cat sat.")
+    model.change(dimensions=6)
+    answer = find()
+    assert answer.status_code == 409
+    assert "8 dimensions" in answer.json()["detail"]
+
+
+def test_model_is_asked_for_a_size_only_where_it_is_not_its_own(embedded, find, fakes):
+    fakes["openai"].problem = None
+    for dimensions, told in ((16, None), (8, 8)):
+        media_id = embedded(
+            "The cat sat.", job={"embedding_model": OPENAI, "dimensions": dimensions}
+        )
+        find(media_ids=[media_id])
+        assert fakes["openai"].asked[-1].dimensions == told
+
+
 def test_another_method_of_one_model_is_searched_on(embedded, find, model):
     media_id = embedded("The cat sat.")
     model.set_method("int8-static")
