@@ -51,6 +51,17 @@ def test_job_of_a_dead_process_is_put_back_and_counted(job, dead_pid):
     assert "died" in job.error
 
 
+def test_first_death_costs_no_pause_and_the_next_do(job, dead_pid):
+    """One is an accident; a job that kills its process again and again must not take all its time."""
+    waits = []
+    for _ in range(2):
+        claimed_by(dead_pid)
+        take_up_lost()
+        waits.append((fresh(job).not_before - timezone.now()).total_seconds())
+        Job.objects.update(not_before=timezone.now() - timedelta(seconds=1))
+    assert waits[0] <= 0 < waits[1] <= 5
+
+
 def test_job_of_a_living_process_is_left_alone(job):
     claimed_by(os.getpid())
     assert take_up_lost() == 0
