@@ -91,6 +91,28 @@ def test_worker_elsewhere_is_trusted_until_it_is_silent_for_long(job, dead_pid):
     assert take_up_lost() == 1
 
 
+def test_silent_worker_elsewhere_is_not_judged_by_a_process_of_this_machine(job):
+    claimed_by(os.getpid(), worker="elsewhere")
+    long_ago = timezone.now() - timedelta(seconds=SILENT_SECONDS + 1)
+    Job.objects.update(heartbeat_at=long_ago)
+    assert take_up_lost() == 1
+
+
+def test_notice_that_is_due_gets_a_call(job):
+    OrmQ.objects.all().delete()
+    Job.objects.update(status="completed", webhook_due_at=timezone.now())
+    call_for_waiting()
+    assert OrmQ.objects.count() == 1
+
+
+def test_job_tells_when_it_first_began(job, dead_pid):
+    claimed_by(dead_pid)
+    began = fresh(job).started_at
+    take_up_lost()
+    claim_next()
+    assert (fresh(job).started_at, job.attempts) == (began, 2)
+
+
 def test_stopping_worker_hands_back_its_own_jobs_uncounted(job, create, start):
     other = start(create("other")["media_id"]).json()["job_id"]
     claimed_by(os.getpid())
