@@ -209,11 +209,11 @@ def test_smaller_limit_in_the_middle_of_a_run_cuts_again_rather_than_fail(
     job, model, monkeypatch
 ):
     """The next batch is refused as too long, which is not the document's fault."""
-    edit = partial(model.change, max_tokens=5)
+    edit = partial(model.change, max_tokens=3)
     change_between_calls(model, monkeypatch, at=3, do=edit)
     job, item = finished(model)
     assert job.attempts == 1
-    assert max(len(chunk.text.split()) for chunk in item.chunks.all()) <= 5
+    assert max(len(chunk.text.split()) for chunk in item.chunks.all()) <= 3
 
 
 def test_job_is_never_answered_by_another_space(create, start, fakes):
