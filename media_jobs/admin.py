@@ -60,8 +60,9 @@ class MediaItemAdmin(AuditedPage, ModelAdmin):  # type: ignore[misc]
     fields = (
         *("title", "language", "metadata", "owner", "source_filename"),
         *("characters", "checksum", "created_at", "updated_at"),
-        *("embedding_provider", "embedding_model", "vector_space", "dimensions"),
-        *("embedding_count", "embedded_at", "stale", "preview"),
+        *("embedding_provider", "embedding_model", "embedded_revision"),
+        *("vector_space", "dimensions", "embedding_count"),
+        *("embedded_at", "stale", "preview"),
     )
     readonly_fields = fields[3:]
     actions: ClassVar = ["embed"]

@@ -4,13 +4,17 @@ A long text is cut window by window, so that what the splitter holds at once sta
 cut again with what follows it: only there does the window's end show.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 
 from semantic_text_splitter import TextSplitter
 
 from providers.base import Tokenizer
 
+# Raised whenever this module cuts some text otherwise than before.
+CHUNKER_VERSION = 2
 WINDOW_CHARACTERS = 1 << 18
 # How much of what the token limit would allow on average is tried when a chunk must be cut smaller.
 TOKEN_MARGIN = 0.9
@@ -24,12 +28,32 @@ class Span:
     end: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class TokenLimit:
-    """No chunk may count more than `max_tokens`."""
+    """No chunk may count more than `max_tokens`, with `prompt` before it as the model reads it."""
 
     tokenizer: Tokenizer
     max_tokens: int
+    prompt: str = ""
+
+    @functools.cached_property
+    def overhead(self) -> int:
+        """What the prompt and the special tokens count without a text."""
+        return self.count([""])[0]
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Return the tokens of each text with the prompt before it."""
+        return self.tokenizer.count([self.prompt + text for text in texts])
+
+    def is_blank(self, text: str) -> bool:
+        """Tell whether the tokenizer leaves nothing of `text`."""
+        with_text, without = self.tokenizer.count([text, ""])
+        return with_text <= without
+
+
+def chunker() -> str:
+    """Return what cuts: another one may cut the same text elsewhere."""
+    return f"{CHUNKER_VERSION} {version('semantic-text-splitter')}"
 
 
 def spans(
@@ -60,14 +84,18 @@ def _split(splitter: TextSplitter, text: str, start: int, end: int) -> list[Span
 def _within(
     limit: TokenLimit, text: str, found: Sequence[Span], overlap: int
 ) -> Iterator[Span]:
-    """Yield `found`, with what counts too many tokens cut smaller."""
-    counts = limit.tokenizer.count([text[span.start : span.end] for span in found])
+    """Yield `found`, with what counts too many tokens cut smaller and what counts none left out."""
+    counts = limit.count([text[span.start : span.end] for span in found])
     for span, count in zip(found, counts, strict=True):
         length = span.end - span.start
+        if count <= limit.overhead and limit.is_blank(text[span.start : span.end]):
+            continue
         if count <= limit.max_tokens or length == 1:
             yield span
             continue
-        size = max(1, int(length * limit.max_tokens / count * TOKEN_MARGIN))
+        room = limit.max_tokens - limit.overhead
+        share = room / max(1, count - limit.overhead)
+        size = max(1, int(length * share * TOKEN_MARGIN))
         splitter = TextSplitter(size, overlap=min(overlap, size // 5))
         parts = _split(splitter, text, span.start, span.end)
         yield from _within(limit, text, parts, overlap)

@@ -8,6 +8,7 @@ from django.db import models
 from django.utils import timezone
 
 from media_jobs.vector_store.rows import ItemVectors, StoredChunk, VectorSpace
+from providers.registry import registry
 
 __all__ = ["ItemVectors", "Job", "MediaItem", "StoredChunk", "VectorSpace"]
 
@@ -20,8 +21,8 @@ def new_job_id() -> str:
 class MediaItem(models.Model):
     """One document of one owner (none: the single user), with its text and what of it is embedded.
 
-    `embedded_checksum` is the checksum of the text that the stored vectors belong to: another one than `checksum` means
-    that the vectors are stale.
+    `embedded_checksum` is the checksum of the text that the stored vectors belong to, `embedded_revision` that of the
+    model that made them: where either is another now, the vectors are stale.
     """
 
     owner = models.ForeignKey(
@@ -41,6 +42,12 @@ class MediaItem(models.Model):
     updated_at = models.DateTimeField(auto_now=True)
     embedding_provider = models.CharField(max_length=64, blank=True)
     embedding_model = models.CharField(max_length=200, blank=True)
+    embedded_revision = models.CharField(  # noqa: DJ001
+        max_length=300,
+        null=True,
+        blank=True,
+        help_text="The model's revision; null where it was not kept.",
+    )
     vector_space = models.CharField(max_length=300, blank=True)
     dimensions = models.PositiveIntegerField(null=True, blank=True)
     embedding_count = models.PositiveIntegerField(default=0)
@@ -58,8 +65,22 @@ class MediaItem(models.Model):
 
     @property
     def is_stale(self) -> bool:
-        """Tell whether the text changed after it was embedded."""
-        return bool(self.embedding_count) and self.embedded_checksum != self.checksum
+        """Tell whether the text, or its model, changed after it was embedded."""
+        if not self.embedding_count:
+            return False
+        return self.embedded_checksum != self.checksum or self._is_outdated()
+
+    def _is_outdated(self) -> bool:
+        """Tell whether the model makes other vectors now; not of one that is gone or has no revision to compare."""
+        provider = registry().get(self.embedding_provider)
+        if provider is None or self.embedded_revision is None:
+            return False
+        model = registry().resolve(provider, self.embedding_model)
+        if model is None:
+            return False
+        if model.vector_space != self.vector_space:
+            return True
+        return model.revision not in ("", self.embedded_revision)
 
 
 class Job(models.Model):

@@ -13,10 +13,11 @@ from django.utils import timezone
 from embeddings.services.callers import Caller
 from embeddings.services.errors import Conflict, NotFound
 from embeddings.services.types import Target
+from media_jobs.chunking import chunker
 from media_jobs.models import Job, MediaItem
 from media_jobs.queue import call_worker
 from media_jobs.services.items import find_item, visible_items
-from media_jobs.services.targets import pinned_target
+from media_jobs.services.targets import identity_of, pinned_target
 from media_jobs.services.webhooks import check_address
 from media_jobs.vector_store.base import vector_store
 
@@ -114,6 +115,7 @@ def delete_embeddings(caller: Caller, media_id: int) -> int:
         MediaItem.objects.filter(pk=item.pk).update(
             embedding_provider="",
             embedding_model="",
+            embedded_revision=None,
             vector_space="",
             dimensions=None,
             embedding_count=0,
@@ -197,10 +199,11 @@ def _live_or_done(item: MediaItem, alike: QuerySet[Job]) -> Job | None:
 def _fingerprint(item: MediaItem, target: Target, wish: JobWish) -> str:
     told = (
         item.checksum,
-        target.label,
-        target.model.revision,
+        identity_of(target, dimensions=wish.dimensions),
+        target.model.max_tokens,
         wish.dimensions,
         wish.chunk_size,
         wish.chunk_overlap,
+        chunker(),
     )
     return hashlib.sha256(repr(told).encode()).hexdigest()

@@ -1,8 +1,7 @@
 """One run of one job: text -> chunks -> vectors -> the store, giving way whenever the job is no longer its own."""
 
-import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import structlog
@@ -13,12 +12,13 @@ from embeddings.services.budgets import check_budgets
 from embeddings.services.callers import Caller
 from embeddings.services.embed import embed
 from embeddings.services.errors import (
+    InvalidRequest,
     ServiceError,
     ServiceUnavailable,
 )
-from embeddings.services.routing import find_target
+from embeddings.services.routing import fallback_targets, find_target
 from embeddings.services.space_watch import confirm_again
-from embeddings.services.types import EmbeddingRequest, Target
+from embeddings.services.types import EmbeddingRequest, EmbeddingResult, Target
 from media_jobs.chunking import Span, TokenLimit, spans
 from media_jobs.conf import conf
 from media_jobs.models import Job, MediaItem
@@ -31,10 +31,15 @@ from media_jobs.services.claims import (
     try_again,
     write,
 )
-from media_jobs.services.spool import Spool, discard
+from media_jobs.services.spool import Spool, SpoolBroken, discard
+from media_jobs.services.targets import Identity, identity_of
 from media_jobs.vector_store.base import Chunk, Space, Superseded, vector_store
-from providers.base import Vectors
-from providers.exceptions import ProviderError, ProviderMisconfigured, ProviderRejected
+from providers.exceptions import (
+    ProviderError,
+    ProviderMalformed,
+    ProviderMisconfigured,
+    ProviderRejected,
+)
 from providers.registry import registry
 
 BATCH_CHUNKS = 128
@@ -57,8 +62,15 @@ class _Work:
     target: Target
     spans: list[Span]
 
-    def text(self, span: Span) -> str:
-        return self.item.content[span.start : span.end]
+    def texts(self, spans: Iterable[Span]) -> Iterator[str]:
+        return (self.item.content[span.start : span.end] for span in spans)
+
+    def identity(self, target: Target) -> Identity:
+        return identity_of(target, dimensions=self.job.dimensions)
+
+
+class _ModelChanged(Exception):
+    """The model is not what it was when the run began."""
 
 
 def run(job: Job, *, until: float) -> None:
@@ -76,14 +88,15 @@ def run(job: Job, *, until: float) -> None:
 def _run_and_settle(job: Job, *, until: float) -> None:
     try:
         _embed_item(job, until=until)
-    except (ServiceUnavailable, ProviderError) as error:
-        if _is_lasting(error):
-            fail(job, error.message)
-        else:
-            pause = getattr(error, "retry_after_seconds", None)
-            try_again(job, error.message, pause_seconds=pause)
-    except ServiceError as error:
-        fail(job, error.message)
+    except _ModelChanged:
+        log.info("media_job_model_changed")
+        hand_back(job)
+    except (ServiceError, ProviderError) as error:
+        _settle(job, error)
+    except SpoolBroken:
+        log.warning("media_job_spool_broken")
+        discard(conf().work_dir, job.public_id)
+        try_again(job, "The vectors kept on disk were damaged.")
     except (DatabaseError, InterfaceError) as error:
         log.warning("media_job_lost_database", reason=type(error).__name__)
         try_again(job, "The database did not answer.")
@@ -94,21 +107,30 @@ def _run_and_settle(job: Job, *, until: float) -> None:
         try_again(job, SERVER_FAILED)
 
 
+def _settle(job: Job, error: ServiceError | ProviderError) -> None:
+    if isinstance(error, ServiceUnavailable | ProviderError) and not _is_lasting(error):
+        pause = getattr(error, "retry_after_seconds", None)
+        try_again(job, error.message, pause_seconds=pause)
+    else:
+        fail(job, error.message)
+
+
 def _embed_item(job: Job, *, until: float) -> None:
     item = MediaItem.objects.filter(pk=job.media_id).first()
     if item is None:
         raise ClaimLost
     work = _prepared(job, item)
-    spool = Spool(conf().work_dir, job_id=job.public_id, key=_key(work))
+    spool = Spool(conf().work_dir, job_id=job.public_id)
+    source = _source(work, spool)
     write(job, chunks_total=len(work.spans), chunks_processed=len(spool))
     while (done := len(spool)) < len(work.spans):
         if time.monotonic() >= until:
             hand_back(job)
             return
         batch = work.spans[done : done + BATCH_CHUNKS]
-        spool.append(_vectors(work, [work.text(span) for span in batch]))
-        write(job, chunks_processed=done + len(batch))
-    confirm_again(work.target)
+        source = _extend(work, spool, source, [*work.texts(batch)])
+        write(job, chunks_processed=len(spool))
+    confirm_again(source)
     _store(work, spool)
 
 
@@ -122,6 +144,8 @@ def _prepared(job: Job, item: MediaItem) -> _Work:
         if time.monotonic() > beat_at:
             write(job)
             beat_at = time.monotonic() + HEARTBEAT_SECONDS
+    if not found:
+        raise InvalidRequest(f"The text has nothing that {target.label} can read.")
     return _Work(
         job=job, item=item, caller=asker(job.caller), target=target, spans=found
     )
@@ -133,46 +157,104 @@ def _cut(job: Job, item: MediaItem, target: Target) -> Iterator[Span]:
         raise ProviderMisconfigured(f"The plug-in of {target.provider} is broken.")
     tokenizer, limit = provider.tokenizer(target.model), None
     size, most = job.chunk_size, target.model.max_tokens
+    prompt = target.model.document_prompt
     if most is not None and tokenizer is not None:
-        # Some models put a few words of their own before each text.
-        limit = TokenLimit(tokenizer=tokenizer, max_tokens=most - most // 32)
+        limit = TokenLimit(tokenizer=tokenizer, max_tokens=most, prompt=prompt)
+        if limit.overhead >= most:
+            raise InvalidRequest(
+                f"The document prompt of {target.label} leaves no room for a text in its {most} tokens: shorten it."
+            )
     elif most is not None:
-        size = min(size, 2 * most)  # the maker keeps its vocabulary to itself
+        # The maker keeps its vocabulary to itself.
+        size = min(size, max(1, 2 * most - len(prompt)))
     overlap = min(job.chunk_overlap, size // 2)
     return spans(item.content, size=size, overlap=overlap, limit=limit)
 
 
-def _vectors(work: _Work, texts: list[str]) -> Vectors:
-    check_budgets(work.caller)
-    result = embed(
-        EmbeddingRequest(
-            inputs=texts,
-            caller=work.caller,
-            model=work.target.model.name,
-            provider=work.target.provider,
-            dimensions=work.job.dimensions,
-            fallback="same_space",
-            cached=False,
-            stored=True,
+def _source(work: _Work, spool: Spool) -> Target:
+    """Return who is asked: who made the rows that are there, if it makes the same still, else the job's own model."""
+    spool.keep(work.texts(work.spans))
+    asked = EmbeddingRequest(inputs=[], caller=work.caller, fallback="same_space")
+    for target in (work.target, *fallback_targets(asked, work.target)):
+        if work.identity(target) == spool.identity:
+            return target
+    spool.clear()
+    return work.target
+
+
+def _extend(work: _Work, spool: Spool, source: Target, texts: list[str]) -> Target:
+    """Embed `texts` and add their rows; return who answered. Raises ProviderMalformed for vectors unlike the rows."""
+    result = _answer(work, source, texts)
+    identity, dimensions = work.identity(result.target), result.vectors.shape[1]
+    if spool.identity is None:
+        spool.begin(identity, dimensions)
+    elif (spool.identity, spool.dimensions) != (identity, dimensions):
+        # Who made the rows gets another chance to go on with them, but only one.
+        if work.job.attempts > 1 or spool.identity == identity:
+            spool.clear()
+        raise ProviderMalformed(
+            f"{source.label} began the job and did not go on with the same vectors."
         )
-    )
-    return result.vectors
+    spool.append(texts, result.vectors)
+    return result.target
+
+
+def _answer(work: _Work, source: Target, texts: list[str]) -> EmbeddingResult:
+    """Ask `source`, else another of its space. Raises _ModelChanged, ServiceError, ProviderError."""
+    check_budgets(work.caller)
+    try:
+        result = embed(
+            EmbeddingRequest(
+                inputs=texts,
+                caller=work.caller,
+                model=source.model.name,
+                provider=source.provider,
+                dimensions=work.job.dimensions,
+                fallback="same_space",
+                cached=False,
+                stored=True,
+            )
+        )
+    except (ServiceError, ProviderError):
+        if _has_changed(work, source):
+            raise _ModelChanged from None
+        raise
+    if _has_changed(work, result.target):
+        raise _ModelChanged
+    if result.target.model.vector_space != work.target.model.vector_space:
+        raise ProviderMalformed(f"{result.target.label} is of another vector space.")
+    return result
+
+
+def _has_changed(work: _Work, source: Target) -> bool:
+    """Tell whether the job's model, or the one that was asked, is another now than it was when this run met it."""
+    for met in (work.target, source):
+        now = find_target(model=met.model.name, provider=met.provider)
+        if now.model.max_tokens != met.model.max_tokens:
+            return True
+        if work.identity(now) != work.identity(met):
+            return True
+    return False
 
 
 def _store(work: _Work, spool: Spool) -> None:
-    """Put the vectors in place and end the job, in one transaction. A text that changed meanwhile is embedded anew."""
+    """Put the vectors in place and end the job, in one transaction. A text that changed meanwhile is embedded again."""
     item, job, count = work.item, work.job, len(work.spans)
+    made_by, dimensions = spool.identity, spool.dimensions
+    if made_by is None or dimensions is None:
+        raise SpoolBroken
     space = Space(
-        provider=work.target.provider,
-        model=work.target.model.name,
-        vector_space=work.target.model.vector_space,
-        dimensions=spool.dimensions or 0,
+        provider=made_by.provider,
+        model=made_by.model,
+        vector_space=made_by.vector_space,
+        dimensions=dimensions,
     )
 
     def still_right() -> bool:
         told = MediaItem.objects.filter(pk=item.pk, checksum=item.checksum).update(
             embedding_provider=space.provider,
             embedding_model=space.model,
+            embedded_revision=made_by.revision,
             vector_space=space.vector_space,
             dimensions=space.dimensions,
             embedding_count=count,
@@ -202,20 +284,15 @@ def _store(work: _Work, spool: Spool) -> None:
 
 
 def _chunks(work: _Work, spool: Spool) -> Iterator[Chunk]:
-    for index, (span, vector) in enumerate(zip(work.spans, spool.rows(), strict=True)):
+    """Yield what is stored. Raises SpoolBroken for a vector that is not its chunk's."""
+    texts = work.texts(work.spans)
+    vectors = spool.vectors(work.texts(work.spans))
+    for index, (span, text, vector) in enumerate(
+        zip(work.spans, texts, vectors, strict=True)
+    ):
         yield Chunk(
-            index=index,
-            text=work.text(span),
-            start=span.start,
-            end=span.end,
-            vector=vector,
+            index=index, text=text, start=span.start, end=span.end, vector=vector
         )
-
-
-def _key(work: _Work) -> str:
-    # The fingerprint has the revision that the job was made for; an operator may have accepted another since.
-    told = f"{work.item.checksum} {work.job.fingerprint} {work.target.model.revision}"
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def _is_lasting(error: ServiceUnavailable | ProviderError) -> bool:

@@ -50,8 +50,8 @@ def search(caller: Caller, query: SearchQuery) -> SearchResult:
     stored = () if ids is not None and not ids else vector_store().stats(ids).spaces
     if not stored:
         return SearchResult(found=[], embedded=None)
-    space = _space(caller, query, stored)
-    embedded = _embedded(caller, query, space)
+    target, space = _target_and_space(caller, query, stored)
+    embedded = _embedded(caller, query, target, space)
     hits = vector_store().search(
         embedded.vectors[0],
         space,
@@ -62,39 +62,64 @@ def search(caller: Caller, query: SearchQuery) -> SearchResult:
     return SearchResult(found=_with_items(hits), embedded=embedded)
 
 
-def _space(caller: Caller, query: SearchQuery, stored: Collection[Space]) -> Space:
-    """Return the one space to search. Raises Conflict, and what pinned_target raises."""
+def _target_and_space(
+    caller: Caller, query: SearchQuery, stored: Collection[Space]
+) -> tuple[Target, Space]:
+    """Return who embeds the query, and the one space to search. Raises Conflict, and what pinned_target raises."""
     if query.model is None and query.provider is None:
-        fitting, wanted = list(stored), None
-    else:
-        target = pinned_target(caller, model=query.model, provider=query.provider)
-        wanted = target.label
-        fitting = [s for s in stored if s.vector_space == target.model.vector_space]
+        space = _only(query, stored, stored, wanted="this size")
+        return _maker(caller, space, stored), space
+    target = pinned_target(caller, model=query.model, provider=query.provider)
+    fitting = [s for s in stored if s.vector_space == target.model.vector_space]
+    for space in stored:
+        is_its = (space.provider, space.model) == (target.provider, target.model.name)
+        if is_its and not fitting:
+            raise _outdated(space)
+    return target, _only(query, fitting, stored, wanted=target.label)
+
+
+def _only(
+    query: SearchQuery,
+    fitting: Collection[Space],
+    stored: Collection[Space],
+    *,
+    wanted: str,
+) -> Space:
+    """Return the one of `fitting` spaces that the query may mean. Raises Conflict."""
     if query.dimensions is not None:
         fitting = [s for s in fitting if s.dimensions == query.dimensions]
     made_by = ", ".join(sorted({_label(space) for space in stored}))
     if not fitting:
         raise Conflict(
             f"The vectors of these documents were made by {made_by}"
-            f"; those of {wanted or 'this size'} cannot be compared with them.",
+            f"; those of {wanted} cannot be compared with them.",
             param="model",
         )
     if len({(space.vector_space, space.dimensions) for space in fitting}) > 1:
         raise Conflict(
             f"The vectors of these documents were made in several ways ({made_by})"
-            "; say which to search with model and dimensions, or narrow the search.",
+            "; say which to search with model and dimensions, narrow the search, or embed those that are stale again.",
             param="model",
         )
-    return fitting[0]
+    return next(iter(fitting))
 
 
-def _embedded(caller: Caller, query: SearchQuery, space: Space) -> EmbeddingResult:
+def _maker(caller: Caller, space: Space, stored: Collection[Space]) -> Target:
+    """Return the model that made the vectors of `space`, as long as its vectors still lie there. Raises Conflict."""
+    makers = [s for s in stored if s.vector_space == space.vector_space]
+    for made_by in makers:
+        target = pinned_target(caller, model=made_by.model, provider=made_by.provider)
+        if target.model.vector_space == space.vector_space:
+            return target
+    raise _outdated(space)
+
+
+def _embedded(
+    caller: Caller, query: SearchQuery, target: Target, space: Space
+) -> EmbeddingResult:
     """Embed the query as the stored vectors were. Raises ServiceError, ProviderError."""
-    model, provider = query.model, query.provider
-    if model is None and provider is None:
-        model, provider = space.model, space.provider
-    target = pinned_target(caller, model=model, provider=provider)
-    _check_space(target, space)
+    if target.model.drifted:
+        raise Conflict(drift_sentence(target.label), param="model")
     native = target.model.dimensions == space.dimensions
     result = embed(
         EmbeddingRequest(
@@ -108,6 +133,8 @@ def _embedded(caller: Caller, query: SearchQuery, space: Space) -> EmbeddingResu
             place="query",
         )
     )
+    if result.target.model.vector_space != space.vector_space:
+        raise _outdated(space)
     if result.vectors.shape[1] != space.dimensions:
         raise Conflict(
             f"The stored vectors have {space.dimensions} dimensions, the query's {result.vectors.shape[1]}.",
@@ -116,16 +143,12 @@ def _embedded(caller: Caller, query: SearchQuery, space: Space) -> EmbeddingResu
     return result
 
 
-def _check_space(target: Target, space: Space) -> None:
-    """Raise Conflict if what the target gives now may not be compared with the stored vectors."""
-    if target.model.drifted:
-        raise Conflict(drift_sentence(target.label), param="model")
-    if target.model.vector_space != space.vector_space:
-        raise Conflict(
-            f"The vectors of these documents were made by {_label(space)}, which gives others now;"
-            " embed the documents again.",
-            param="model",
-        )
+def _outdated(space: Space) -> Conflict:
+    return Conflict(
+        f"{space.provider}:{space.model} makes vectors now that cannot be compared with those of these documents"
+        ": embed the documents again.",
+        param="model",
+    )
 
 
 def _with_items(hits: Sequence[Hit]) -> list[Found]:

@@ -1,66 +1,133 @@
 """The vectors of an unfinished job, on disk: a run that goes on after another finds what that one made.
 
-Rows are appended whole and counted by the file's size, so what a killed process wrote half is cut off.
+The file is one line of JSON, which says whose vectors these are, and rows of one size. Each row begins with a seal: a
+hash of that line, of the text and of the vector. So neither a row that a killed process wrote half, nor one of another
+text or another model, is ever taken for a text's vector.
 """
 
-from collections.abc import Iterator
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
+from media_jobs.services.targets import Identity
 from providers.base import Vectors
 
 BLOCK_ROWS = 1024
+SEAL_BYTES = 16
 _DTYPE = np.dtype("<f4")
 
 
+class SpoolBroken(Exception):
+    """A row is not its text's vector: two runs wrote the file at once, or it was damaged."""
+
+
 class Spool:
-    """float32 (rows, dimensions), growing. `key` names what the vectors are of: another key starts afresh.
+    """Rows of float32 (dimensions,), all of one identity. Both are None until `begin`."""
 
-    The file's name ends in the dimensions, which the first vectors decide.
-    """
+    identity: Identity | None = None
+    dimensions: int | None = None
+    _head = b""
+    _rows = 0
 
-    def __init__(self, folder: Path, *, job_id: str, key: str) -> None:
+    def __init__(self, folder: Path, *, job_id: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._stem = folder / f"{job_id}-{key}"
-        self.dimensions: int | None = None
-        for path in folder.glob(f"{job_id}-*"):
-            if path.stem.startswith(f"{self._stem.name}-") and self.dimensions is None:
-                self.dimensions = int(path.stem.rpartition("-")[2])
-            else:
-                path.unlink()
-        if self.dimensions:
-            with self._path.open("r+b") as file:
-                file.truncate(len(self) * self._row_bytes)
+        self._path = folder / f"{job_id}-rows"
+        if self._path.exists():
+            self._read_head()
 
     def __len__(self) -> int:
-        """Return the number of whole rows."""
-        return self._path.stat().st_size // self._row_bytes if self.dimensions else 0
+        """Return the number of rows."""
+        return self._rows
 
-    def append(self, vectors: Vectors) -> None:
-        """Add rows, float32 (n, dimensions). Raises ValueError for rows of another size than the first."""
-        if self.dimensions is None:
-            self.dimensions = vectors.shape[1]
-        if vectors.shape[1] != self.dimensions:
-            raise ValueError("The model changed the size of its vectors on the way.")
-        with self._path.open("ab") as file:
-            file.write(np.ascontiguousarray(vectors, dtype=_DTYPE).tobytes())
+    def begin(self, identity: Identity, dimensions: int) -> None:
+        """Start afresh, with rows of this identity and size."""
+        told = {"identity": asdict(identity), "dimensions": dimensions}
+        self._head = json.dumps(told).encode() + b"\n"
+        self.identity, self.dimensions, self._rows = identity, dimensions, 0
+        self._path.write_bytes(self._head)
 
-    def rows(self) -> Iterator[Vectors]:
-        """Yield each row, float32 (dimensions,), reading block by block."""
+    def clear(self) -> None:
+        """Forget all that is there."""
+        self.identity, self.dimensions, self._rows = None, None, 0
+        self._path.unlink(missing_ok=True)
+
+    def keep(self, texts: Iterable[str]) -> None:
+        """Cut off the rows from the first that is not the vector of the text at its place."""
+        sound = 0
+        with contextlib.suppress(SpoolBroken):
+            for _ in self.vectors(texts):
+                sound += 1
+        self._rows = sound
+        if not sound:
+            self.clear()
+            return
+        with self._path.open("r+b") as file:
+            file.truncate(self._end)
+
+    def append(self, texts: Sequence[str], vectors: Vectors) -> None:
+        """Add the vectors of `texts`, float32 (len(texts), dimensions)."""
+        rows = np.ascontiguousarray(vectors, dtype=_DTYPE)
+        sealed = b"".join(
+            self._seal(text, row.tobytes()) + row.tobytes()
+            for text, row in zip(texts, rows, strict=True)
+        )
+        # At their place rather than at the file's end: a run that was overtaken cannot shift the rows of the other.
+        with self._path.open("r+b") as file:
+            file.seek(self._end)
+            file.write(sealed)
+        self._rows += len(rows)
+
+    def vectors(self, texts: Iterable[str]) -> Iterator[Vectors]:
+        """Yield each text's vector, float32 (dimensions,), reading block by block. Raises SpoolBroken."""
+        rows = self._stored()
+        for text in texts:
+            row = next(rows, b"")
+            vector = row[SEAL_BYTES:]
+            if row[:SEAL_BYTES] != self._seal(text, vector):
+                raise SpoolBroken
+            yield np.frombuffer(vector, dtype=_DTYPE)
+
+    def _read_head(self) -> None:
         with self._path.open("rb") as file:
-            while block := file.read(BLOCK_ROWS * self._row_bytes):
-                yield from np.frombuffer(block, dtype=_DTYPE).reshape(
-                    -1, self.dimensions or 0
-                )
+            self._head = file.readline()
+        try:
+            told = json.loads(self._head)
+            self.identity = Identity(**told["identity"])
+            self.dimensions = told["dimensions"]
+        except (ValueError, TypeError, KeyError):  # half written, or by another version
+            self.clear()
+            return
+        rest = self._path.stat().st_size - len(self._head)
+        self._rows = rest // self._row_bytes
 
-    @property
-    def _path(self) -> Path:
-        return self._stem.with_name(f"{self._stem.name}-{self.dimensions}.f32")
+    def _stored(self) -> Iterator[bytes]:
+        if not self._rows:
+            return
+        size = self._row_bytes
+        with self._path.open("rb") as file:
+            file.seek(len(self._head))
+            while block := file.read(BLOCK_ROWS * size):
+                for start in range(0, len(block), size):
+                    yield block[start : start + size]
+
+    def _seal(self, text: str, vector: bytes) -> bytes:
+        seal = hashlib.blake2b(self._head, digest_size=SEAL_BYTES)
+        seal.update(text.encode())
+        seal.update(vector)
+        return seal.digest()
 
     @property
     def _row_bytes(self) -> int:
-        return (self.dimensions or 0) * _DTYPE.itemsize
+        return SEAL_BYTES + (self.dimensions or 0) * _DTYPE.itemsize
+
+    @property
+    def _end(self) -> int:
+        return len(self._head) + self._rows * self._row_bytes
 
 
 def discard(folder: Path, job_id: str) -> None:

@@ -112,18 +112,23 @@ def _post(url: SplitResult, body: bytes) -> int:
     }
     connection = _connection(url)
     # The timeout counts for each read; one byte at a time would hold the worker for hours.
-    whole = threading.Timer(2 * TIMEOUT_SECONDS, _cut_off, [connection])
+    too_late = threading.Event()
+    whole = threading.Timer(2 * TIMEOUT_SECONDS, _cut_off, [connection, too_late])
     whole.start()
     try:
         path = f"{url.path or '/'}{'?' + url.query if url.query else ''}"
         connection.request("POST", path, body=body, headers=headers)
-        return connection.getresponse().status
+        status = connection.getresponse().status
     finally:
         whole.cancel()
         connection.close()
+    if too_late.is_set():  # what had come until then may look like an answer
+        raise Unreachable("The answer took too long.")
+    return status
 
 
-def _cut_off(connection: HTTPConnection) -> None:
+def _cut_off(connection: HTTPConnection, too_late: threading.Event) -> None:
+    too_late.set()
     with contextlib.suppress(OSError):
         if connection.sock is not None:
             connection.sock.shutdown(socket.SHUT_RDWR)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from providers import registry as registry_module
 from tests.embeddings.multi_user import (  # noqa: F401
     access,
     ada,
@@ -13,6 +14,7 @@ from tests.embeddings.multi_user import (  # noqa: F401
     make_user,
 )
 from tests.fakes import MINILM
+from tests.media_jobs.changing import ChangingModel
 
 MEDIA = "/api/v1/media"
 
@@ -61,3 +63,15 @@ def job_of(client):
         return by.get(f"{MEDIA}/embeddings/jobs/{job_id}").json()
 
     return get
+
+
+@pytest.fixture
+def listed_at_once(monkeypatch):
+    """Have every look at a provider's models be a fresh one."""
+    monkeypatch.setattr(registry_module, "LISTING_SECONDS", 0.0)
+
+
+@pytest.fixture
+def model(fakes, listed_at_once):
+    """The fake onnx model, changed by the test while jobs run."""
+    return ChangingModel(fakes["onnx"])

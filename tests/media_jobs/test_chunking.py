@@ -2,12 +2,14 @@
 
 import itertools
 import random
+import re
 import tracemalloc
 
 import pytest
 
 from media_jobs.chunking import WINDOW_CHARACTERS, Span, TokenLimit, spans
 from tests.fakes import WordTokenizer
+from tests.media_jobs.changing import InvisibleTokenizer
 
 WORDS = [
     "cat",
@@ -26,6 +28,13 @@ class CharacterTokenizer:
 
     def count(self, texts):
         return [2 * len(text) for text in texts]
+
+
+class JoiningTokenizer:
+    """A blank is a token, or the beginning of the next."""
+
+    def count(self, texts):
+        return [len(re.findall(r" ?\S+| ", text)) for text in texts]
 
 
 def text_of(characters, seed=0):
@@ -101,6 +110,49 @@ def test_no_chunk_exceeds_the_token_limit():
     counts = limit.tokenizer.count([text[span.start : span.end] for span in found])
     assert max(counts) <= 10
     assert covered(text, found).strip() == ""
+
+
+def test_no_chunk_exceeds_the_limit_with_the_prompt_before_it():
+    text = text_of(5_000)
+    limit = TokenLimit(
+        tokenizer=WordTokenizer(), max_tokens=10, prompt="three more words "
+    )
+    found = cut(text, 500, 0, limit)
+    counts = [len(text[span.start : span.end].split()) for span in found]
+    assert max(counts) == 7
+    assert covered(text, found).strip() == ""
+
+
+def test_text_that_just_fits_behind_the_prompt_stays_whole():
+    limit = TokenLimit(
+        tokenizer=WordTokenizer(), max_tokens=10, prompt="three more words "
+    )
+    assert len(cut("cat cat cat cat cat cat cat", 500, 0, limit)) == 1
+    assert len(cut("cat cat cat cat cat cat cat cat", 500, 0, limit)) > 1
+
+
+def test_prompt_is_counted_as_the_model_reads_it():
+    """A tokenizer may join the prompt's end and the text's beginning."""
+    text = "one two three four five"
+    limit = TokenLimit(tokenizer=WordTokenizer(), max_tokens=5, prompt="pre-")
+    assert cut(text, 500, 0, limit) == [Span(0, len(text))]
+
+
+def test_chunks_that_leave_no_token_are_left_out():
+    invisible = "\u200b" * 20
+    text = f"One two three.\n\n{invisible}\n\nFour five six."
+    limit = TokenLimit(tokenizer=InvisibleTokenizer(), max_tokens=9, prompt="pre ")
+    found = cut(text, 20, 0, limit)
+    assert [text[span.start : span.end] for span in found] == [
+        "One two three.",
+        "Four five six.",
+    ]
+
+
+def test_text_that_joins_the_prompt_s_last_token_is_kept():
+    """The prompt ends in a token that the text's first word is joined to: the count does not grow."""
+    limit = TokenLimit(tokenizer=JoiningTokenizer(), max_tokens=9, prompt="passage: ")
+    assert cut("cat", 20, 0, limit) == [Span(0, 3)]
 
 
 def test_limit_below_one_character_still_ends():

@@ -51,6 +51,17 @@ def test_job_of_a_dead_process_is_put_back_and_counted(job, dead_pid):
     assert "died" in job.error
 
 
+def test_first_death_costs_no_pause_and_the_next_do(job, dead_pid):
+    """One is an accident; a job that kills its process again and again must not take all its time."""
+    waits = []
+    for _ in range(2):
+        claimed_by(dead_pid)
+        take_up_lost()
+        waits.append((fresh(job).not_before - timezone.now()).total_seconds())
+        Job.objects.update(not_before=timezone.now() - timedelta(seconds=1))
+    assert waits[0] <= 0 < waits[1] <= 5
+
+
 def test_job_of_a_living_process_is_left_alone(job):
     claimed_by(os.getpid())
     assert take_up_lost() == 0
@@ -78,6 +89,28 @@ def test_worker_elsewhere_is_trusted_until_it_is_silent_for_long(job, dead_pid):
     long_ago = timezone.now() - timedelta(seconds=SILENT_SECONDS + 1)
     Job.objects.update(heartbeat_at=long_ago)
     assert take_up_lost() == 1
+
+
+def test_silent_worker_elsewhere_is_not_judged_by_a_process_of_this_machine(job):
+    claimed_by(os.getpid(), worker="elsewhere")
+    long_ago = timezone.now() - timedelta(seconds=SILENT_SECONDS + 1)
+    Job.objects.update(heartbeat_at=long_ago)
+    assert take_up_lost() == 1
+
+
+def test_notice_that_is_due_gets_a_call(job):
+    OrmQ.objects.all().delete()
+    Job.objects.update(status="completed", webhook_due_at=timezone.now())
+    call_for_waiting()
+    assert OrmQ.objects.count() == 1
+
+
+def test_job_tells_when_it_first_began(job, dead_pid):
+    claimed_by(dead_pid)
+    began = fresh(job).started_at
+    take_up_lost()
+    claim_next()
+    assert (fresh(job).started_at, job.attempts) == (began, 2)
 
 
 def test_stopping_worker_hands_back_its_own_jobs_uncounted(job, create, start):

@@ -7,10 +7,11 @@ import pytest
 from django.contrib.auth.models import User
 from django.utils import timezone
 
+from embeddings.models import UserLimits
 from embeddings.services.cache.cache import embedding_cache
 from media_jobs.conf import conf
 from media_jobs.models import Job, MediaItem
-from media_jobs.services import runs
+from media_jobs.services import claims, runs
 from media_jobs.services.claims import MAX_ATTEMPTS, ClaimLost, claim_next, write
 from media_jobs.services.runs import run
 from media_jobs.tasks import work
@@ -98,16 +99,60 @@ def test_throttled_job_waits_as_long_as_it_was_told(job, fakes):
 
 
 @pytest.mark.parametrize(
-    "fault", [ProviderRejected("No such thing."), ProviderDenied("Bad key.")]
+    ("fault", "reason"),
+    [
+        (ProviderRejected("No such thing."), "No such thing."),
+        (
+            ProviderDenied("Bad key."),
+            "No provider could answer (onnx: Bad key; huggingface: Bad key).",
+        ),
+    ],
 )
-def test_failure_that_lasts_fails_the_job_at_once(job, fakes, fault):
+def test_failure_that_lasts_fails_the_job_at_once(job, fakes, fault, reason):
     for fake in fakes.values():
         fake.fault = fault
     work()
-    assert fresh(job).status == "failed"
-    assert job.error.rstrip(".") in str(fault) or str(fault).rstrip(".") in job.error
+    assert (fresh(job).status, job.attempts) == ("failed", 1)
+    assert job.error == reason
     assert job.finished_at
     assert stored(job) == 0
+
+
+def test_failure_that_may_pass_at_one_of_two_is_tried_again(job, fakes):
+    fakes["onnx"].fault = ProviderDenied("Bad key.")
+    fakes["huggingface"].fault = ProviderUnavailable("down")
+    work()
+    assert fresh(job).status == "queued"
+
+
+def test_job_cancelled_at_its_last_write_stores_nothing(job, monkeypatch):
+    store = vector_store()
+    real = store.replace
+
+    def replace_too_late(*args, **kwargs):
+        Job.objects.update(status="cancelled")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(store, "replace", replace_too_late)
+    work()
+    assert (fresh(job).status, stored(job)) == ("cancelled", 0)
+    assert not MediaItem.objects.get().embedding_count
+
+
+def test_run_shows_that_it_lives_while_it_cuts_a_long_text(job, monkeypatch):
+    real, seen = runs.spans, []
+    long_ago = timezone.now() - timedelta(days=1)
+
+    def slowly(*args, **kwargs):
+        for span in real(*args, **kwargs):
+            Job.objects.update(heartbeat_at=long_ago)
+            yield span
+            seen.append(Job.objects.get().heartbeat_at)
+
+    monkeypatch.setattr(runs, "HEARTBEAT_SECONDS", 0.0)
+    monkeypatch.setattr(runs, "spans", slowly)
+    work()
+    assert min(seen) > long_ago
 
 
 def test_attempts_are_not_endless(job, fakes):
@@ -185,6 +230,18 @@ def test_run_that_was_overtaken_writes_nothing(job):
     assert job.status == "completed"
 
 
+def test_run_that_was_overtaken_by_one_still_at_work_writes_nothing(job):
+    old = claim_next()
+    Job.objects.update(status="queued", claim="")
+    new = claim_next()
+    assert (new.status, new.claim != old.claim) == ("processing", True)
+    with pytest.raises(ClaimLost):
+        write(old, chunks_processed=1)
+    run(old, until=NEVER)
+    assert (fresh(job).status, job.claim) == ("processing", new.claim)
+    assert (job.chunks_processed, stored(job)) == (0, 0)
+
+
 def test_shift_that_ends_hands_the_job_back_uncounted(job):
     run(claim_next(), until=time.monotonic() - 1)
     assert (fresh(job).status, job.attempts) == ("queued", 0)
@@ -239,6 +296,29 @@ def test_two_claims_never_get_the_same_job(job):
     assert claim_next() is None
 
 
+def test_job_that_another_takes_in_the_same_moment_is_left_to_it(job, monkeypatch):
+    def token_hex(length):
+        Job.objects.update(status="processing", claim="elsewhere:1:0")
+        return "00" * length
+
+    monkeypatch.setattr(claims.secrets, "token_hex", token_hex)
+    assert claim_next() is None
+    assert fresh(job).claim == "elsewhere:1:0"
+
+
+def test_each_failure_waits_longer(job, fakes):
+    for fake in fakes.values():
+        fake.fault = ProviderUnavailable("down")
+    waits = []
+    for _ in range(MAX_ATTEMPTS - 1):
+        make_due()
+        before = timezone.now()
+        work()
+        waits.append(fresh(job).not_before - before)
+    for wait, pause in zip(waits, claims.PAUSES, strict=True):
+        assert wait.total_seconds() == pytest.approx(pause, rel=0.5)
+
+
 def test_progress_is_told_while_it_runs(job, fakes):
     seen = []
 
@@ -273,15 +353,31 @@ def test_job_of_a_user_who_is_gone_fails(create, start, client_of, ada):
     assert Job.objects.get().status == "failed"
 
 
-def test_spent_budget_fails_the_job(create, start, client_of, ada, fakes):
-    from embeddings.models import UserLimits
+def test_budget_that_is_spent_on_the_way_fails_the_job(
+    create, start, client_of, ada, fakes
+):
+    UserLimits.objects.create(user=ada, monthly_tokens=50)
+    by = client_of(ada)
+    answer = start(
+        create(TEXT, by=by)["media_id"], by=by, chunk_size=100, chunk_overlap=0
+    )
+    assert answer.status_code == 202
+    work()
+    job = Job.objects.get()
+    assert (job.status, job.attempts) == ("failed", 1)
+    assert "monthly budget of 50 tokens" in job.error
+    assert 0 < job.chunks_processed < job.chunks_total
+    assert stored(job) == 0
 
+
+def test_spent_budget_starts_no_job(create, start, client_of, ada, fakes):
     UserLimits.objects.create(user=ada, monthly_tokens=5)
     by = client_of(ada)
     start(create("one two three four five six", by=by)["media_id"], by=by)
     work()
     media_id = create("seven eight nine", by=by)["media_id"]
     assert start(media_id, by=by).status_code == 429
+    assert Job.objects.count() == 1
 
 
 def test_mixed_sizes_of_vectors_are_never_stored(job, fakes, monkeypatch):
@@ -296,6 +392,10 @@ def test_mixed_sizes_of_vectors_are_never_stored(job, fakes, monkeypatch):
     work()
     assert fresh(job).status == "queued"
     assert stored(job) == 0
+    make_due()
+    work()
+    assert (fresh(job).status, job.attempts) == ("completed", 2)
+    assert vector_store().stats().spaces[0].dimensions == 4
 
 
 def test_dimensions_are_kept(create, start):

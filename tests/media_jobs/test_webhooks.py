@@ -1,6 +1,7 @@
 """Notices to a client's own server: a real one, on this machine."""
 
 import json
+import socket
 import threading
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -9,6 +10,7 @@ import pytest
 from django.utils import timezone
 
 from media_jobs.models import Job
+from media_jobs.services import webhooks
 from media_jobs.services.webhooks import PAUSES, deliver_due, is_public, signature
 from media_jobs.tasks import work
 
@@ -110,6 +112,120 @@ def test_private_addresses_are_not_called(finished, receiver, media_conf):
     assert receiver.received == []
     assert job.status == "completed"
     assert job.webhook_due_at
+
+
+PUBLIC, PRIVATE = "93.184.215.14", "10.1.2.3"
+
+
+@pytest.fixture
+def names(monkeypatch):
+    """A dict: name -> the addresses that its first look-up gives, its second, and so on."""
+    names = {}
+    real = socket.getaddrinfo
+
+    def getaddrinfo(host, port, *args, **kwargs):
+        if host not in names:
+            return real(host, port, *args, **kwargs)
+        found = names[host].pop(0)
+        return [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))
+            for address in found
+        ]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    return names
+
+
+@pytest.fixture
+def connected(monkeypatch):
+    """Refuse every connection, and return the addresses that were tried."""
+    tried = []
+
+    def create_connection(address, *args, **kwargs):
+        tried.append(address)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(socket, "create_connection", create_connection)
+    return tried
+
+
+@pytest.mark.parametrize(
+    ("addresses", "called"),
+    [
+        ([PUBLIC], True),
+        ([PRIVATE], False),
+        ([PUBLIC, PRIVATE], False),
+        ([PRIVATE, PUBLIC], False),
+    ],
+)
+def test_name_is_called_only_if_all_its_addresses_are_public(
+    create, start, media_conf, names, connected, addresses, called
+):
+    media_conf(webhook_secret=SECRET, webhook_allow_private=False)
+    names["hooks.example"] = [addresses]
+    start(create()["media_id"], webhook_url="http://hooks.example/")
+    work()
+    assert connected == ([(PUBLIC, 80)] if called else [])
+    assert Job.objects.get().webhook_due_at
+
+
+def test_name_is_looked_up_once_so_that_no_second_answer_leads_elsewhere(
+    create, start, receiver, names
+):
+    names["hooks.example"] = [["127.0.0.1"]]  # a second look-up would find nothing
+    url = f"http://hooks.example:{receiver.server_port}/"
+    start(create()["media_id"], webhook_url=url)
+    work()
+    ((headers, _),) = receiver.received
+    assert headers["Host"] == f"hooks.example:{receiver.server_port}"
+    assert names["hooks.example"] == []
+    assert Job.objects.get().webhook_due_at is None
+
+
+class DrippingReceiver(BaseHTTPRequestHandler):
+    """Answer well, one byte at a time, each before the time-out of a read."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n":
+            if self.server.closing.wait(TIMEOUT_SECONDS / 8):
+                return
+            try:
+                self.wfile.write(bytes([byte]))
+            except OSError:
+                self.server.cut_off.set()
+                return
+
+    def log_message(self, *args):
+        pass
+
+
+TIMEOUT_SECONDS = (
+    0.4  # the drip takes 1.9 s, and twice the time-out is given to the whole
+)
+
+
+@pytest.fixture
+def dripping(media_conf, monkeypatch):
+    media_conf(webhook_secret=SECRET, webhook_allow_private=True)
+    monkeypatch.setattr(webhooks, "TIMEOUT_SECONDS", TIMEOUT_SECONDS)
+    server = HTTPServer(("127.0.0.1", 0), DrippingReceiver)
+    server.closing, server.cut_off = threading.Event(), threading.Event()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.closing.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_answer_that_drips_is_cut_off(create, start, dripping):
+    url = f"http://localhost:{dripping.server_port}/"
+    start(create()["media_id"], webhook_url=url)
+    work()
+    assert Job.objects.get().webhook_due_at  # not delivered, and due again
+    assert dripping.cut_off.wait(5)
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,13 @@ import pytest
 from rest_framework.test import APIClient
 
 from media_jobs.models import MediaItem
+from media_jobs.services import search as search_module
 from media_jobs.tasks import work
 from providers.exceptions import ProviderUnavailable
 from tests.fakes import MINILM
 from tests.media_jobs.conftest import MEDIA
+
+OPENAI = "text-embedding-3-small"
 
 
 @pytest.fixture
@@ -169,6 +172,103 @@ def test_fallback_stays_in_the_space(embedded, find, fakes):
     assert answer.headers["X-Embeddings-Fallback-From"] == "onnx"
     fakes["huggingface"].fault = ProviderUnavailable("down")
     assert find("Still other words.").status_code == 503
+
+
+def test_fallback_of_another_space_is_never_asked(embedded, find, fakes):
+    """It is set up and answers in the stored vectors' size, so nothing but the space speaks against it."""
+    fakes["openai"].problem = None
+    embedded("The cat sat.", job={"embedding_model": OPENAI, "dimensions": 8})
+    fakes["openai"].fault = ProviderUnavailable("down")
+    assert find().status_code == 503
+    assert find(model=OPENAI).status_code == 503
+    assert not fakes["huggingface"].asked
+    assert not fakes["onnx"].asked
+
+
+def test_query_is_embedded_as_a_query_and_documents_as_documents(embedded, find, fakes):
+    embedded("The cat sat.")
+    find("Which animal?")
+    told = [(call.texts, call.input_type) for call in fakes["onnx"].asked]
+    assert told == [(["The cat sat."], "document"), (["Which animal?"], "query")]
+
+
+@pytest.mark.parametrize("named", [{}, {"model": f"onnx:{MINILM}"}])
+def test_vectors_of_another_prompt_are_409_until_they_are_made_again(
+    embedded, find, start, model, named
+):
+    media_id = embedded("The cat sat.")
+    model.set_prompt("passage: ")
+    before = len(model.fake.calls)
+    answer = find(**named)
+    assert answer.status_code == 409
+    assert MINILM in answer.json()["detail"]
+    assert "embed the documents again" in answer.json()["detail"]
+    assert len(model.fake.calls) == before
+    start(media_id)
+    work()
+    assert ids(find(**named)) == [media_id]
+
+
+def test_old_and_new_vectors_of_one_model_are_not_searched_together(
+    embedded, find, model
+):
+    embedded("The cat sat.")
+    model.set_prompt("passage: ")
+    new = embedded("The cat sat.")
+    answer = find()
+    assert answer.status_code == 409
+    assert "stale" in answer.json()["detail"]
+    assert ids(find(model=f"onnx:{MINILM}")) == [new]
+
+
+def test_vectors_stay_searchable_by_whoever_still_makes_their_like(
+    embedded, find, model, start
+):
+    one = embedded("The cat sat.")
+    other = embedded("The cat sat.", job={"embedding_model": f"huggingface:{MINILM}"})
+    model.set_prompt("passage: ")
+    answer = find()
+    assert set(ids(answer)) == {one, other}
+    assert answer.headers["X-Embeddings-Provider"] == "huggingface"
+
+
+def test_model_that_changes_during_a_search_is_409(embedded, find, model, monkeypatch):
+    """Between the choice of the model and its answer, its prompt is edited."""
+    embedded("The cat sat.")
+    real = search_module.embed
+
+    def edited(request):
+        model.set_prompt("passage: ")
+        return real(request)
+
+    monkeypatch.setattr(search_module, "embed", edited)
+    answer = find()
+    assert answer.status_code == 409
+    assert "embed the documents again" in answer.json()["detail"]
+
+
+def test_vectors_of_another_size_than_the_model_has_now_are_409(embedded, find, model):
+    embedded("The cat sat.")
+    model.change(dimensions=6)
+    answer = find()
+    assert answer.status_code == 409
+    assert "8 dimensions" in answer.json()["detail"]
+
+
+def test_model_is_asked_for_a_size_only_where_it_is_not_its_own(embedded, find, fakes):
+    fakes["openai"].problem = None
+    for dimensions, told in ((16, None), (8, 8)):
+        media_id = embedded(
+            "The cat sat.", job={"embedding_model": OPENAI, "dimensions": dimensions}
+        )
+        find(media_ids=[media_id])
+        assert fakes["openai"].asked[-1].dimensions == told
+
+
+def test_another_method_of_one_model_is_searched_on(embedded, find, model):
+    media_id = embedded("The cat sat.")
+    model.set_method("int8-static")
+    assert ids(find()) == [media_id]
 
 
 @pytest.mark.parametrize(

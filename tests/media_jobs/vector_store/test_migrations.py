@@ -23,3 +23,25 @@ def test_tables_of_the_store_can_be_dropped_and_made_again(store, new_item):
     store.replace(item, SPACE, chunks(unit(1, 0, 0, 0)))
     MediaItem.objects.using(store.using).get(pk=item).delete()
     assert store.search(unit(1, 0, 0, 0), SPACE, top_k=5) == []
+
+
+def test_documents_survive_the_column_of_revisions_and_their_texts_stay_last(
+    store, new_item
+):
+    item = new_item()
+    store.replace(item, SPACE, chunks(unit(1, 0, 0, 0)))
+    MediaItem.objects.using(store.using).filter(pk=item).update(content="The text.")
+    for migration in ("0004", None):
+        names = [name for name in ("media_jobs", migration) if name]
+        call_command("migrate", *names, database=store.using, verbosity=0)
+    found = MediaItem.objects.using(store.using).get(pk=item)
+    assert (found.content, found.embedded_revision) == ("The text.", None)
+    assert len(store.search(unit(1, 0, 0, 0), SPACE, top_k=5)) == 1
+    connection = connections[store.using]
+    with connection.cursor() as cursor:
+        columns = connection.introspection.get_table_description(
+            cursor, MediaItem._meta.db_table
+        )
+    # SQLite reads through a long text to the columns behind it.
+    last = columns[-1].name if connection.vendor == "sqlite" else "content"
+    assert last == "content"
