@@ -39,6 +39,7 @@ from providers.exceptions import (
     ProviderMalformed,
     ProviderMisconfigured,
     ProviderRejected,
+    SpaceDrifted,
 )
 from providers.registry import registry
 
@@ -130,8 +131,19 @@ def _embed_item(job: Job, *, until: float) -> None:
         batch = work.spans[done : done + BATCH_CHUNKS]
         source = _extend(work, spool, source, [*work.texts(batch)])
         write(job, chunks_processed=len(spool))
-    confirm_again(source)
+    _confirm(work, spool, source)
     _store(work, spool)
+
+
+def _confirm(work: _Work, spool: Spool, source: Target) -> None:
+    """Check that who made the rows still gives the vectors of its space. A fallback that does not loses its rows."""
+    try:
+        confirm_again(source)
+    except SpaceDrifted:
+        if source.same_as(work.target):
+            raise
+        spool.clear()
+        raise _ModelChanged from None
 
 
 def _prepared(job: Job, item: MediaItem) -> _Work:

@@ -251,9 +251,6 @@ def test_revision_accepted_during_a_run_is_never_mixed_with_the_former(
 
     monkeypatch.setattr(provider, "embed", embed_and_exchange)
     work()
-    assert (fresh(job).status, spaces()) == ("queued", [])
-    assert "accepted as another revision" in job.error
-    run_again()
     assert fresh(job).status == "completed"
     assert stored_by("another model")
     assert spaces() == [f"{SPACE}#2"]
@@ -334,9 +331,7 @@ def test_remote_stand_in_whose_model_was_exchanged_gives_nothing_to_an_index(
     start(create(TEXT)["media_id"], chunk_size=100, chunk_overlap=0)
     upstream.exchange_at = 2
     work()
-    job = Job.objects.get()
-    assert (job.status, spaces()) == ("queued", [])
-    assert job.chunks_processed == 4
+    assert (Job.objects.get().status, spaces()) == ("queued", [])
     asked = len(upstream.embedded)
     run_again()
     assert (Job.objects.get().status, spaces()) == ("queued", [])

@@ -202,7 +202,7 @@ def test_providers_config_names_the_models_that_drifted(client, openai):
     }
 
 
-@pytest.mark.parametrize(("mode", "status"), [("same_space", 503), ("any", 200)])
+@pytest.mark.parametrize(("mode", "status"), [("same_space", 409), ("any", 200)])
 def test_drifted_model_stands_in_only_where_any_may(
     post, fakes, openai, monkeypatch, configure, mode, status
 ):
