@@ -85,7 +85,11 @@ def test_cost_counts(budgets):
 def test_others_and_other_months_do_not_count(budgets):
     used_elsewhere(tokens=100, caller="key:8")
     used_elsewhere(tokens=100, hour=datetime(2026, 11, 30, 23, tzinfo=UTC))
+    used_elsewhere(tokens=99, hour=datetime(2026, 12, 1, 0, tzinfo=UTC))
     budgets.check(anna(monthly_tokens=100))
+    usage().answered(asked(anna()), result(tokens=1))
+    with pytest.raises(BudgetExhausted, match=r"\(100 used\)"):
+        budgets.check(anna(monthly_tokens=100))
 
 
 def test_refusal_says_when_the_budget_renews(budgets):

@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from django.db import DatabaseError
+from django.db import DatabaseError, connection
 
 from embeddings.models import EndUserDay, UsageHour
 from embeddings.services import usage as usage_module
@@ -171,6 +171,33 @@ def test_memory_stays_bounded_and_totals_right_while_the_database_is_away(
     assert len(rows) == 6
     assert sum(row.requests for row in rows) == 50
     assert rows.get(caller="(overflow)").requests == 45
+
+
+def test_rows_are_written_in_one_order_whoever_came_first(ledger):
+    """Else two processes that store the same callers' counts at once could wait for each other for ever."""
+
+    def written(callers, users):
+        for caller in callers:
+            for user in users:
+                ledger.answered(asked(caller, user), result())
+                ledger.failed(caller)
+        statements = []
+
+        def note(execute, sql, params, many, context):
+            if many:
+                statements.append((sql, params))
+            return execute(sql, params, many, context)
+
+        with connection.execute_wrapper(note):
+            assert ledger.flush()
+        return statements
+
+    bob = Caller(id="key:8", username="bob", is_admin=False, user_id=4, key_id=8)
+    first = written([ANNA, bob], ["carl", "dora"])
+    assert [len(rows) for _, rows in first] == [4, 4]
+    for callers in ([bob, ANNA], [ANNA, bob]):
+        for users in (["dora", "carl"], ["carl", "dora"]):
+            assert written(callers, users) == first
 
 
 def test_end_users_are_stored_by_day(ledger):

@@ -20,6 +20,7 @@ from providers.exceptions import (
     ProviderUnavailable,
 )
 from providers.waiting import caller_left
+from tests.waiting import poll
 
 LATER = 1000.0
 
@@ -128,8 +129,7 @@ def queue(batcher, rows, **options):
     """Submit while the engine is held, and return once the request is in the queue."""
     before = batcher.queued_tokens
     caller = Caller(batcher, rows, **options)
-    while batcher.queued_tokens == before:
-        caller.join(0.001)
+    poll(lambda: batcher.queued_tokens != before, what="the request in the queue")
     return caller
 
 

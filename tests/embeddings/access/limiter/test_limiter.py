@@ -51,12 +51,25 @@ def test_wait_that_is_said_is_the_shortest_that_gets_through(
     limiter, clock, per_minute
 ):
     rate = Rate(per_minute=per_minute, burst=3)
-    while (refused := limiter.take("a", rate)).allowed:
-        pass
+    *allowed, refused = [limiter.take("a", rate) for _ in range(4)]
+    assert [standing.allowed for standing in allowed] == [True] * 3
+    assert not refused.allowed
     clock.now += refused.retry_after - 1
     assert not limiter.take("a", rate).allowed
     clock.now += 1
     assert limiter.take("a", rate).allowed
+
+
+@pytest.mark.parametrize("per_minute", [7, 61, 999])
+def test_rate_is_not_exceeded_where_it_does_not_divide_a_minute(
+    limiter, clock, per_minute
+):
+    rate, began = Rate(per_minute=per_minute, burst=1), clock.now
+    for _ in range(per_minute):
+        standing = limiter.take("a", rate)
+        assert standing.allowed
+        clock.now += standing.retry_after
+    assert clock.now - began >= 60 * SECOND
 
 
 def test_looking_takes_nothing(limiter):
