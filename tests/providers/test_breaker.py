@@ -149,6 +149,9 @@ def test_one_failed_probe_opens_it_again(call, clock):
         call()
     clock.forward(60)
     call()
+    assert row().state == "half_open"  # the success before the failure counts no more
+    call()
+    assert row().state == "closed"
 
 
 @pytest.mark.parametrize("error", [*NOTHING_LEARNT, KeyError("bug")])

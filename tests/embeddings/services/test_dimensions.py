@@ -4,6 +4,11 @@ import pytest
 from embeddings.services.dimensions import normalised, resized
 
 
+def test_row_that_is_zero_stays_zero_alone_too():
+    zero = np.zeros((1, 3), np.float32)
+    np.testing.assert_array_equal(normalised(zero), zero)
+
+
 def test_rows_get_unit_length_and_a_zero_row_stays_zero():
     answer = normalised(np.array([[3, 4], [0, 0]], np.float32))
     np.testing.assert_allclose(answer, [[0.6, 0.8], [0, 0]], atol=1e-7)

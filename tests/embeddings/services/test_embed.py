@@ -4,19 +4,25 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from prometheus_client import REGISTRY
 
 from embeddings.services import embed as embed_module
 from embeddings.services.embed import SHARE_OF_TIME_LEFT, embed
-from embeddings.services.errors import ServiceUnavailable
+from embeddings.services.errors import (
+    InputTooLong,
+    InvalidRequest,
+    ServiceUnavailable,
+)
 from embeddings.services.types import EmbeddingRequest
 from providers import registry as registry_module
-from providers.base import ModelSpec
+from providers.base import Embedded, ModelSpec
 from providers.exceptions import (
     ProviderMisconfigured,
     ProviderThrottled,
     ProviderTimeout,
     ProviderUnavailable,
 )
+from providers.models import Breaker
 from tests.fakes import MINILM, FakeProvider
 
 SMALL = "text-embedding-3-small"
@@ -54,8 +60,8 @@ def remote(monkeypatch, fakes, configure):
     return SimpleNamespace(openai=openai, cohere=cohere)
 
 
-def ask(text="a", model=SMALL, **fields):
-    return embed(EmbeddingRequest(inputs=[text], model=model, **fields))
+def ask(*inputs, model=SMALL, **fields):
+    return embed(EmbeddingRequest(inputs=inputs or ["a"], model=model, **fields))
 
 
 @pytest.fixture
@@ -146,3 +152,81 @@ def test_own_answer_is_no_fallback_and_another_s_names_whom_it_stands_in_for(rem
     remote.openai.fault = ProviderUnavailable("down.")
     result = ask("b")
     assert (result.fallback_from, result.target.provider) == ("openai", "cohere")
+
+
+def test_failures_count_against_the_provider_that_failed(remote):
+    remote.openai.fault = ProviderUnavailable("down.")
+    ask()
+    [row] = Breaker.objects.all()
+    assert (row.provider, row.failure_count) == ("openai", 1)
+
+
+def test_answer_of_a_fallback_is_counted_and_one_s_own_is_not(remote):
+    def counted():
+        labels = {"from_provider": "openai", "to_provider": "cohere"}
+        return REGISTRY.get_sample_value("embedding_fallbacks_total", labels) or 0.0
+
+    before = counted()
+    ask()
+    assert counted() == before
+    remote.openai.fault = ProviderUnavailable("down.")
+    ask("b")
+    assert counted() == before + 1
+
+
+@pytest.fixture
+def stating(remote, monkeypatch):
+    """OpenAI with a token count of its own: a hundred for each text that it reads."""
+    original = remote.openai.embed
+
+    def embed_and_state(model, texts, **said):
+        answer = original(model, texts, **said)
+        return Embedded(vectors=answer.vectors, prompt_tokens=100 * len(texts))
+
+    monkeypatch.setattr(remote.openai, "embed", embed_and_state)
+
+
+def test_provider_s_own_count_is_told_where_it_read_all_texts(stating):
+    result = ask("a b", "c")
+    assert (result.prompt_tokens, result.computed_tokens) == (200, 200)
+
+
+def test_tokens_are_counted_here_where_the_cache_answered_a_part(stating):
+    ask("a b")
+    result = ask("a b", "c d e")
+    assert (result.prompt_tokens, result.computed_tokens) == (5, 100)
+    result = ask("a b")
+    assert (result.prompt_tokens, result.computed_tokens) == (2, 0)
+
+
+def test_share_of_tokens_that_were_computed_is_rounded_up(remote):
+    ask("a b")
+    result = ask("a b", "c d e")
+    assert (result.prompt_tokens, result.computed_tokens) == (5, 3)
+    assert result.cache_hits == 1
+
+
+def test_text_of_as_many_tokens_as_the_model_takes_is_taken(remote):
+    assert ask(" ".join(["word"] * 50)).prompt_tokens == 50
+    with pytest.raises(InputTooLong):
+        ask(" ".join(["word"] * 51))
+
+
+def test_each_text_that_is_cut_is_counted_and_keeps_its_own_beginning(remote):
+    texts = [" ".join([word] * 60) for word in ("one", "two")]
+    result = ask("short", *texts, truncate=True)
+    assert result.truncated == 2
+    cut = [" ".join([word] * 50) for word in ("one", "two")]
+    assert remote.openai.calls == [["short", *cut]]
+
+
+def test_cut_text_is_cached_as_what_was_embedded(remote):
+    first = ask(" ".join(["word"] * 60), truncate=True)
+    second = ask(" ".join(["word"] * 50))
+    assert len(remote.openai.calls) == 1
+    assert first.prompt_tokens == second.prompt_tokens == 50
+
+
+def test_tokens_that_decode_to_blank_text_are_refused(remote):
+    with pytest.raises(InvalidRequest, match=r"input\[1\] decodes to blank"):
+        ask([15339], [220])

@@ -198,6 +198,8 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(batcher, runtim
     with pytest.raises(Overloaded) as refused:
         batcher.submit([row(20)], deadline=LATER)
     assert refused.value.retry_after_seconds >= 1
+    queue(batcher, [row(10)])  # fills it to the last token
+    assert batcher.queued_tokens == 100
 
 
 def test_an_idle_engine_takes_a_request_larger_than_the_queue(batcher):
@@ -375,6 +377,13 @@ def test_only_an_idle_engine_closes_for_being_idle(batcher, runtime, clock):
     assert batcher.close_if_idle(10)
     with pytest.raises(EngineClosed):
         batcher.submit([row(1)], deadline=LATER)
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (3, 2), (2,)])
+def test_another_number_of_vectors_than_texts_is_an_error(batcher, runtime, shape):
+    runtime.run = lambda rows, wide: np.ones(shape, dtype=np.float32)
+    with pytest.raises(ProviderMalformed):
+        batcher.submit([row(2), row(2)], deadline=LATER)
 
 
 def test_numbers_that_are_not_finite_are_an_error(batcher, runtime):

@@ -53,6 +53,18 @@ def test_counts_include_special_tokens_and_ignore_the_files_own_truncation(tmp_p
     assert tokenizer.count(["a", "a b c d e f", ""]) == [3, 8, 2]
 
 
+def test_counting_before_encoding_changes_no_text_s_ids(tmp_path):
+    tiny.write_tokenizer(tmp_path)
+    texts = ["a", "b c", "a", "d e f"]
+    fresh, counted = (
+        ModelTokenizer.from_file(tmp_path / "tokenizer.json") for _ in range(2)
+    )
+    counted.count(["b c", "d e f"])
+    assert [list(ids) for ids in counted.encode(texts)] == [
+        list(ids) for ids in fresh.encode(texts)
+    ]
+
+
 def test_long_texts_count_as_the_library_counts_them(own, data_dir, minilm):
     folder = minilm.engine.weights.find(minilm.resolve("all-MiniLM-L6-v2").name).path
     raw = RawTokenizer.from_file(str(folder / "tokenizer.json"))

@@ -90,6 +90,13 @@ def test_tokens_are_charged_afterwards_and_a_debt_must_be_waited_for(limiter, cl
     assert limiter.any_left("a", TOKENS).allowed
 
 
+def test_no_debt_is_waited_for_longer_than_a_day(limiter, clock):
+    rate = Rate(per_minute=1, burst=1)
+    limiter.charge("a", rate, 10_000_000)
+    clock.turn(24 * 3600)
+    assert limiter.any_left("a", rate).allowed
+
+
 def test_store_that_is_away_lets_callers_in_and_is_logged(caplog):
     with caplog.at_level(logging.WARNING):
         assert Limiter(BrokenStore()).take("a", RATE).allowed
