@@ -11,8 +11,9 @@ import pytest
 from providers.breaker import LOOK_AGAIN_SECONDS
 from providers.operator_settings import REFRESH_SECONDS
 from tests.contract.cases import LOCAL_MODEL, REMOTE_CASES
-from tests.e2e.server import MODEL, Server, poll
+from tests.e2e.server import MODEL, Server
 from tests.upstreams import Fault, OpenAIUpstream, vectors_for
+from tests.waiting import poll
 
 TIMEOUT_SECONDS = 3.0
 # Far more than a busy machine adds, far less than an upstream that hangs or a locked database would cost.

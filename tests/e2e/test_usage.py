@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from tests.e2e.server import MODEL, poll
+from tests.e2e.server import MODEL
+from tests.waiting import poll
 
 BODY = {"input": "a text", "model": MODEL}
 

@@ -203,13 +203,18 @@ def test_share_of_tokens_that_were_computed_is_rounded_up(remote):
     ask("a b")
     result = ask("a b", "c d e")
     assert (result.prompt_tokens, result.computed_tokens) == (5, 3)
-    assert result.cache_hits == 1
+
+
+def test_texts_that_were_not_computed_are_the_cache_s_hits(remote):
+    ask("a")
+    assert [ask("a", "b", "c", "b").cache_hits, ask("a", "c").cache_hits] == [2, 2]
 
 
 def test_text_of_as_many_tokens_as_the_model_takes_is_taken(remote):
     assert ask(" ".join(["word"] * 50)).prompt_tokens == 50
-    with pytest.raises(InputTooLong):
-        ask(" ".join(["word"] * 51))
+    with pytest.raises(InputTooLong) as refused:
+        ask(" ".join(["word"] * 50), " ".join(["word"] * 51))
+    assert refused.value.details == [{"index": 1, "tokens": 51}]
 
 
 def test_each_text_that_is_cut_is_counted_and_keeps_its_own_beginning(remote):
