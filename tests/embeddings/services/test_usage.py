@@ -222,6 +222,16 @@ def test_end_users_of_a_caller_are_bounded(ledger, monkeypatch):
     assert rows == {"user-0": 1, "user-1": 1, "user-2": 1, "(others)": 7}
 
 
+def test_name_beyond_what_a_day_may_hold_joins_the_others(ledger, monkeypatch):
+    monkeypatch.setattr(usage_store, "MAX_END_USERS", 3)
+    for names in (["a", "b", "c"], ["d", "a"]):
+        for name in names:
+            ledger.answered(asked(user=name), result())
+        ledger.flush()
+    rows = dict(EndUserDay.objects.values_list("end_user", "requests"))
+    assert rows == {"a": 2, "b": 1, "c": 1, "(others)": 1}
+
+
 def test_pending_is_what_the_database_does_not_hold_yet(ledger, monkeypatch):
     ledger.answered(asked(), result())
     assert ledger.pending("key:7", since=HOUR.timestamp()).tokens == 10

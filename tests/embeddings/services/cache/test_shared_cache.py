@@ -168,6 +168,21 @@ def cleared(cache):
     return np.ones((1, 2), np.float32)
 
 
+def test_clear_wins_against_what_is_being_read(process, monkeypatch):
+    stored(process(), "a")
+    reader, read = process(), SharedRows.read
+
+    def read_and_be_cleared(rows, keys, *, generation):
+        found = read(rows, keys, generation=generation)
+        reader.clear()
+        return found
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(SharedRows, "read", read_and_be_cleared)
+        assert ask(reader, "a") == []
+    assert ask(reader, "a") == ["a"]
+
+
 def test_rows_of_another_size_are_forgotten_in_the_store_too(process):
     stored(process(), "a")
     cache = process()
