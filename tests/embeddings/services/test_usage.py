@@ -16,6 +16,7 @@ from embeddings.services import usage_store
 from embeddings.services.callers import Caller
 from embeddings.services.types import EmbeddingRequest, EmbeddingResult, Target
 from embeddings.services.usage import Ledger, usage
+from embeddings.services.usage_store import Counts
 from providers.exceptions import ProviderUnavailable
 from providers.models import ModelEntry
 from providers.operator_settings import reader
@@ -230,6 +231,15 @@ def test_name_beyond_what_a_day_may_hold_joins_the_others(ledger, monkeypatch):
         ledger.flush()
     rows = dict(EndUserDay.objects.values_list("end_user", "requests"))
     assert rows == {"a": 2, "b": 1, "c": 1, "(others)": 1}
+
+
+def test_end_users_are_bounded_in_memory_too(monkeypatch):
+    monkeypatch.setattr(usage_store, "MAX_END_USERS", 3)
+    account = usage_store.Account(caller=ANNA)
+    for number in range(10):
+        account.add_end_user(f"user-{number}", HOUR.timestamp(), Counts(requests=1))
+    counted = {name: counts.requests for (_, name), counts in account.end_users.items()}
+    assert counted == {"user-0": 1, "user-1": 1, "user-2": 1, "(others)": 7}
 
 
 def test_pending_is_what_the_database_does_not_hold_yet(ledger, monkeypatch):

@@ -46,6 +46,13 @@ def test_standing_counts_down(limiter):
     assert (refused.allowed, refused.remaining) == (False, 0)
 
 
+def test_part_of_a_unit_is_none_that_remains(limiter, clock):
+    for _ in range(10):
+        limiter.take("a", RATE)
+    clock.now += 2 * SECOND - 1
+    assert limiter.look("a", RATE).remaining == 1
+
+
 @pytest.mark.parametrize("per_minute", [1, 7, 60, 999, 60_000, 10_000_000])
 def test_wait_that_is_said_is_the_shortest_that_gets_through(
     limiter, clock, per_minute
