@@ -277,6 +277,26 @@ def test_a_run_that_hangs_makes_the_engine_unhealthy_until_its_thread_is_replace
     held.set()
 
 
+def test_a_run_that_was_given_up_does_not_end_the_one_in_its_place(
+    batcher, runtime, clock
+):
+    others = {*threading.enumerate()}
+    hung = occupy(batcher, runtime)
+    [stuck] = [t for t in {*threading.enumerate()} - others if t.name == "engine-0"]
+    clock.now = 61.0
+    assert not batcher.healthy()
+    hung.join(20)
+    held, runtime.gate = runtime.gate, threading.Event()
+    beside = Caller(batcher, [row(2)])
+    assert runtime.entered.acquire(timeout=20)
+    held.set()
+    stuck.join(20)
+    clock.now = 62.0
+    assert batcher.idle_seconds() == 0
+    runtime.gate.set()
+    assert len(beside.outcome()) == 1
+
+
 def test_an_engine_whose_every_thread_hangs_stays_unhealthy(batcher, runtime, clock):
     for _ in range(9):
         occupy(batcher, runtime)
@@ -369,11 +389,13 @@ def test_the_work_of_a_caller_who_left_is_dropped(batcher, runtime):
 def test_only_an_idle_engine_closes_for_being_idle(batcher, runtime, clock):
     held = occupy(batcher, runtime)
     clock.now = 50.0
+    assert batcher.idle_seconds() == 0
     assert not batcher.close_if_idle(10)
     runtime.gate.set()
     held.outcome()
     assert not batcher.close_if_idle(10)
     clock.now = 61.0
+    assert batcher.idle_seconds() == 11
     assert batcher.close_if_idle(10)
     with pytest.raises(EngineClosed):
         batcher.submit([row(1)], deadline=LATER)
