@@ -9,7 +9,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 # Where the shell says so, each of the tests' processes would compile all code anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: serve test lint types bench bench-access lock clean
+.PHONY: serve test mutants lint types bench bench-access lock clean
 
 serve: $(VENV)/.runtime
 	@exec $(BIN)/python manage.py serve
@@ -17,6 +17,10 @@ serve: $(VENV)/.runtime
 test: $(VENV)/.dev
 	@.ci/tools
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) $(ARGS)
+
+# Break the product in each of the ways that tests/mutants.toml lists; ARGS="embed cache" are those of these names.
+mutants: $(VENV)/.dev
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

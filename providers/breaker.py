@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from providers import metrics
 from providers.base import probing
-from providers.exceptions import BreakerOpen, ProviderError
+from providers.exceptions import Abandoned, BreakerOpen, ProviderError
 from providers.models import Breaker
 
 FAILURES_TO_OPEN = 5
@@ -119,7 +119,8 @@ def _spotless(provider: str) -> bool:
 def _learn(provider: str, error: ProviderError, *, elected: bool) -> None:
     if error.trips_breaker:
         _record_failure(provider, error.message, elected=elected)
-    elif error.falls_back:  # nothing was learnt: no key, or a full queue
+    # Nothing was learnt: no key, a full queue, or a client that left.
+    elif error.falls_back or isinstance(error, Abandoned):
         _release(provider, elected=elected)
     else:  # it refused the request, so it is alive
         _record_success(provider, elected=elected)

@@ -72,9 +72,9 @@ class Budgets:
                 )
 
     def _used(self, payer: str, month: datetime) -> Used:
-        # In this order, what is being stored meanwhile may be counted twice for a moment, but never not at all.
-        flushes = usage().flushes
+        # In this order, what is stored meanwhile may be counted twice for a moment, but never not at all.
         pending = usage().pending(payer, since=month.timestamp())
+        flushes = usage().flushes
         read = self._read.get(payer)
         if (
             read is None

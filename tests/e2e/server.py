@@ -10,7 +10,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from dotenv import dotenv_values
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.environment import DATA_DIR as TEST_DATA
+from tests.waiting import poll
 
 REPOSITORY = Path(__file__).parents[2]
 MODEL = "huggingface:sentence-transformers/all-MiniLM-L6-v2"
@@ -29,16 +29,6 @@ PORTS_A_WORKER = 2_000  # at most eight workers, as pyproject.toml says
 STOP_SECONDS = 120.0  # gunicorn's graceful timeout is 30
 # Nothing listens there: whatever would leave the machine is refused at once.
 NOWHERE = "http://127.0.0.1:9"
-
-
-def poll(condition, *, seconds, what):
-    """Return the first true value of `condition`. Fails once `seconds` have passed."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"Not within {seconds:g} s: {what}")
-        time.sleep(0.05)
-    return value
 
 
 def free_port() -> int:

@@ -11,7 +11,8 @@ import openai
 import pytest
 import requests
 
-from tests.e2e.server import MODEL, REPOSITORY, Server, clean_environment, poll
+from tests.e2e.server import MODEL, REPOSITORY, Server, clean_environment
+from tests.waiting import poll
 
 SECRET = "An-e2e-Secret-0123456789-abcdefghijkl"
 PASSWORD = "correct horse battery"

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import requests
 
-from tests.e2e.server import poll
+from tests.waiting import poll
 
 TEXT = "computed by one of the two"
 

@@ -11,8 +11,9 @@ import pytest
 from providers.breaker import LOOK_AGAIN_SECONDS
 from providers.operator_settings import REFRESH_SECONDS
 from tests.contract.cases import LOCAL_MODEL, REMOTE_CASES
-from tests.e2e.server import MODEL, Server, poll
+from tests.e2e.server import MODEL, Server
 from tests.upstreams import Fault, OpenAIUpstream, vectors_for
+from tests.waiting import poll
 
 TIMEOUT_SECONDS = 3.0
 # Far more than a busy machine adds, far less than an upstream that hangs or a locked database would cost.
@@ -246,13 +247,18 @@ def test_reset_works_at_once_in_all_workers(gateway, openai):
 
 
 def test_cached_vectors_are_served_while_the_breaker_is_open(gateway, openai):
-    body = {"input": "kept in every worker", "model": OPENAI}
-    for _ in range(40):  # until each of the four workers most likely has it
-        gateway.post(body)
+    body = {"input": "kept for every worker", "model": OPENAI}
+    before = rows_in_the_cache(gateway)
+    gateway.post(body)
+    poll(lambda: rows_in_the_cache(gateway) > before, what="the row that workers share")
     open_breaker(gateway, openai)
     answers = [gateway.post(body).headers["X-Embeddings-Provider"] for _ in range(8)]
-    assert answers.count("openai") >= 1
+    assert answers == ["openai"] * 8
     assert openai.calls == []
+
+
+def rows_in_the_cache(gateway):
+    return gateway.get("/api/v1/embeddings/health").json()["cache_stats"]["size"]
 
 
 def test_a_locked_database_never_spoils_a_good_answer(gateway, openai):

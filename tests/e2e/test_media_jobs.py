@@ -5,8 +5,8 @@ import signal
 import psutil
 import pytest
 
-from tests.e2e.server import poll
 from tests.e2e.under_fire import SlowUpstream, UnderFire, Watch
+from tests.waiting import poll
 
 # tests/e2e/random_kills.py has more of them, at random moments.
 TARGETS = (

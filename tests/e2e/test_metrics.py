@@ -2,7 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.e2e.server import poll
+from tests.waiting import poll
 
 
 def test_counters_follow_the_requests(server):

@@ -15,7 +15,8 @@ import pytest
 import requests
 from backports import zstd
 
-from tests.e2e.server import MODEL, REPOSITORY, poll
+from tests.e2e.server import MODEL, REPOSITORY
+from tests.waiting import poll
 
 QUICK_START = {
     "input": "Transform this text into embeddings",

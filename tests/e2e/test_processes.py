@@ -12,7 +12,8 @@ import psutil
 import pytest
 import requests
 
-from tests.e2e.server import Server, poll
+from tests.e2e.server import Server
+from tests.waiting import poll
 
 BACK_SECONDS = 20.0
 # A worker that dies takes its connections along; its clients see one of these and nothing else.

@@ -9,8 +9,9 @@ import requests
 
 from providers.engine.pins import DEFAULT_MODEL
 from providers.engine.weights import Weights
-from tests.e2e.server import REPOSITORY, Server, free_port, poll
+from tests.e2e.server import REPOSITORY, Server, free_port
 from tests.environment import DATA_DIR
+from tests.waiting import poll
 
 TEXTS = [
     "a cat sat on the mat",

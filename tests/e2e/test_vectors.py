@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import requests
 
-from tests.e2e.server import MODEL, poll
+from tests.e2e.server import MODEL
 from tests.e2e.texts import natural_texts, varied_texts
 from tests.environment import DATA_DIR
+from tests.waiting import poll
 
 # In a process of its own, so that torch's memory and threads are not the tests'.
 REFERENCE = """

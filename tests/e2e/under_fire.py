@@ -11,9 +11,10 @@ import psutil
 import requests
 
 from media_jobs.chunking import spans
-from tests.e2e.server import Server, is_alive, is_called, lay_out_weights, poll
+from tests.e2e.server import Server, is_alive, is_called, lay_out_weights
 from tests.upstreams import Fault
 from tests.upstreams.local_servers import CompatibleUpstream
+from tests.waiting import poll
 
 MODEL = "local_api:slow-model"
 DIMENSIONS = 16

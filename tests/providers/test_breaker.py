@@ -7,6 +7,7 @@ from django.utils import timezone
 from providers import breaker
 from providers.base import probing
 from providers.exceptions import (
+    Abandoned,
     BreakerOpen,
     Overloaded,
     ProviderMisconfigured,
@@ -63,6 +64,14 @@ def row():
     return Breaker.objects.get(provider="openai")
 
 
+# The provider did not fail at the request, nor did it answer.
+NOTHING_LEARNT = [
+    ProviderMisconfigured("no key."),
+    Overloaded("full."),
+    Abandoned("the client left."),
+]
+
+
 def test_five_failures_in_a_row_open_it_and_nothing_is_called_any_more(call):
     call.fail(5)
     for _ in range(20):
@@ -81,15 +90,25 @@ def test_a_success_between_failures_starts_the_count_anew(call):
     assert row().state == "closed"
 
 
-@pytest.mark.parametrize(
-    "error", [ProviderMisconfigured("no key."), Overloaded("full.")]
-)
+@pytest.mark.parametrize("error", NOTHING_LEARNT)
 def test_what_is_no_failure_of_the_provider_does_not_count(call, error):
     for _ in range(6):
         with pytest.raises(type(error)):
             call(error)
     call()
     assert not Breaker.objects.exclude(state="closed").exists()
+
+
+@pytest.mark.parametrize("error", NOTHING_LEARNT)
+def test_what_is_no_answer_of_the_provider_leaves_its_failures_on_the_books(
+    call, error
+):
+    call.fail(4)
+    with pytest.raises(type(error)):
+        call(error)
+    assert row().failure_count == 4
+    call.fail(1)
+    assert row().state == "open"
 
 
 def test_a_refused_request_proves_that_the_provider_lives(call):
@@ -130,15 +149,23 @@ def test_one_failed_probe_opens_it_again(call, clock):
         call()
     clock.forward(60)
     call()
+    assert row().state == "half_open"  # the success before the failure counts no more
+    call()
+    assert row().state == "closed"
 
 
-@pytest.mark.parametrize("error", [Overloaded("full."), KeyError("bug")])
-def test_a_probe_that_teaches_nothing_lets_the_next_one_through(call, clock, error):
+@pytest.mark.parametrize("error", [*NOTHING_LEARNT, KeyError("bug")])
+def test_probes_that_teach_nothing_let_the_next_one_through_and_close_nothing(
+    call, clock, error
+):
     call.fail(5)
     clock.forward(60)
-    with pytest.raises(type(error)):
-        call(error)
+    for _ in range(breaker.SUCCESSES_TO_CLOSE):
+        with pytest.raises(type(error)):
+            call(error)
+    assert (row().state, row().success_count) == ("half_open", 0)
     call()
+    assert row().success_count == 1
 
 
 def test_a_probe_whose_process_died_is_forgotten(call, clock):
@@ -183,9 +210,16 @@ def test_reset_closes_it_at_once(call):
 
 
 def test_providers_have_breakers_of_their_own(call):
+    with pytest.raises(ProviderUnavailable), breaker.guarded("cohere"):
+        raise ProviderUnavailable("down.")
     call.fail(5)
+    other = Breaker.objects.get(provider="cohere")
+    assert (other.state, other.failure_count) == ("closed", 1)
     with breaker.guarded("cohere"):
-        pass
+        reached = True
+    assert reached
+    with pytest.raises(BreakerOpen):
+        call()
 
 
 def test_last_error_is_bounded(call):

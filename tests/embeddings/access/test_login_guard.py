@@ -90,7 +90,9 @@ def test_right_password_clears_the_name(clock):
 def test_name_is_not_locked_from_elsewhere(clock):
     for _ in range(6):
         fail(address="192.0.2.1")
+    assert [fail(address="192.0.2.2") for _ in range(4)] == [0] * 4
     succeed(address="192.0.2.2")
+    assert fail(address="192.0.2.1") == 30
 
 
 def test_name_counts_as_one_however_it_is_spelt(clock):

@@ -2,7 +2,7 @@
 
 import pytest
 from django.contrib.auth.models import User
-from django.db.models import QuerySet
+from django.db import connection
 
 from embeddings.access import row_memory
 from embeddings.access.row_memory import RowMemory
@@ -61,18 +61,24 @@ def test_deleted_and_unknown_rows_are_none(memory, ada):
     assert memory.find("nobody") is None
 
 
-def test_row_that_changes_while_it_is_read_is_not_remembered(memory, monkeypatch):
-    first = QuerySet.first
+def test_row_that_was_read_during_a_change_is_not_kept_once_that_is_undone(memory, ada):
+    """Its columns are then those that were seen before the change, so that nothing else would tell."""
 
-    def changed_meanwhile(rows):
-        row = first(rows)
-        User.objects.filter(username="ada").update(is_active=False)
-        return row
+    def active(value):
+        User.objects.filter(pk=ada.pk).update(is_active=value)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(QuerySet, "first", changed_meanwhile)
-        memory.find("ada")
-    assert memory.find("ada").is_active is False
+    def change_after_the_first_look(execute, sql, params, many, context):
+        if sql.startswith("SELECT"):
+            seen.append(sql)
+            if len(seen) == 2:
+                active(False)
+        return execute(sql, params, many, context)
+
+    seen = []
+    with connection.execute_wrapper(change_after_the_first_look):
+        assert memory.find("ada").is_active is False
+    active(True)
+    assert memory.find("ada").is_active is True
 
 
 def test_memory_is_bounded(memory, make_user, monkeypatch):

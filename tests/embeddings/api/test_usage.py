@@ -195,7 +195,14 @@ def test_csv(ask, how):
         "cache_hits": "3",
         "cost_usd": "0.0000125",
     }
-    assert lines[2]["username"] == "'=eve"  # no formula
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_no_name_is_a_formula_to_a_spreadsheet(ask, start):
+    UsageHour.objects.filter(caller="user:4").update(username=f"{start}SUM(A1)")
+    content = ask(**JANUARY, group_by="caller", format="csv").content.decode()
+    lines = list(csv.DictReader(io.StringIO(content, newline="")))
+    assert lines[2]["username"] == f"'{start}SUM(A1)"
 
 
 def test_empty_csv_has_its_header(ask):

@@ -51,7 +51,8 @@ def test_tokens_of_all_processes_count(budgets):
         budgets.check(anna(monthly_tokens=100))
 
 
-def test_a_user_s_budget_is_used_up_by_all_its_keys_together(budgets):
+@pytest.mark.parametrize("limit", ["monthly_tokens", "monthly_cost_usd"])
+def test_a_user_s_budget_is_used_up_by_all_its_keys_together(budgets, limit):
     def key(number, **changes):
         return Caller(
             id=f"key:{number}",
@@ -59,15 +60,16 @@ def test_a_user_s_budget_is_used_up_by_all_its_keys_together(budgets):
             is_admin=False,
             user_id=3,
             key_id=number,
-            limits=CallerLimits(monthly_tokens=100),
+            limits=CallerLimits(**{limit: 100}),
             **changes,
         )
 
-    shared = {"shared_limits": frozenset({"monthly_tokens"})}
+    shared = {"shared_limits": frozenset({limit})}
     UsageHour.objects.create(
-        caller="key:7", hour=NOW, username="anna", user_id=3, tokens=60
+        caller="key:7", hour=NOW, username="anna", user_id=3, tokens=60, cost=60
     )
-    usage().answered(asked(key(8, **shared)), result(tokens=40))
+    spent = result(tokens=40, computed=40, price=1_000_000)  # a dollar a token
+    usage().answered(asked(key(8, **shared)), spent)
     for number in (7, 8, 9):
         with pytest.raises(BudgetExhausted):
             budgets.check(key(number, **shared))
@@ -85,7 +87,11 @@ def test_cost_counts(budgets):
 def test_others_and_other_months_do_not_count(budgets):
     used_elsewhere(tokens=100, caller="key:8")
     used_elsewhere(tokens=100, hour=datetime(2026, 11, 30, 23, tzinfo=UTC))
+    used_elsewhere(tokens=99, hour=datetime(2026, 12, 1, 0, tzinfo=UTC))
     budgets.check(anna(monthly_tokens=100))
+    usage().answered(asked(anna()), result(tokens=1))
+    with pytest.raises(BudgetExhausted, match=r"\(100 used\)"):
+        budgets.check(anna(monthly_tokens=100))
 
 
 def test_refusal_says_when_the_budget_renews(budgets):
@@ -125,10 +131,52 @@ def test_what_this_process_just_stored_is_never_missed(budgets):
         budgets.check(anna(monthly_tokens=10))
 
 
-def test_database_that_is_away_stops_nobody(budgets, monkeypatch):
-    def away(*args, **kwargs):
-        raise DatabaseError("away")
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_what_is_stored_while_a_budget_is_looked_up_is_never_missed(
+    budgets, monkeypatch, moment
+):
+    """It leaves the process's own counts, and is not yet in the sum that was read from the database."""
+    budgets.check(anna(monthly_tokens=10))
+    usage().answered(asked(anna()), result(tokens=10))
+    look = Ledger.pending
 
+    def look_while_it_is_stored(ledger, payer, *, since):
+        if moment == "before":
+            assert ledger.flush()
+        found = look(ledger, payer, since=since)
+        if moment == "after":
+            assert ledger.flush()
+        return found
+
+    monkeypatch.setattr(Ledger, "pending", look_while_it_is_stored)
+    with pytest.raises(BudgetExhausted):
+        budgets.check(anna(monthly_tokens=10))
+
+
+def away(*args, **kwargs):
+    raise DatabaseError("away")
+
+
+def test_database_that_is_away_leaves_what_was_last_read(budgets, monkeypatch):
+    used_elsewhere(tokens=9)
+    budgets.check(anna(monthly_tokens=10))
+    monkeypatch.setattr("django.db.models.QuerySet.aggregate", away)
+    budgets.uptime += FRESH_SECONDS + 0.1
+    usage().answered(asked(anna()), result(tokens=1))
+    with pytest.raises(BudgetExhausted):
+        budgets.check(anna(monthly_tokens=10))
+
+
+def test_new_month_is_looked_up_at_once(budgets):
+    used_elsewhere(tokens=1)
+    budgets.check(anna(monthly_tokens=10))
+    budgets.now = datetime(2027, 1, 1, tzinfo=UTC)
+    used_elsewhere(tokens=10, hour=budgets.now)
+    with pytest.raises(BudgetExhausted):
+        budgets.check(anna(monthly_tokens=10))
+
+
+def test_database_that_is_away_stops_nobody(budgets, monkeypatch):
     monkeypatch.setattr("django.db.models.QuerySet.aggregate", away)
     budgets.check(anna(monthly_tokens=10))
     usage().answered(asked(anna()), result(tokens=10))

@@ -4,6 +4,11 @@ import pytest
 from embeddings.services.dimensions import normalised, resized
 
 
+def test_row_that_is_zero_stays_zero_alone_too():
+    zero = np.zeros((1, 3), np.float32)
+    np.testing.assert_array_equal(normalised(zero), zero)
+
+
 def test_rows_get_unit_length_and_a_zero_row_stays_zero():
     answer = normalised(np.array([[3, 4], [0, 0]], np.float32))
     np.testing.assert_allclose(answer, [[0.6, 0.8], [0, 0]], atol=1e-7)
@@ -35,8 +40,18 @@ def test_rows_of_unit_length_keep_their_bits():
     np.testing.assert_allclose(lengths, 1, atol=1e-6)
 
 
-def test_the_given_array_is_left_alone():
-    given = np.array([[3, 4]], np.float32)
+@pytest.mark.parametrize("rows", [1, 2, 100])
+def test_the_given_array_is_left_alone(rows):
+    given = np.array([[3, 4]] * rows, np.float32)
     normalised(given)
     resized(given, 1, "reduce")
-    np.testing.assert_array_equal(given, [[3, 4]])
+    resized(given, 3, "pad")
+    np.testing.assert_array_equal(given, [[3, 4]] * rows)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize("length", [0.999, 0.9999, 1.0001, 1.001])
+def test_row_of_nearly_unit_length_gets_unit_length(rows, length):
+    given = np.array([[0.6, 0.8]] * rows, np.float32) * np.float32(length)
+    lengths = np.linalg.norm(normalised(given).astype(np.float64), axis=1)
+    np.testing.assert_allclose(lengths, 1, atol=1e-6)

@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from django.db import DatabaseError
+from django.db import DatabaseError, connection
 
 from embeddings.models import EndUserDay, UsageHour
 from embeddings.services import usage as usage_module
@@ -16,6 +16,7 @@ from embeddings.services import usage_store
 from embeddings.services.callers import Caller
 from embeddings.services.types import EmbeddingRequest, EmbeddingResult, Target
 from embeddings.services.usage import Ledger, usage
+from embeddings.services.usage_store import Counts
 from providers.exceptions import ProviderUnavailable
 from providers.models import ModelEntry
 from providers.operator_settings import reader
@@ -173,6 +174,33 @@ def test_memory_stays_bounded_and_totals_right_while_the_database_is_away(
     assert rows.get(caller="(overflow)").requests == 45
 
 
+def test_rows_are_written_in_one_order_whoever_came_first(ledger):
+    """Else two processes that store the same callers' counts at once could wait for each other for ever."""
+
+    def written(callers, users):
+        for caller in callers:
+            for user in users:
+                ledger.answered(asked(caller, user), result())
+                ledger.failed(caller)
+        statements = []
+
+        def note(execute, sql, params, many, context):
+            if many:
+                statements.append((sql, params))
+            return execute(sql, params, many, context)
+
+        with connection.execute_wrapper(note):
+            assert ledger.flush()
+        return statements
+
+    bob = Caller(id="key:8", username="bob", is_admin=False, user_id=4, key_id=8)
+    first = written([ANNA, bob], ["carl", "dora"])
+    assert [len(rows) for _, rows in first] == [4, 4]
+    for callers in ([bob, ANNA], [ANNA, bob]):
+        for users in (["dora", "carl"], ["carl", "dora"]):
+            assert written(callers, users) == first
+
+
 def test_end_users_are_stored_by_day(ledger):
     for user in ("bob", "eve", "bob", None):
         ledger.answered(asked(user=user), result())
@@ -193,6 +221,25 @@ def test_end_users_of_a_caller_are_bounded(ledger, monkeypatch):
     ledger.flush()
     rows = dict(EndUserDay.objects.values_list("end_user", "requests"))
     assert rows == {"user-0": 1, "user-1": 1, "user-2": 1, "(others)": 7}
+
+
+def test_name_beyond_what_a_day_may_hold_joins_the_others(ledger, monkeypatch):
+    monkeypatch.setattr(usage_store, "MAX_END_USERS", 3)
+    for names in (["a", "b", "c"], ["d", "a"]):
+        for name in names:
+            ledger.answered(asked(user=name), result())
+        ledger.flush()
+    rows = dict(EndUserDay.objects.values_list("end_user", "requests"))
+    assert rows == {"a": 2, "b": 1, "c": 1, "(others)": 1}
+
+
+def test_end_users_are_bounded_in_memory_too(monkeypatch):
+    monkeypatch.setattr(usage_store, "MAX_END_USERS", 3)
+    account = usage_store.Account(caller=ANNA)
+    for number in range(10):
+        account.add_end_user(f"user-{number}", HOUR.timestamp(), Counts(requests=1))
+    counted = {name: counts.requests for (_, name), counts in account.end_users.items()}
+    assert counted == {"user-0": 1, "user-1": 1, "user-2": 1, "(others)": 7}
 
 
 def test_pending_is_what_the_database_does_not_hold_yet(ledger, monkeypatch):

@@ -22,6 +22,7 @@ from providers.exceptions import (
 )
 from providers.waiting import caller_left
 from tests.collector import collector_off, failing
+from tests.waiting import poll
 
 LATER = 1000.0
 
@@ -130,8 +131,7 @@ def queue(batcher, rows, **options):
     """Submit while the engine is held, and return once the request is in the queue."""
     before = batcher.queued_tokens
     caller = Caller(batcher, rows, **options)
-    while batcher.queued_tokens == before:
-        caller.join(0.001)
+    poll(lambda: batcher.queued_tokens != before, what="the request in the queue")
     return caller
 
 
@@ -200,6 +200,8 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(batcher, runtim
     with pytest.raises(Overloaded) as refused:
         batcher.submit([row(20)], deadline=LATER)
     assert refused.value.retry_after_seconds >= 1
+    queue(batcher, [row(10)])  # fills it to the last token
+    assert batcher.queued_tokens == 100
 
 
 def test_an_idle_engine_takes_a_request_larger_than_the_queue(batcher):
@@ -310,6 +312,26 @@ def test_a_run_that_hangs_makes_the_engine_unhealthy_until_its_thread_is_replace
     held.set()
 
 
+def test_a_run_that_was_given_up_does_not_end_the_one_in_its_place(
+    batcher, runtime, clock
+):
+    others = {*threading.enumerate()}
+    hung = occupy(batcher, runtime)
+    [stuck] = [t for t in {*threading.enumerate()} - others if t.name == "engine-0"]
+    clock.now = 61.0
+    assert not batcher.healthy()
+    hung.join(20)
+    held, runtime.gate = runtime.gate, threading.Event()
+    beside = Caller(batcher, [row(2)])
+    assert runtime.entered.acquire(timeout=20)
+    held.set()
+    stuck.join(20)
+    clock.now = 62.0
+    assert batcher.idle_seconds() == 0
+    runtime.gate.set()
+    assert len(beside.outcome()) == 1
+
+
 def test_an_engine_whose_every_thread_hangs_stays_unhealthy(batcher, runtime, clock):
     for _ in range(9):
         occupy(batcher, runtime)
@@ -402,14 +424,23 @@ def test_the_work_of_a_caller_who_left_is_dropped(batcher, runtime):
 def test_only_an_idle_engine_closes_for_being_idle(batcher, runtime, clock):
     held = occupy(batcher, runtime)
     clock.now = 50.0
+    assert batcher.idle_seconds() == 0
     assert not batcher.close_if_idle(10)
     runtime.gate.set()
     held.outcome()
     assert not batcher.close_if_idle(10)
     clock.now = 61.0
+    assert batcher.idle_seconds() == 11
     assert batcher.close_if_idle(10)
     with pytest.raises(EngineClosed):
         batcher.submit([row(1)], deadline=LATER)
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (3, 2), (2,)])
+def test_another_number_of_vectors_than_texts_is_an_error(batcher, runtime, shape):
+    runtime.run = lambda rows, wide: np.ones(shape, dtype=np.float32)
+    with pytest.raises(ProviderMalformed):
+        batcher.submit([row(2), row(2)], deadline=LATER)
 
 
 def test_numbers_that_are_not_finite_are_an_error(batcher, runtime):
@@ -419,6 +450,7 @@ def test_numbers_that_are_not_finite_are_an_error(batcher, runtime):
 
 
 def test_closing_fails_what_waits_and_ends_the_threads(batcher, runtime):
+    others = set(threading.enumerate())
     first = occupy(batcher, runtime)
     waiting = queue(batcher, [row(5)])
     closing = threading.Thread(target=batcher.close)
@@ -428,7 +460,8 @@ def test_closing_fails_what_waits_and_ends_the_threads(batcher, runtime):
     runtime.gate.set()
     closing.join(20)
     first.outcome()
-    assert not [lane for lane in batcher._lanes if lane.thread.is_alive()]
+    left = {thread.name for thread in {*threading.enumerate()} - others}
+    assert not [name for name in left if name.startswith("engine")]
     with pytest.raises(ProviderUnavailable):
         batcher.submit([row(1)], deadline=LATER)
 

@@ -4,6 +4,7 @@ import random
 
 import pytest
 from tokenizers import Tokenizer as RawTokenizer
+from tokenizers import models, pre_tokenizers
 
 from providers.engine.openai_tokenizer import _loaded, openai_tokenizer
 from providers.engine.tokenizer import _SLICE_CHARACTERS, ModelTokenizer
@@ -47,10 +48,34 @@ def test_a_truncated_text_is_a_prefix_and_fits(request, which, text, limit):
         assert cut == text
 
 
+def test_character_of_several_tokens_is_not_cut_in_two_nor_counted_as_less():
+    """A vocabulary of bytes: all tokens of a character end where the character does."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    raw = RawTokenizer(
+        models.BPE({byte: index for index, byte in enumerate(alphabet)}, [])
+    )
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer = ModelTokenizer(raw)
+    cuts = [tokenizer.truncate("🎉🎉", limit) for limit in (3, 4, 6, 7, 8)]
+    assert cuts == ["", "🎉", "🎉", "🎉", "🎉🎉"]
+
+
 def test_counts_include_special_tokens_and_ignore_the_files_own_truncation(tmp_path):
     tiny.write_tokenizer(tmp_path)
     tokenizer = ModelTokenizer.from_file(tmp_path / "tokenizer.json")
     assert tokenizer.count(["a", "a b c d e f", ""]) == [3, 8, 2]
+
+
+def test_counting_before_encoding_changes_no_text_s_ids(tmp_path):
+    tiny.write_tokenizer(tmp_path)
+    texts = ["a", "b c", "a", "d e f"]
+    fresh, counted = (
+        ModelTokenizer.from_file(tmp_path / "tokenizer.json") for _ in range(2)
+    )
+    counted.count(["b c", "d e f"])
+    assert [list(ids) for ids in counted.encode(texts)] == [
+        list(ids) for ids in fresh.encode(texts)
+    ]
 
 
 def test_long_texts_count_as_the_library_counts_them(own, data_dir, minilm):

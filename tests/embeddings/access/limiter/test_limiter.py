@@ -46,17 +46,37 @@ def test_standing_counts_down(limiter):
     assert (refused.allowed, refused.remaining) == (False, 0)
 
 
+def test_part_of_a_unit_is_none_that_remains(limiter, clock):
+    for _ in range(10):
+        limiter.take("a", RATE)
+    clock.now += 2 * SECOND - 1
+    assert limiter.look("a", RATE).remaining == 1
+
+
 @pytest.mark.parametrize("per_minute", [1, 7, 60, 999, 60_000, 10_000_000])
 def test_wait_that_is_said_is_the_shortest_that_gets_through(
     limiter, clock, per_minute
 ):
     rate = Rate(per_minute=per_minute, burst=3)
-    while (refused := limiter.take("a", rate)).allowed:
-        pass
+    *allowed, refused = [limiter.take("a", rate) for _ in range(4)]
+    assert [standing.allowed for standing in allowed] == [True] * 3
+    assert not refused.allowed
     clock.now += refused.retry_after - 1
     assert not limiter.take("a", rate).allowed
     clock.now += 1
     assert limiter.take("a", rate).allowed
+
+
+@pytest.mark.parametrize("per_minute", [7, 61, 999])
+def test_rate_is_not_exceeded_where_it_does_not_divide_a_minute(
+    limiter, clock, per_minute
+):
+    rate, began = Rate(per_minute=per_minute, burst=1), clock.now
+    for _ in range(per_minute):
+        standing = limiter.take("a", rate)
+        assert standing.allowed
+        clock.now += standing.retry_after
+    assert clock.now - began >= 60 * SECOND
 
 
 def test_looking_takes_nothing(limiter):
@@ -75,6 +95,13 @@ def test_tokens_are_charged_afterwards_and_a_debt_must_be_waited_for(limiter, cl
     assert refused.retry_after == pytest.approx(30 * SECOND, abs=10)
     clock.now += refused.retry_after
     assert limiter.any_left("a", TOKENS).allowed
+
+
+def test_no_debt_is_waited_for_longer_than_a_day(limiter, clock):
+    rate = Rate(per_minute=1, burst=1)
+    limiter.charge("a", rate, 10_000_000)
+    clock.turn(24 * 3600)
+    assert limiter.any_left("a", rate).allowed
 
 
 def test_store_that_is_away_lets_callers_in_and_is_logged(caplog):

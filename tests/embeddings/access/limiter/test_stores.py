@@ -59,14 +59,16 @@ def test_sqlite_and_postgres_drop_rows_of_full_buckets(
         assert cursor.fetchone() == (0,)
 
 
-def test_stuck_file_is_unavailable(sqlite_store, tmp_path, monkeypatch):
-    monkeypatch.setattr("embeddings.access.limiter.sqlite_store.BUSY_SECONDS", 0.01)
-    other = sqlite3.connect(tmp_path / "limiter.sqlite3", isolation_level=None)
+def test_stuck_file_is_unavailable(tmp_path, clock):
+    path = tmp_path / "limiter.sqlite3"
+    store = SqliteStore(path, clock=clock, busy_seconds=0.01)
+    other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     with pytest.raises(StoreUnavailable):
-        sqlite_store.move("someone", **MOVE)
+        store.move("someone", **MOVE)
     other.close()
-    assert sqlite_store.move("someone", **MOVE).allowed
+    assert store.move("someone", **MOVE).allowed
+    store.close()
 
 
 def test_file_that_is_no_database_is_unavailable(tmp_path):
@@ -118,8 +120,8 @@ def test_who_waited_for_the_file_gives_back_nothing_that_others_took(tmp_path):
     late = SqliteStore(
         tmp_path / "limiter.sqlite3", clock=lambda: next(before_and_after_the_wait)
     )
-    while prompt.move("someone", **SHARED).allowed:
-        pass
+    asked = [prompt.move("someone", **SHARED).allowed for _ in range(BURST + 1)]
+    assert asked == [True] * BURST + [False]
     assert not late.move("someone", **SHARED).allowed
     assert not prompt.move("someone", **SHARED).allowed
 

@@ -17,7 +17,7 @@ from embeddings.services.cache.guard import LOG_SECONDS, REST_SECONDS, GuardedSt
 from embeddings.services.cache.redis_store import RedisStore
 from embeddings.services.cache.shared import LOOK_SECONDS, SharedRows
 from embeddings.services.cache.sqlite_store import SqliteStore
-from embeddings.services.cache.store import Entry
+from embeddings.services.cache.store import Entry, StoreUnavailable
 from embeddings.services.cache.writer import BackgroundWriter
 from tests.embeddings.services.cache.conftest import PATIENT_FILE, Clock
 
@@ -94,6 +94,24 @@ def test_store_that_failed_is_asked_once_a_while(cache, timer):
         ask(cache, b"%d" % number)
         timer.now += REST_SECONDS / 10
     assert failures() - before == 2
+
+
+def test_one_request_tries_whether_the_store_is_back_and_others_go_without(timer):
+    class Store:
+        name, asked = "store", 0
+
+        def read(self, keys, *, generation):
+            self.asked += 1
+            if self.asked == 2:  # while this request waits for the store
+                assert guarded.read([b"b"], generation=1) == {}
+            raise StoreUnavailable("away")
+
+    store = Store()
+    guarded = GuardedStore(store)
+    guarded.read([b"a"], generation=1)
+    timer.now += REST_SECONDS
+    guarded.read([b"a"], generation=1)
+    assert store.asked == 2
 
 
 def test_failures_are_logged_once_in_a_while(cache, timer, caplog):

@@ -39,11 +39,16 @@ def test_prompt_that_is_not_used_changes_no_key():
     assert key(input_type="query", document_prompt="text: ") == key(input_type="query")
 
 
+def test_what_does_not_change_the_vector_does_not_change_the_key():
+    assert key(max_tokens=9, aliases=("other",), price_per_million_tokens=1.0) == key()
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
         ({"name": "m\0r"}, {"name": "m", "revision": "r"}),
         ({"name": 'm","r'}, {"name": "m", "revision": "r"}),
+        ({"provider": "p", "name": "mm"}, {"provider": "pm", "name": "m"}),
         ({"document_prompt": "a", "text": "b"}, {"document_prompt": "", "text": "ab"}),
         (
             {"document_prompt": "a\0b", "text": "c"},

@@ -1,7 +1,5 @@
 """Caches of several processes over one store, a real file or a real Redis."""
 
-import time
-
 import numpy as np
 import pytest
 
@@ -9,6 +7,7 @@ from embeddings.services.cache.cache import EmbeddingCache
 from embeddings.services.cache.shared import LOOK_SECONDS, TELL_SECONDS, SharedRows
 from providers.exceptions import ProviderMalformed
 from tests.embeddings.services.cache.conftest import MAX_SIZE, TTL_SECONDS, opened
+from tests.waiting import poll
 
 pytestmark = pytest.mark.parametrize("address", ["sqlite", "redis"], indirect=True)
 
@@ -69,9 +68,7 @@ def test_what_another_process_computed_is_found(process):
 def test_rows_are_written_without_being_asked_for(process, address, clock):
     cache = process()
     ask(cache, "a")
-    deadline = time.monotonic() + 20
-    while not cache.stats().size:
-        assert time.monotonic() < deadline
+    poll(lambda: cache.stats().size, what="the row in the store")
 
 
 def test_close_writes_what_is_on_its_way(process):
@@ -169,6 +166,21 @@ def test_clear_wins_against_what_is_being_computed(process, turn):
 def cleared(cache):
     cache.clear()
     return np.ones((1, 2), np.float32)
+
+
+def test_clear_wins_against_what_is_being_read(process, monkeypatch):
+    stored(process(), "a")
+    reader, read = process(), SharedRows.read
+
+    def read_and_be_cleared(rows, keys, *, generation):
+        found = read(rows, keys, generation=generation)
+        reader.clear()
+        return found
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(SharedRows, "read", read_and_be_cleared)
+        assert ask(reader, "a") == []
+    assert ask(reader, "a") == ["a"]
 
 
 def test_rows_of_another_size_are_forgotten_in_the_store_too(process):

@@ -1,0 +1,124 @@
+"""Which texts run next, told by the batches that are cut."""
+
+import numpy as np
+import pytest
+
+from providers.engine.queue import Queue, Request
+from providers.engine.runtime import Row
+
+BUDGET = 16
+
+
+def row(length):
+    return Row(np.zeros(length, dtype=np.int64), "")
+
+
+@pytest.fixture
+def queue():
+    """Requests of up to four tokens are small."""
+    return Queue(small_tokens=4)
+
+
+@pytest.fixture
+def add(queue):
+    """Return a function that puts in a request of rows of these lengths, and returns it."""
+
+    def put(*lengths):
+        request = Request([row(length) for length in lengths], 0.0, 1000.0)
+        queue.add(request)
+        return request
+
+    return put
+
+
+def cut(queue, budget=BUDGET, *, small=True, bulk=True):
+    """Return the next batch as (request, lengths) pairs, in the order in which their texts stand in it."""
+    batch = {}
+    for request, index in queue.next_batch(budget, small=small, bulk=bulk):
+        batch.setdefault(request, []).append(len(request.rows[index]))
+    return batch
+
+
+def test_stream_of_newcomers_does_not_keep_a_request_waiting_for_ever(queue, add):
+    """It would, if a newcomer's virtual time began at nothing rather than at the queue's."""
+    bulk = add(*[8] * 6)
+    for _ in range(20):
+        add(8, 8)
+        cut(queue)
+    assert not bulk.waiting
+
+
+def test_request_that_waits_gets_its_turn_however_much_is_left_of_another(queue, add):
+    first, second = add(*[8] * 10), add(*[8] * 10)
+    turns = [next(iter(cut(queue))) for _ in range(10)]
+    assert turns == [first, second] * 5
+
+
+def test_no_bulk_rides_along_with_a_small_request(queue, add):
+    small, bulk = add(2, 2), add(*[2] * 8)
+    assert cut(queue) == {small: [2, 2]}
+    assert cut(queue) == {bulk: [2] * 8}
+
+
+def test_small_requests_ride_along_with_bulk(queue, add):
+    bulk, small = add(*[2] * 6), add(2, 2)
+    assert cut(queue) == {bulk: [2] * 6, small: [2, 2]}
+
+
+def test_request_of_as_many_tokens_as_a_small_one_may_have_is_small(queue, add):
+    assert [add(4).small, add(2, 2).small, add(5).small] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("kind", "taken"), [({"bulk": False}, [[3]]), ({"small": False}, [[5]])]
+)
+def test_lane_is_given_only_the_kind_it_asks_for(queue, add, kind, taken):
+    add(3)
+    add(5)
+    assert [*cut(queue, **kind).values()] == taken
+    assert cut(queue, **kind) == {}
+
+
+def test_batch_is_padded_to_its_longest_text_and_stays_within_the_budget(queue, add):
+    request = add(8, 7, 6, 5)
+    assert cut(queue) == {request: [7, 8]}
+    assert cut(queue) == {request: [5, 6]}
+
+
+def test_text_longer_than_the_budget_runs_alone(queue, add):
+    request = add(30, 20)
+    assert [cut(queue), cut(queue)] == [{request: [30]}, {request: [20]}]
+
+
+def test_texts_of_less_than_half_the_longest_are_left_for_another_batch(queue, add):
+    request = add(8, 4, 3)
+    assert cut(queue, 100) == {request: [4, 8]}
+    assert cut(queue, 100) == {request: [3]}
+
+
+def test_texts_longer_than_that_of_the_request_whose_turn_it_is_wait(queue, add):
+    first, second = add(5, 5), add(8, 5)
+    assert cut(queue) == {first: [5, 5], second: [5]}
+    assert cut(queue) == {second: [8]}
+
+
+def test_of_like_lengths_those_of_the_request_whose_turn_it_is_go_first(queue, add):
+    first, second = add(5, 5), add(5, 5)
+    assert cut(queue) == {first: [5, 5], second: [5]}
+
+
+def test_queue_counts_what_no_batch_has_taken(queue, add):
+    request = add(8, 8, 4)
+    assert queue.tokens == 20
+    cut(queue)
+    assert (queue.tokens, len(queue)) == (4, 1)
+    queue.remove(request)
+    assert (queue.tokens, len(queue)) == (0, 0)
+    queue.remove(request)
+    assert queue.tokens == 0
+
+
+def test_padding_counts_as_tokens_that_were_run(queue, add):
+    padded = add(8, 4, 2)
+    assert cut(queue) == {padded: [4, 8]}
+    assert padded.virtual_time == 16
