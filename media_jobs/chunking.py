@@ -12,6 +12,7 @@ from importlib.metadata import version
 from semantic_text_splitter import TextSplitter
 
 from providers.base import Tokenizer
+from providers.prompts import count_tokens
 
 # Raised whenever this module cuts some text otherwise than before.
 CHUNKER_VERSION = 2
@@ -39,16 +40,13 @@ class TokenLimit:
     @functools.cached_property
     def overhead(self) -> int:
         """What the prompt and the special tokens count without a text."""
-        return self.count([""])[0]
+        return self.tokenizer.count([self.prompt])[0]
 
     def count(self, texts: Sequence[str]) -> list[int]:
-        """Return the tokens of each text with the prompt before it."""
-        return self.tokenizer.count([self.prompt + text for text in texts])
-
-    def is_blank(self, text: str) -> bool:
-        """Tell whether the tokenizer leaves nothing of `text`."""
-        with_text, without = self.tokenizer.count([text, ""])
-        return with_text <= without
+        """Return the tokens of each text with the prompt before it; 0 where the tokenizer leaves nothing of it."""
+        return count_tokens(
+            self.tokenizer, texts, prompt=self.prompt, prompt_tokens=self.overhead
+        )
 
 
 def chunker() -> str:
@@ -88,7 +86,7 @@ def _within(
     counts = limit.count([text[span.start : span.end] for span in found])
     for span, count in zip(found, counts, strict=True):
         length = span.end - span.start
-        if count <= limit.overhead and limit.is_blank(text[span.start : span.end]):
+        if count == 0:
             continue
         if count <= limit.max_tokens or length == 1:
             yield span
