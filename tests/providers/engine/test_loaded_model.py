@@ -70,8 +70,8 @@ def test_queue_of_each_model_is_as_long_as_the_limit_says(pool, monkeypatch):
         assert gate.wait(20)
         return np.ones((len(rows), 2), dtype=np.float32)
 
-    monkeypatch.setattr(OnnxRuntime, "run", held)
     model = pool(queue_tokens=10).model(NAME)
+    monkeypatch.setattr(OnnxRuntime, "run", held)
     with ThreadPoolExecutor() as callers:
         for _ in range(2):  # the bulk lane's and the express lane's
             callers.submit(model.embed, rows(8), timeout_seconds=30)
