@@ -1,5 +1,6 @@
 """One run of one job: text -> chunks -> vectors -> the store, giving way whenever the job is no longer its own."""
 
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -170,9 +171,12 @@ def _cut(job: Job, item: MediaItem, target: Target) -> Iterator[Span]:
     tokenizer, limit = provider.tokenizer(target.model), None
     size, most = job.chunk_size, target.model.max_tokens
     prompt = target.model.document_prompt
-    if most is not None and tokenizer is not None:
-        limit = TokenLimit(tokenizer=tokenizer, max_tokens=most, prompt=prompt)
-        if limit.overhead >= most:
+    if tokenizer is not None:
+        # A model without a limit has its texts counted, too: those without a token are left out.
+        limit = TokenLimit(
+            tokenizer=tokenizer, max_tokens=most or sys.maxsize, prompt=prompt
+        )
+        if limit.overhead >= limit.max_tokens:
             raise InvalidRequest(
                 f"The document prompt of {target.label} leaves no room for a text in its {most} tokens: shorten it."
             )

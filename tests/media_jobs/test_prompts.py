@@ -1,5 +1,7 @@
 """What is put before each text takes its part of the model's limit."""
 
+import pytest
+
 from media_jobs.models import Job, MediaItem
 from media_jobs.tasks import work
 from tests.media_jobs.changing import InvisibleTokenizer, wrong_chunks
@@ -30,10 +32,12 @@ def test_prompt_that_leaves_no_room_fails_the_job_and_says_so(create, start, mod
     assert "10 tokens" in job.error
 
 
+@pytest.mark.parametrize("max_tokens", [10, None])
 def test_text_that_the_tokenizer_leaves_nothing_of_fails_the_job(
-    create, start, model, monkeypatch
+    create, start, model, monkeypatch, max_tokens
 ):
     monkeypatch.setattr(model.fake, "tokenizer", lambda spec: InvisibleTokenizer())
+    model.change(max_tokens=max_tokens)
     start(create("\u200b" * 20)["media_id"])
     work()
     job = Job.objects.get()
