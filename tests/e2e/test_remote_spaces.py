@@ -3,8 +3,8 @@
 from concurrent.futures import ThreadPoolExecutor
 
 from providers.canary import TEXTS
-from tests.e2e.server import poll
 from tests.upstreams import OpenAIUpstream
+from tests.waiting import poll
 
 OPENAI = "text-embedding-3-small"
 
