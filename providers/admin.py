@@ -124,6 +124,7 @@ class ModelEntryForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
+        provider = registry().get(cleaned.get("provider") or self.instance.provider)
         for kind in ("query", "document"):
             if cleaned.get(f"no_{kind}_prompt"):
                 if cleaned.get(f"{kind}_prompt"):
@@ -131,6 +132,15 @@ class ModelEntryForm(forms.ModelForm):  # type: ignore[type-arg]
                         f"{kind}_prompt", "Empty this, or take the tick away."
                     )
                 cleaned[f"{kind}_prompt"] = ""
+            if (
+                provider is not None
+                and not provider.takes_prompts
+                and cleaned.get(f"{kind}_prompt") is not None
+            ):
+                self.add_error(
+                    f"{kind}_prompt",
+                    f"The plug-in of {provider.name} puts no prompts before texts; leave it empty.",
+                )
         return cleaned
 
 

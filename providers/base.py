@@ -118,6 +118,8 @@ class Provider(ABC):
     name: ClassVar[str]
     # Local providers hold weights; `loaded`, `downloaded`, warm-up and download mean something only for them.
     local: ClassVar[bool] = False
+    # Whether `embed` puts `model.prompt` before each text. Where it does not, operators can set none.
+    takes_prompts: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod

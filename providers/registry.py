@@ -224,15 +224,15 @@ def _as_set(
     operator: OperatorSettings,
 ) -> ModelSpec:
     """Return `spec` as operators changed it; a remote one at the revision that they accepted last."""
-    changed = _overlaid(spec, row, local=provider.local)
+    changed = _overlaid(spec, row, provider)
     return changed if provider.local else _at_revision(changed, provider, operator)
 
 
-def _overlaid(spec: ModelSpec, row: ModelRow | None, *, local: bool) -> ModelSpec:
+def _overlaid(spec: ModelSpec, row: ModelRow | None, provider: Provider) -> ModelSpec:
     """Return `spec` as the operator changed it. What a local model's own files say is not a matter of opinion."""
     if row is None:
         return spec
-    own = spec if local else row.spec
+    own = spec if provider.local else row.spec
     changed = replace(
         spec,
         dimensions=own.dimensions,
@@ -242,6 +242,8 @@ def _overlaid(spec: ModelSpec, row: ModelRow | None, *, local: bool) -> ModelSpe
         retired=row.spec.retired,
         price_per_million_tokens=row.spec.price_per_million_tokens,
     )
+    if not provider.takes_prompts:
+        return changed
     return with_prompts(changed, query=row.query_prompt, document=row.document_prompt)
 
 

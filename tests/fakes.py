@@ -58,6 +58,7 @@ class FakeProvider(Provider):
     """
 
     specs: tuple[ModelSpec, ...] = ()
+    takes_prompts = True
 
     def __init__(self):
         self.calls = []

@@ -79,6 +79,7 @@ MODEL_STATE = an_object(
     precision=or_null(one_of("exact", "fast")),
     method=or_null(STRING),
     prompts=an_object(query=STRING, document=STRING),
+    drifted=BOOLEAN,
     problem=or_null(STRING),
 )
 WARMED_MODEL = an_object(

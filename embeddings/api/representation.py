@@ -109,6 +109,7 @@ def model_state(state: ModelState) -> dict[str, Any]:
         "precision": model.precision,
         "method": model.method,
         "prompts": {"query": model.query_prompt, "document": model.document_prompt},
+        "drifted": model.drifted,
         "problem": state.problem,
     }
 

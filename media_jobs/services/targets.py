@@ -66,8 +66,9 @@ def pinned_target(
 
 
 def configuration_problem(target: Target) -> str | None:
-    """Say what the target's provider lacks, or None."""
+    """Say why the target cannot be served here until somebody does something, or None."""
     provider = registry().get(target.provider)
     if provider is None:
         return f"The plug-in of {target.provider} is broken."
-    return provider.configuration_problem()
+    serving = provider.serving(target.model)
+    return provider.configuration_problem() or (serving.problem if serving else None)

@@ -85,6 +85,7 @@ class LocalProvider(Provider):
     """A provider that computes here. Derived classes add a name and how exactly they compute."""
 
     local: ClassVar[bool] = True
+    takes_prompts: ClassVar[bool] = True
     precision: ClassVar[Precision] = "exact"
 
     def __init__(self, engine: Engine) -> None:

@@ -76,6 +76,7 @@ class RemoteProvider(Provider):
     `build` and `read`.
     """
 
+    takes_prompts: ClassVar[bool] = True
     key_variable: ClassVar[str]
     url_variable: ClassVar[str]
     key_required: ClassVar[bool] = True

@@ -252,6 +252,16 @@ def test_senseless_prompt_is_a_form_error(console, fields, sentence):
     assert not ModelEntry.objects.exists()
 
 
+def test_prompt_of_a_plug_in_that_puts_none_before_texts_is_a_form_error(
+    console, fakes, monkeypatch
+):
+    monkeypatch.setattr(type(fakes["onnx"]), "takes_prompts", False)
+    fields = {**MODEL_FIELDS, "query_prompt": "query: "}
+    response = console.post(url(ModelEntry, "add"), fields)
+    assert "puts no prompts before texts" in response.content.decode()
+    assert not ModelEntry.objects.exists()
+
+
 def test_breaker_reset_is_audited(console):
     row = Breaker.objects.create(provider="openai", state="open", failure_count=5)
     fields = {"action": "reset_breakers", "_selected_action": [row.pk]}

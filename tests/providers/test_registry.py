@@ -155,6 +155,15 @@ def test_operator_s_prompts_are_the_model_s_until_they_are_taken_back(
     assert registry().resolve(chosen, name) == before
 
 
+def test_prompts_of_a_plug_in_that_puts_none_before_texts_change_nothing(
+    fakes, monkeypatch
+):
+    before = registry().resolve(fakes["onnx"], MINILM)
+    monkeypatch.setattr(type(fakes["onnx"]), "takes_prompts", False)
+    onnx = set_prompts("onnx", MINILM, query_prompt="query: ")
+    assert registry().resolve(onnx, MINILM) == before
+
+
 def test_empty_prompt_keeps_the_model_s_own_away(fakes):
     onnx = set_prompts("onnx", "prompted", document_prompt="")
     spec = registry().resolve(onnx, "prompted")

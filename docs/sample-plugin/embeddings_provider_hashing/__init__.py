@@ -19,6 +19,7 @@ class HashingProvider(Provider):
     """One model, `hashing-words`, that needs neither weights nor a network."""
 
     name = "hashing"
+    takes_prompts = True
 
     @classmethod
     def from_settings(cls, options: Mapping[str, Any]) -> Self:

@@ -46,6 +46,7 @@ def test_model_is_described_by_an_id_with_slashes(client, model_id):
         "precision": "exact",
         "method": "fp32",
         "prompts": {"query": "", "document": ""},
+        "drifted": False,
         "problem": None,
     }
 

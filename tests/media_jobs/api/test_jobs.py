@@ -106,6 +106,15 @@ def test_without_a_model_the_local_one_stands_in(create, client, job_of):
     assert (job["chunk_size"], job["chunk_overlap"]) == (1000, 200)
 
 
+def test_model_that_is_not_prepared_is_409_with_the_remedy(create, start, fakes):
+    for name in ("onnx", "huggingface"):
+        fakes[name].problem = "The weights are not here: run download_model."
+    response = start(create()["media_id"])
+    assert response.status_code == 409
+    assert response.json()["error"]["code"] == "model_not_ready"
+    assert "download_model" in response.json()["detail"]
+
+
 def test_named_model_that_is_not_set_up_is_409_with_the_remedy(create, start):
     response = start(
         create()["media_id"], embedding_model="openai:text-embedding-3-small"
