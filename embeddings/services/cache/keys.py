@@ -18,7 +18,7 @@ def cache_keys(
 ) -> list[bytes]:
     """Return one 32-byte key a text, of everything that changes its vector: see the scope below, and the text."""
     model = target.model
-    # JSON, since names and prompts may hold any character; it holds no NUL itself, so that is where the text begins.
+    # JSON, since names and prompts may hold any character; it says itself where it ends and the text begins.
     scope = orjson.dumps(
         [
             target.provider,
@@ -34,6 +34,6 @@ def cache_keys(
     keys = []
     for text in texts:
         digest = start.copy()
-        digest.update(b"\0" + text.encode())
+        digest.update(text.encode())
         keys.append(digest.digest())
     return keys

@@ -9,6 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from providers.engine import files
+from providers.engine.onnx_runtime import OnnxRuntime
 from providers.engine.reference import sentence_transformers
 from providers.engine.verification import open_proved
 from providers.engine.weights import Weights
@@ -78,11 +79,9 @@ def ship(folder, write):
         helper.make_tensor_value_info(name, TensorProto.INT64, ["b", "s"])
         for name in ("input_ids", "attention_mask")
     ]
-    kind = "last_hidden_state"
-    shape = ["b", "s", None]
-    if nodes[-1].output[0] == "sentence_embedding":
-        kind, shape = "sentence_embedding", ["b", None]
-    output = helper.make_tensor_value_info(kind, TensorProto.FLOAT, shape)
+    output = helper.make_tensor_value_info(
+        "last_hidden_state", TensorProto.FLOAT, ["b", "s", None]
+    )
     graph = helper.make_graph(nodes, "g", inputs, [output], parameters)
     model = helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10
@@ -125,16 +124,6 @@ def of_another_width(nodes, parameters):
     return nodes, parameters
 
 
-def not_of_unit_length(nodes, parameters):
-    axes = numpy_helper.from_array(np.array([1], np.int64), "axes")
-    nodes += [
-        helper.make_node(
-            "ReduceMean", ["tokens", "axes"], ["sentence_embedding"], keepdims=0
-        )
-    ]
-    return nodes, [*parameters, axes]
-
-
 @pytest.mark.parametrize(
     ("write", "reason"),
     [
@@ -142,7 +131,6 @@ def not_of_unit_length(nodes, parameters):
         (all_alike, r"gives \d+ different texts only 1 different vectors"),
         (all_zero, "zero or not finite"),
         (of_another_width, "32"),
-        (not_of_unit_length, r"\d long, not 1|batch"),
     ],
 )
 def test_a_model_that_fails_its_own_check_is_refused_when_it_is_prepared(
@@ -152,6 +140,26 @@ def test_a_model_that_fails_its_own_check_is_refused_when_it_is_prepared(
     with pytest.raises(ProviderMisconfigured, match=reason):
         prepare(tmp_path, folder)
     assert not (tmp_path / "data" / "prepared" / "small").exists()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda vectors: np.tile(vectors, 2), "have 32 numbers, not 16"),
+        (lambda vectors: vectors * 2, r"up to 2\.000 long, not 1"),
+        (lambda vectors: vectors * np.nan, "not finite"),
+    ],
+)
+def test_a_runtime_that_answers_something_else_than_the_model_says_is_refused(
+    tmp_path, folder, monkeypatch, spoil, reason
+):
+    class Spoilt(OnnxRuntime):
+        def run(self, rows, **how):
+            return spoil(super().run(rows, **how))
+
+    monkeypatch.setattr("providers.engine.verification.OnnxRuntime", Spoilt)
+    with pytest.raises(ProviderMisconfigured, match=reason):
+        prepare(tmp_path, folder)
 
 
 def test_without_a_reference_a_model_is_verified_by_itself(both):
@@ -270,7 +278,10 @@ def test_the_fast_class_alone_stops_where_only_its_vectors_differ(both):
     assert len(embed(exact)) == 2
 
 
-@pytest.mark.parametrize("rows", [[], ["!"], ["AAAA"], [""]])
+NAN = base64.b64encode(np.full(tiny.HIDDEN, np.nan, "<f4").tobytes()).decode()
+
+
+@pytest.mark.parametrize("rows", [[], ["!"], ["AAAA"], [""], [NAN] * 4])
 def test_damaged_vectors_in_the_manifest_stop_the_model(both, rows):
     exact, _ = both
     path = exact.download("small").path / files.MANIFEST_NAME
@@ -281,10 +292,11 @@ def test_damaged_vectors_in_the_manifest_stop_the_model(both, rows):
         embed(exact)
 
 
+@pytest.mark.parametrize("limit", ["FAST_COSINE", "FAST_MEAN_COSINE"])
 def test_a_fast_graph_that_strays_from_the_exact_one_is_not_kept(
-    both, monkeypatch, tmp_path
+    both, monkeypatch, tmp_path, limit
 ):
-    monkeypatch.setattr("providers.engine.verification.FAST_COSINE", 1.1)
+    monkeypatch.setattr(f"providers.engine.verification.{limit}", 1.1)
     exact, fast = both
     exact.download("small")
     assert fast.resolve("small").method == "fp32"
