@@ -65,13 +65,13 @@ class MediaItem(models.Model):
 
     @property
     def is_stale(self) -> bool:
-        """Tell whether the text, or its model, changed after it was embedded."""
+        """Whether the text, or its model, changed after it was embedded."""
         if not self.embedding_count:
             return False
         return self.embedded_checksum != self.checksum or self._is_outdated()
 
     def _is_outdated(self) -> bool:
-        """Tell whether the model makes other vectors now; not of one that is gone or has no revision to compare."""
+        """Whether the model makes other vectors now; not of one that is gone or has no revision to compare."""
         provider = registry().get(self.embedding_provider)
         if provider is None or self.embedded_revision is None:
             return False

@@ -141,7 +141,7 @@ def _stand_in(provider: Provider, primary: Target) -> Target | None:
 
 
 def _shares_space(target: Target, primary: Target) -> bool:
-    """Tell whether the target's vectors may be compared with the primary's, as far as is known."""
+    """Whether the target's vectors may be compared with the primary's, as far as is known."""
     same = target.model.vector_space == primary.model.vector_space
     return same and not target.model.drifted
 

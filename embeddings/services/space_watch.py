@@ -184,7 +184,7 @@ def space_watch() -> SpaceWatch:
 
 
 def confirm_again(target: Target) -> None:
-    """Check anew that a target gives the vectors of its space: the last step before what it gave is stored.
+    """Check again that a target gives the vectors of its space: the last step before what it gave is stored.
 
     Raises ProviderError, SpaceDrifted first of all, and DatabaseError.
     """

@@ -243,7 +243,7 @@ def _answer(work: _Work, source: Target, texts: list[str]) -> EmbeddingResult:
 
 
 def _has_changed(work: _Work, source: Target) -> bool:
-    """Tell whether the job's model, or the one that was asked, is another now than it was when this run met it."""
+    """Whether the job's model, or the one that was asked, is another now than it was when this run met it."""
     for met in (work.target, source):
         now = find_target(model=met.model.name, provider=met.provider)
         if now.model.max_tokens != met.model.max_tokens:

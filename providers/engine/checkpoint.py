@@ -289,7 +289,7 @@ class Tensors:
         return self._owners[name].get_tensor(name)
 
     def fits(self, name: str, shape: tuple[int | None, ...]) -> bool:
-        """Tell whether a tensor is of floats and of this shape, None standing for any size, without reading it."""
+        """Whether a tensor is of floats and of this shape, None standing for any size, without reading it."""
         stored = self._owners[name].get_slice(name)
         sizes = stored.get_shape()
         return (

@@ -25,7 +25,7 @@ def size(
 
 
 def is_whole(value: object) -> bool:
-    """Tell whether JSON's value is a whole number, which true and false are not."""
+    """Whether JSON's value is a whole number, which true and false are not."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 

@@ -39,7 +39,7 @@ class ModelFolders:
 
 
 def valid_name(name: str) -> bool:
-    """Tell whether a name may become a path or a hub's repository: no traversal, no odd characters."""
+    """Whether a name may become a path or a hub's repository: no traversal, no odd characters."""
     return _NAME.fullmatch(name) is not None and ".." not in name
 
 

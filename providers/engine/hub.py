@@ -107,7 +107,7 @@ class Hub:
 
 
 def _describes(file: str, folders: Collection[str]) -> bool:
-    """Tell whether a file of these folders says how the model works: JSON, vocabularies, a module's own weights."""
+    """Whether a file of these folders says how the model works: JSON, vocabularies, a module's own weights."""
     path = PurePosixPath(file)
     if path.parent.as_posix() not in folders:
         return False

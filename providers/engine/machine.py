@@ -54,5 +54,5 @@ def trim_heap() -> None:
 
 
 def has_torch() -> bool:
-    """Tell whether the extra `torch` is installed, without importing it."""
+    """Whether the extra `torch` is installed, without importing it."""
     return importlib.util.find_spec("sentence_transformers") is not None

@@ -133,7 +133,7 @@ def choose_output(entries: Sequence[Any], config: ModelConfig) -> Output:
 
 
 def _fits(entry: Any, output: Output) -> bool:
-    """Tell whether an output is of floats, has the rank, and a width that is right or only known at a run."""
+    """Whether an output is of floats, has the rank, and a width that is right or only known at a run."""
     rank = 2 if output.pooled else 3
     shape = list(entry.shape or ())
     return (

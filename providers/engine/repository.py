@@ -55,7 +55,7 @@ def choose_runtime(config: ModelConfig, names: Collection[str]) -> str:
 
 
 def has_checkpoint(names: Collection[str]) -> bool:
-    """Tell whether there are safetensors under the names that every loader takes."""
+    """Whether there are safetensors under the names that every loader takes."""
     return SAFETENSORS_FILE in names or SAFETENSORS_INDEX in names
 
 

@@ -54,7 +54,7 @@ class Room(Generic[Key, Content]):
     """Places for what is loaded, `limit_bytes` together. Times are of `clock`, in seconds.
 
     `put_out(content, idle_seconds)` ends a content that did nothing for so long, and tells whether it did; `let_go` is
-    called when nothing here refers to it any more, and its memory shall be free.
+    called when nothing here refers to it any more, so that its memory can go back.
     """
 
     def __init__(
@@ -110,11 +110,11 @@ class Room(Generic[Key, Content]):
             }
 
     def __contains__(self, key: object) -> bool:
-        """Tell whether something has a place under this key."""
+        """Whether something has a place under this key."""
         return key in self._places
 
     def grow(self, key: Key, size_bytes: int) -> bool:
-        """Enlarge the place of `key`, and tell whether there was room for that; nobody makes any, or waits."""
+        """Enlarge the place of `key` and return True if there is room for that; nobody makes any, or waits."""
         with self._changed:
             place = self._places.get(key)
             if place is None or self._line or self._free_bytes() < size_bytes:
@@ -231,7 +231,7 @@ class Room(Generic[Key, Content]):
                 self._changed.notify_all()
 
     def _end(self, place: _Place[Key, Content], idle_seconds: float) -> bool:
-        """Put out what is marked as leaving, and tell whether it went."""
+        """Put out what is marked as leaving; return True if it went."""
         went = place.content is not None and self._put_out(place.content, idle_seconds)
         if went:
             place.content = None

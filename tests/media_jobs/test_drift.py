@@ -135,7 +135,7 @@ def spaces():
 
 
 def stored_by(model):
-    """Tell whether every stored vector is that model's of its own chunk, and there are some."""
+    """Whether every stored vector is that model's of its own chunk, and there are some."""
     chunks = list(MediaItem.objects.get().chunks.order_by("index"))
     space = vector_store().stats().spaces[0]
     for chunk in chunks:
