@@ -29,6 +29,20 @@ def test_padding_has_no_part_in_any_mode(mode, expected):
     assert pooled.dtype == np.float32
 
 
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        ("cls", [[3, 2], [6, 0]]),
+        ("max", [[3, 2], [6, 0]]),
+        ("mean", [[3, 2], [6, 0]]),
+        ("lasttoken", [[3, 2], [6, 0]]),
+    ],
+)
+def test_a_prompt_s_places_are_left_out_and_no_more(mode, expected):
+    pooled = pool(TOKENS, MASK, (mode,), np.array([1, 2]))
+    np.testing.assert_allclose(pooled, expected, rtol=1e-6)
+
+
 def test_modes_stand_one_after_the_other_in_the_order_that_is_asked_for():
     pooled = pool(TOKENS, MASK, ("max", "cls"))
     np.testing.assert_array_equal(pooled, [[3, 4, 1, 4], [6, 4, 2, 2]])
