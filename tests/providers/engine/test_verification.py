@@ -172,6 +172,13 @@ def test_without_a_reference_a_model_is_verified_by_itself(both):
         assert (serving.verified, serving.problem) == ("self", None)
 
 
+def test_each_way_of_computing_has_a_revision_of_its_own(both):
+    both[0].download("small")
+    one, other = (provider.resolve("small") for provider in both)
+    assert one.revision != other.revision
+    assert one.vector_space == other.vector_space
+
+
 def test_a_model_that_is_not_prepared_says_how_it_becomes_so(both):
     exact, _ = both
     serving = exact.serving(exact.resolve("small"))
