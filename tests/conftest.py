@@ -50,6 +50,12 @@ def fresh_process(settings, monkeypatch):
     forget_all()
 
 
+@pytest.fixture(autouse=True)
+def no_reference(monkeypatch):
+    """Prepare local models as where sentence-transformers is absent: to start it takes seconds each time."""
+    monkeypatch.setattr("providers.engine.provider.sentence_transformers", None)
+
+
 def forget_all():
     for singleton in (
         registry_module.registry,

@@ -19,9 +19,8 @@ def folder(tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def engine(settings, tmp_path, folder, monkeypatch, db, vocabulary):
-    """A data folder without any model, one in a folder of the operator, and no sentence-transformers."""
-    monkeypatch.setattr("providers.engine.provider.sentence_transformers", None)
+def engine(settings, tmp_path, folder, db, vocabulary):
+    """A data folder without any model, and one in a folder of the operator."""
     options = {"data_dir": tmp_path / "data", "model_paths": (folder,), "threads": 1}
     settings.PROVIDERS = settings.PROVIDERS | {
         "huggingface": options,

@@ -31,9 +31,8 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def both(tmp_path, folder, monkeypatch):
+def both(tmp_path, folder):
     """The exact provider and the fast one over one folder, where sentence-transformers is absent."""
-    monkeypatch.setattr("providers.engine.provider.sentence_transformers", None)
     options = {"data_dir": tmp_path / "data", "model_paths": (folder,), "threads": 1}
     providers = (
         HuggingFaceProvider.from_settings(options),

@@ -59,9 +59,3 @@ def embed():
         )
 
     return embed
-
-
-@pytest.fixture(autouse=True)
-def no_reference(monkeypatch):
-    """Prepare local models as where sentence-transformers is absent: to start it takes seconds each time."""
-    monkeypatch.setattr("providers.engine.provider.sentence_transformers", None)
