@@ -50,10 +50,12 @@ def fresh_process(settings, monkeypatch):
     forget_all()
 
 
-@pytest.fixture(autouse=True)
-def no_reference(monkeypatch):
+@pytest.fixture(autouse=True, scope="session")
+def no_reference():
     """Prepare local models as where sentence-transformers is absent: to start it takes seconds each time."""
-    monkeypatch.setattr("providers.engine.provider.sentence_transformers", None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("providers.engine.provider.sentence_transformers", None)
+        yield
 
 
 def forget_all():
