@@ -2,8 +2,11 @@
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
+from unicodedata import normalize
 
+from django import forms
 from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django_q import models as queue_models
@@ -13,8 +16,10 @@ from embeddings.access.auditing import AuditedPage
 from embeddings.services.callers import SYSTEM
 from embeddings.services.errors import ServiceError
 from media_jobs.conf import conf
+from media_jobs.metadata import problem_of
 from media_jobs.models import Job, MediaItem, StoredChunk
 from media_jobs.services.jobs import JobWish, cancel_job, delete_item, start_job
+from providers.folding import UnicodeSearch
 
 PREVIEW_CHARACTERS = 2000
 SNIPPET_CHARACTERS = 120
@@ -42,8 +47,22 @@ class ReadOnlyPage(ModelAdmin):  # type: ignore[misc]
         return False
 
 
+class MediaItemForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A document's fields, within the bounds that the API has for them."""
+
+    def clean_title(self) -> str:
+        return normalize("NFC", self.cleaned_data["title"])
+
+    def clean_metadata(self) -> dict[str, Any]:
+        metadata: dict[str, Any] = self.cleaned_data["metadata"] or {}
+        if problem := problem_of(metadata):
+            raise ValidationError(f"Metadata {problem}")
+        return metadata
+
+
 @admin.register(MediaItem)
-class MediaItemAdmin(AuditedPage, ModelAdmin):  # type: ignore[misc]
+class MediaItemAdmin(UnicodeSearch, AuditedPage, ModelAdmin):  # type: ignore[misc]
+    form = MediaItemForm
     list_display = (
         "title",
         "owner",
@@ -117,7 +136,7 @@ class MediaItemAdmin(AuditedPage, ModelAdmin):  # type: ignore[misc]
 
 
 @admin.register(StoredChunk)
-class StoredChunkAdmin(ReadOnlyPage):
+class StoredChunkAdmin(UnicodeSearch, ReadOnlyPage):
     list_display = ("media_id", "index", "start", "end", "space", "snippet")
     list_select_related = ("space",)
     search_fields = ("=media__id",)
@@ -132,7 +151,7 @@ class StoredChunkAdmin(ReadOnlyPage):
 
 
 @admin.register(Job)
-class JobAdmin(ReadOnlyPage, AuditedPage):
+class JobAdmin(UnicodeSearch, ReadOnlyPage, AuditedPage):
     list_display = (
         "public_id",
         "media_id",
