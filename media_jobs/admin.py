@@ -8,6 +8,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
+from django.forms.fields import InvalidJSONInput
 from django.http import HttpRequest
 from django_q import models as queue_models
 from unfold.admin import ModelAdmin
@@ -47,8 +48,36 @@ class ReadOnlyPage(ModelAdmin):  # type: ignore[misc]
         return False
 
 
+class MetadataField(forms.JSONField):
+    """Django's field, also for JSON that nests too deeply for it, has very long numbers, or halves of characters."""
+
+    def to_python(self, value: Any) -> Any:
+        try:
+            return super().to_python(value)
+        except (ValueError, RecursionError) as error:
+            raise ValidationError(
+                "Enter JSON with less depth and shorter numbers."
+            ) from error
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        try:
+            return super().bound_data(data, initial)
+        except (ValueError, RecursionError):
+            return InvalidJSONInput(data)  # shown again as it was typed
+
+    def prepare_value(self, value: Any) -> Any:
+        text = super().prepare_value(value)
+        # Halves of surrogate pairs cannot be sent; their escapes mean the same.
+        return text.encode(errors="backslashreplace").decode()
+
+
 class MediaItemForm(forms.ModelForm):  # type: ignore[type-arg]
     """A document's fields, within the bounds that the API has for them."""
+
+    class Meta:
+        model = MediaItem
+        fields = ("title", "language", "metadata", "owner")
+        field_classes: ClassVar = {"metadata": MetadataField}
 
     def clean_title(self) -> str:
         return normalize("NFC", self.cleaned_data["title"])

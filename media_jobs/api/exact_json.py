@@ -10,8 +10,6 @@ from rest_framework.exceptions import ParseError
 from embeddings.api.parsers import JSONParser
 
 LONG_NUMBER = re.compile(rb"[:\[,\s]-?[0-9]{19,}\s*[,\]}]")
-DIGITS_AND_SIGN = 20  # of any number of 64 bits
-BEYOND_64_BITS = 2**64
 
 
 def loads(text: bytes) -> Any:
@@ -20,14 +18,9 @@ def loads(text: bytes) -> Any:
     if not LONG_NUMBER.search(text):
         return data
     try:
-        return json.loads(text, parse_int=_whole)
+        return json.loads(text)
     except RecursionError as error:
         raise ParseError("The body nests too deeply.") from error
-
-
-def _whole(digits: str) -> int:
-    # How long a number is written matters no more, and Python refuses very long ones.
-    return int(digits) if len(digits) <= DIGITS_AND_SIGN else BEYOND_64_BITS
 
 
 class ExactJSONParser(JSONParser):

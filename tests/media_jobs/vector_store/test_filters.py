@@ -179,7 +179,7 @@ def decomposed(text):
         ("ΟΔΟΣ", "οδος"),
         ("ΟΔΟΣ", "ΟΔΟς"),
         ("İstanbul", "i̇stanbul"),
-        ("Ꭰꮃ", "ꭰꮃ"),
+        ("\u13a0\uab83", "\uab70\u13b3"),
         ("ᾳ", "ᾼ"),
         ("résumé_100%.pdf", "RÉSUMÉ_100%.PDF"),
     ],
@@ -201,7 +201,7 @@ def test_letters_without_case_in_common_stay_apart(fits):
     assert not fits({"title": "%"}, title="Ärzte")
     assert not fits({"title": "_"}, title="Ärzte")
     assert fits({"title": "0%_"}, title="100%_Ä")
-    assert not fits({"language": "ı"}, language="i")
+    assert not fits({"language": "\u0131"}, language="i")
 
 
 def test_key_is_found_in_either_normal_form(fits):
@@ -237,5 +237,5 @@ def test_database_whose_lower_knows_ascii_alone_folds_every_letter_too(
             connections[postgres_alias], "%s::text", ["ÄRZTE Привет ŒÆ Σς ß"]
         )
         cursor.execute(f"SELECT {sql}", params)
-        assert cursor.fetchone()[0] == "ärzte привет œæ σσ ss"
+        assert cursor.fetchone()[0] == "ärzte привет œæ \u03c3\u03c3 ss"
     folding._postgres_rule.cache_clear()
