@@ -77,14 +77,14 @@ class _ByFolding:
         return str(connection.operators[self.operator] % rhs)
 
 
-class FoldedExact(_ByFolding, Exact):  # type: ignore[type-arg]
+class FoldedExact(_ByFolding, Exact):
     """`name__folded=text`: equal but for case and normal form."""
 
     lookup_name = "folded"
     operator = "exact"
 
 
-class FoldedContains(_ByFolding, Contains):  # type: ignore[type-arg]
+class FoldedContains(_ByFolding, Contains):
     """`name__folded_contains=text`: a part of it, but for case and normal form."""
 
     lookup_name = "folded_contains"
@@ -120,9 +120,10 @@ def _postgres_rule(alias: str) -> tuple[str, dict[str, str], dict[str, str]]:
         row = cursor.fetchone()
         collation = row[0] if row else '"C"'
         # Apart: a capital sigma at the end of a word has a small form of its own.
-        cursor.execute(f"SELECT lower(%s COLLATE {collation})", [" ".join(cased)])
+        cursor.execute(f"SELECT lower(%s::text COLLATE {collation})", [" ".join(cased)])
         lowered = cursor.fetchone()[0].split(" ")
-    letters, words = {}, {}
+    letters: dict[str, str] = {}
+    words: dict[str, str] = {}
     for letter, lower in zip(cased, lowered, strict=True):
         wanted = letter.casefold()
         if lower != wanted:

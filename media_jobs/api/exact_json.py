@@ -12,13 +12,13 @@ from embeddings.api.parsers import JSONParser
 LONG_NUMBER = re.compile(rb"[:\[,\s]-?[0-9]{19,}\s*[,\]}]")
 
 
-def loads(text: bytes) -> Any:
-    """Return what `text` says. Raises JSONDecodeError; ParseError where it nests too deeply."""
-    data = orjson.loads(text)
-    if not LONG_NUMBER.search(text):
+def loads(body: bytes) -> Any:
+    """Return what `body` says. Raises JSONDecodeError; ParseError where it nests too deeply."""
+    data = orjson.loads(body)
+    if not LONG_NUMBER.search(body):
         return data
     try:
-        return json.loads(text)
+        return json.loads(body)
     except RecursionError as error:
         raise ParseError("The body nests too deeply.") from error
 

@@ -8,6 +8,7 @@ import structlog
 from django.db import InterfaceError, OperationalError
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
 from rest_framework.exceptions import APIException
+from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -54,7 +55,7 @@ class DatabaseBusy(APIException):
 class DatabaseView(APIView):
     """A view that says 503 where the database fails."""
 
-    parser_classes = (ExactJSONParser,)
+    parser_classes: tuple[type[BaseParser], ...] = (ExactJSONParser,)
 
     def handle_exception(self, exc: Exception) -> Response:
         if isinstance(exc, OperationalError | InterfaceError):

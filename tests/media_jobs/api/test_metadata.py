@@ -7,6 +7,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 
 from media_jobs.metadata import keys_of, shown
 from media_jobs.models import MediaItem
+from media_jobs.tasks import work
 from tests.media_jobs.conftest import MEDIA
 
 JSON = "application/json"
@@ -124,8 +125,6 @@ OLD = {
 @pytest.fixture(params=OLD)
 def old(request, create, start):
     """A document with metadata beyond the bounds, embedded."""
-    from media_jobs.tasks import work
-
     media_id = create("The cat sat.")["media_id"]
     MediaItem.objects.filter(pk=media_id).update(metadata=OLD[request.param])
     start(media_id)

@@ -7,6 +7,7 @@ from django.db import connections
 
 from media_jobs.models import MediaItem
 from media_jobs.services.filters import Filters, filtered
+from providers import folding
 from providers.folding import Folded, folded
 
 
@@ -228,8 +229,6 @@ def test_database_folds_every_letter_as_python_does(using):
 def test_database_whose_lower_knows_ascii_alone_folds_every_letter_too(
     postgres_alias, emptied, monkeypatch
 ):
-    from providers import folding
-
     monkeypatch.setattr(folding, "COLLATIONS", ["C"])
     folding._postgres_rule.cache_clear()
     with emptied(postgres_alias), connections[postgres_alias].cursor() as cursor:
