@@ -23,10 +23,10 @@ def problem_of(metadata: Any) -> str | None:
     if problem:
         return problem
     try:
-        written = orjson.dumps(metadata)
+        orjson.dumps(metadata)
     except orjson.JSONEncodeError:
         return "must not contain half of a surrogate pair."
-    return "must not contain NUL characters." if b"\\u0000" in written else None
+    return None
 
 
 def problem_in(value: Any, level: int = 1) -> str | None:
@@ -34,9 +34,11 @@ def problem_in(value: Any, level: int = 1) -> str | None:
     if isinstance(value, dict | list):
         if level > MAX_LEVELS:
             return TOO_DEEP
-        inner = value.values() if isinstance(value, dict) else value
+        inner = [*value, *value.values()] if isinstance(value, dict) else value
         problems = (problem_in(one, level + 1) for one in inner)
         return next((problem for problem in problems if problem), None)
+    if isinstance(value, str):
+        return "must not contain NUL characters." if "\0" in value else None
     if isinstance(value, int) and not LEAST <= value <= MOST:
         return TOO_LARGE
     if isinstance(value, float) and not math.isfinite(value):
@@ -50,7 +52,7 @@ def shown(metadata: Any) -> Any:
 
 
 def keys_of(path: str) -> tuple[str, ...]:
-    r"""Return the keys of a path: parted by dots, where `\\.` is a dot in a key and `\\\\` a backslash."""
+    r"""Return the keys of a path: parted by dots, where `\.` is a dot in a key and `\\` a backslash."""
     keys = []
     for match in KEY.finditer(path):
         keys.append(re.sub(r"\\([.\\])", r"\1", match[1]))

@@ -71,6 +71,21 @@ def test_what_is_too_deep_is_named(client, db, send):
     assert answer["detail"] == "metadata must be nested at most 32 levels deep."
 
 
+@send
+@pytest.mark.parametrize("text", [r'{"a": ["\u0000"]}', r'{"b": {"\u0000": 1}}'])
+def test_nul_is_400(client, db, send, text):
+    answer = send(client, text)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "metadata"
+    assert "NUL" in answer.json()["detail"]
+
+
+@send
+def test_what_is_written_like_an_escape_is_no_nul(client, db, send):
+    metadata = {r"\u0000": r"C:\u0000"}
+    assert send(client, json.dumps(metadata)).json()["metadata"] == metadata
+
+
 BEYOND = [2**63, -(2**63) - 1, 2**64, 10**30, -(10**30), 10**300]
 
 
