@@ -22,6 +22,7 @@ from embeddings.models import ApiKey, AuditEntry, UserLimits
 from embeddings.services.audit import snapshot
 from embeddings.services.errors import ServiceError
 from providers import admin as providers_admin
+from providers.folding import UnicodeSearch
 from providers.models import (
     AllowlistEntry,
     Breaker,
@@ -49,7 +50,7 @@ class UserLimitsInline(StackedInline):  # type: ignore[misc]
 
 
 @admin.register(User)
-class UserAdmin(AuditedPage, DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg, misc]
+class UserAdmin(UnicodeSearch, AuditedPage, DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg, misc]
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
@@ -70,7 +71,7 @@ class UserAdmin(AuditedPage, DjangoUserAdmin, ModelAdmin):  # type: ignore[type-
 
 
 @admin.register(Group)
-class GroupAdmin(AuditedPage, DjangoGroupAdmin, ModelAdmin):  # type: ignore[misc]
+class GroupAdmin(UnicodeSearch, AuditedPage, DjangoGroupAdmin, ModelAdmin):  # type: ignore[misc]
     pass
 
 
@@ -161,7 +162,7 @@ class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(AuditedPage, ModelAdmin):  # type: ignore[misc]
+class ApiKeyAdmin(UnicodeSearch, AuditedPage, ModelAdmin):  # type: ignore[misc]
     form = ApiKeyForm
     list_display = (
         "prefix",
@@ -213,7 +214,7 @@ class ApiKeyAdmin(AuditedPage, ModelAdmin):  # type: ignore[misc]
 
 
 @admin.register(AuditEntry)
-class AuditEntryAdmin(ModelAdmin):  # type: ignore[misc]
+class AuditEntryAdmin(UnicodeSearch, ModelAdmin):  # type: ignore[misc]
     list_display = ("at", "actor", "source", "action", "target", "request_id")
     list_filter = ("source", "action")
     search_fields = ("actor", "target", "request_id")

@@ -10,11 +10,12 @@ from unfold.admin import ModelAdmin
 
 from embeddings.models import EndUserDay, UsageHour
 from embeddings.services.usage import usage
+from providers.folding import UnicodeSearch
 
 SUMS = ("requests", "errors", "tokens", "cache_hits", "cost")
 
 
-class ReadOnlyAdmin(ModelAdmin):  # type: ignore[misc]
+class ReadOnlyAdmin(UnicodeSearch, ModelAdmin):  # type: ignore[misc]
     """Rows that the server writes and people only read."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:

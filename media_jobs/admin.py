@@ -2,9 +2,13 @@
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
+from unicodedata import normalize
 
+from django import forms
 from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
+from django.forms.fields import InvalidJSONInput
 from django.http import HttpRequest
 from django_q import models as queue_models
 from unfold.admin import ModelAdmin
@@ -13,8 +17,10 @@ from embeddings.access.auditing import AuditedPage
 from embeddings.services.callers import SYSTEM
 from embeddings.services.errors import ServiceError
 from media_jobs.conf import conf
+from media_jobs.metadata import problem_of
 from media_jobs.models import Job, MediaItem, StoredChunk
 from media_jobs.services.jobs import JobWish, cancel_job, delete_item, start_job
+from providers.folding import UnicodeSearch
 
 PREVIEW_CHARACTERS = 2000
 SNIPPET_CHARACTERS = 120
@@ -42,8 +48,50 @@ class ReadOnlyPage(ModelAdmin):  # type: ignore[misc]
         return False
 
 
+class MetadataField(forms.JSONField):
+    """Django's field, also for JSON that nests too deeply for it, has very long numbers, or halves of characters."""
+
+    def to_python(self, value: Any) -> Any:
+        try:
+            return super().to_python(value)
+        except (ValueError, RecursionError) as error:
+            raise ValidationError(
+                "Enter JSON with less depth and shorter numbers."
+            ) from error
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        try:
+            return super().bound_data(data, initial)
+        except (ValueError, RecursionError):
+            return InvalidJSONInput(data)  # shown again as it was typed
+
+    def prepare_value(self, value: Any) -> Any:
+        text = super().prepare_value(value)
+        # Halves of surrogate pairs cannot be sent; their escapes mean the same.
+        return text.encode(errors="backslashreplace").decode()
+
+
+class MediaItemForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A document's fields, within the bounds that the API has for them."""
+
+    class Meta:
+        model = MediaItem
+        fields = ("title", "language", "metadata", "owner")
+        field_classes: ClassVar = {"metadata": MetadataField}
+
+    def clean_title(self) -> str:
+        return normalize("NFC", self.cleaned_data["title"])
+
+    def clean_metadata(self) -> dict[str, Any]:
+        metadata: dict[str, Any] = self.cleaned_data["metadata"] or {}
+        if problem := problem_of(metadata):
+            raise ValidationError(f"Metadata {problem}")
+        return metadata
+
+
 @admin.register(MediaItem)
-class MediaItemAdmin(AuditedPage, ModelAdmin):  # type: ignore[misc]
+class MediaItemAdmin(UnicodeSearch, AuditedPage, ModelAdmin):  # type: ignore[misc]
+    form = MediaItemForm
     list_display = (
         "title",
         "owner",
@@ -117,7 +165,7 @@ class MediaItemAdmin(AuditedPage, ModelAdmin):  # type: ignore[misc]
 
 
 @admin.register(StoredChunk)
-class StoredChunkAdmin(ReadOnlyPage):
+class StoredChunkAdmin(UnicodeSearch, ReadOnlyPage):
     list_display = ("media_id", "index", "start", "end", "space", "snippet")
     list_select_related = ("space",)
     search_fields = ("=media__id",)
@@ -132,7 +180,7 @@ class StoredChunkAdmin(ReadOnlyPage):
 
 
 @admin.register(Job)
-class JobAdmin(ReadOnlyPage, AuditedPage):
+class JobAdmin(UnicodeSearch, ReadOnlyPage, AuditedPage):
     list_display = (
         "public_id",
         "media_id",

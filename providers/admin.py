@@ -15,6 +15,7 @@ from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldBooleanSwitchWidget
 
 from providers import breaker, canary
 from providers.base import InputType, ModelSpec
+from providers.folding import UnicodeSearch
 from providers.models import (
     MAX_PROMPT_LENGTH,
     AllowlistEntry,
@@ -151,7 +152,7 @@ def _own_spec(row: ModelEntry) -> ModelSpec | None:
 
 
 @admin.register(ModelEntry)
-class ModelEntryAdmin(WatchedAdmin):
+class ModelEntryAdmin(UnicodeSearch, WatchedAdmin):
     form = ModelEntryForm
     list_display = (
         "name",
@@ -211,7 +212,7 @@ class BreakerAdmin(ModelAdmin):  # type: ignore[misc]
 
 
 @admin.register(RemoteSpace)
-class RemoteSpaceAdmin(ModelAdmin):  # type: ignore[misc]
+class RemoteSpaceAdmin(UnicodeSearch, ModelAdmin):  # type: ignore[misc]
     """What the canary found. Rows are never deleted: the next check would take any vectors for the right ones."""
 
     list_display = (

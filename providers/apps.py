@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from django.apps import AppConfig
+from django.db.backends.signals import connection_created
 from django.utils import timezone
 
 
@@ -12,5 +13,8 @@ class ProvidersConfig(AppConfig):
     started_at: datetime
 
     def ready(self) -> None:
+        from providers.folding import teach_sqlite
+
+        connection_created.connect(teach_sqlite)
         # Processes that are forked later have it from here: it is the server's start, not theirs.
         self.started_at = timezone.now()

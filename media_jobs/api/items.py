@@ -2,21 +2,23 @@
 
 from pathlib import PurePath
 from typing import Any
+from unicodedata import normalize
 
 import structlog
-from django.db import OperationalError
+from django.db import InterfaceError, OperationalError
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
 from rest_framework.exceptions import APIException
+from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from embeddings.access.callers import caller_of
 from embeddings.access.permissions import MayChangeMedia
-from embeddings.api.parsers import JSONParser
 from embeddings.api.requests import validated
 from embeddings.services.errors import InvalidRequest
 from media_jobs.api import answers
+from media_jobs.api.exact_json import ExactJSONParser
 from media_jobs.api.representation import item_report, page_of
 from media_jobs.api.serializers import (
     ContentQuerySerializer,
@@ -50,22 +52,28 @@ class DatabaseBusy(APIException):
     wait = 5
 
 
-class MediaView(APIView):
-    """A view on documents: a caller's own, or for admins anyone's. A read-only key may look and not touch."""
+class DatabaseView(APIView):
+    """A view that says 503 where the database fails."""
 
-    permission_classes = (*APIView.permission_classes, MayChangeMedia)
+    parser_classes: tuple[type[BaseParser], ...] = (ExactJSONParser,)
 
     def handle_exception(self, exc: Exception) -> Response:
-        if isinstance(exc, OperationalError):
+        if isinstance(exc, OperationalError | InterfaceError):
             log.warning("media_database_busy", exc_info=exc)
             exc = DatabaseBusy()
         return super().handle_exception(exc)
 
 
+class MediaView(DatabaseView):
+    """A view on documents: a caller's own, or for admins anyone's. A read-only key may look and not touch."""
+
+    permission_classes = (*APIView.permission_classes, MayChangeMedia)
+
+
 class MediaItems(MediaView):
     """Documents."""
 
-    parser_classes = (JSONParser, UploadParser)
+    parser_classes = (ExactJSONParser, UploadParser)
 
     @extend_schema(
         operation_id="list_media",
@@ -164,7 +172,7 @@ def is_form(request: Request) -> bool:
 def _uploaded(request: Request) -> NewItem:
     fields = validated(UploadSerializer, request)
     upload = fields.pop("file")
-    name = PurePath(upload.name or "").name
+    name = normalize("NFC", PurePath(upload.name or "").name)
     content = extracted_text(path_of(upload), filename=name)
     title = fields.pop("title", "") or PurePath(name).stem
     if not title:

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from django.db.models import Model, QuerySet
 
 from embeddings.api.operations import timestamp
+from media_jobs.metadata import shown
 from media_jobs.models import Job, MediaItem
 from media_jobs.services.jobs import Started
 
@@ -19,7 +20,7 @@ def item_report(item: MediaItem) -> dict[str, Any]:
         "title": item.title,
         "language": item.language,
         "source_filename": item.source_filename,
-        "metadata": item.metadata,
+        "metadata": shown(item.metadata),
         "checksum": item.checksum,
         "characters": item.characters,
         "has_embeddings": bool(item.embedding_count),

@@ -20,7 +20,9 @@ from embeddings.api.serializers import (
 )
 from embeddings.api.usage import MomentField
 from media_jobs.api import answers
+from media_jobs.api.items import DatabaseView
 from media_jobs.api.job_serializers import MAX_BATCH, MAX_ID
+from media_jobs.metadata import problem_in, shown
 from media_jobs.services.filters import Filters
 from media_jobs.services.search import Found, SearchQuery, search
 
@@ -46,15 +48,17 @@ class MetadataFilterField(serializers.Field[dict[str, Any], Any, Any, Any]):
 
     @staticmethod
     def _check(path: str, values: list[Any]) -> None:
-        if not path or len(path) > MAX_PATH_LENGTH or "\0" in path:
+        if len(path) > MAX_PATH_LENGTH or "\0" in path:
             raise serializers.ValidationError(
-                f"must have paths of 1 to {MAX_PATH_LENGTH} characters."
+                f"must have paths of at most {MAX_PATH_LENGTH} characters."
             )
         sound = all(isinstance(v, SCALARS) and "\0" not in str(v) for v in values)
         if not 1 <= len(values) <= MAX_VALUES or not sound:
             raise serializers.ValidationError(
                 f"must have, at {path}, a text, a number, true, false or null, or 1 to {MAX_VALUES} of them."
             )
+        if problem := problem_in(values):
+            raise serializers.ValidationError(problem)
 
 
 class FiltersSerializer(StrictSerializer):
@@ -93,7 +97,7 @@ class SearchSerializer(StrictSerializer):
         return value
 
 
-class SearchMedia(LimitedView):
+class SearchMedia(DatabaseView, LimitedView):
     """Find the chunks nearest to a query in the caller's documents, within one vector space."""
 
     more_errors = (409,)
@@ -134,5 +138,5 @@ def found_report(found: Found) -> dict[str, Any]:
         "start": hit.start,
         "end": hit.end,
         "score": hit.score,
-        "metadata": item.metadata,
+        "metadata": shown(item.metadata),
     }

@@ -1,6 +1,7 @@
 """What a client may send about documents."""
 
-from typing import Any
+from typing import Any, cast
+from unicodedata import normalize
 
 import orjson
 from django.core.files.uploadedfile import TemporaryUploadedFile
@@ -12,6 +13,7 @@ from embeddings.api.serializers import (
     StrictSerializer,
 )
 from media_jobs.api.uploads import parsed_metadata
+from media_jobs.metadata import problem_of
 
 MAX_METADATA_BYTES = 2**16
 MAX_LIMIT = 200
@@ -21,19 +23,16 @@ MAX_OFFSET = 2**31 - 1
 
 @extend_schema_field({"type": "object", "additionalProperties": True})
 class MetadataField(serializers.Field[dict[str, Any], Any, Any, Any]):
-    """A JSON object of bounded size."""
+    """A JSON object of bounded size and depth."""
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
-        if not isinstance(data, dict):
-            raise serializers.ValidationError("must be a JSON object.")
-        written = orjson.dumps(data)
-        if len(written) > MAX_METADATA_BYTES:
+        if problem := problem_of(data):
+            raise serializers.ValidationError(problem)
+        if len(orjson.dumps(data)) > MAX_METADATA_BYTES:
             raise serializers.ValidationError(
                 f"must have at most {MAX_METADATA_BYTES} bytes as JSON."
             )
-        if b"\\u0000" in written:
-            raise serializers.ValidationError("must not contain NUL characters.")
-        return data
+        return cast("dict[str, Any]", data)
 
 
 class FormMetadataField(MetadataField):
@@ -53,21 +52,28 @@ class UploadField(serializers.Field[TemporaryUploadedFile, Any, Any, Any]):
         return data
 
 
+class NameField(StrictCharField):
+    """A title or a file's name, in Unicode's normal form C, and not over its length there."""
+
+    def to_internal_value(self, data: Any) -> str:
+        return normalize("NFC", super().to_internal_value(data))
+
+
 class NewItemSerializer(StrictSerializer):
     """The JSON body of `POST /media`."""
 
-    title = StrictCharField(max_length=500)
+    title = NameField(max_length=500)
     content = StrictCharField()
     metadata = MetadataField(required=False)
     language = StrictCharField(max_length=35, required=False)
-    source_filename = StrictCharField(max_length=255, required=False)
+    source_filename = NameField(max_length=255, required=False)
 
 
 class UploadSerializer(StrictSerializer):
     """The form of `POST /media`; without a title, the file's name is the title."""
 
     file = UploadField()
-    title = StrictCharField(max_length=500, required=False)
+    title = NameField(max_length=500, required=False)
     metadata = FormMetadataField(required=False)
     language = StrictCharField(max_length=35, required=False)
 
@@ -75,7 +81,7 @@ class UploadSerializer(StrictSerializer):
 class ItemChangesSerializer(StrictSerializer):
     """The body of `PATCH /media/{id}`."""
 
-    title = StrictCharField(max_length=500, required=False)
+    title = NameField(max_length=500, required=False)
     content = StrictCharField(required=False)
     metadata = MetadataField(required=False)
     language = StrictCharField(max_length=35, allow_blank=True, required=False)

@@ -15,6 +15,7 @@ from rest_framework.exceptions import APIException, ParseError
 from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 
+from media_jobs.api.exact_json import loads
 from media_jobs.conf import conf
 
 # Room for the other fields and the boundaries.
@@ -93,7 +94,7 @@ def path_of(upload: TemporaryUploadedFile) -> Path:
 def parsed_metadata(text: str) -> Any:
     """Return the metadata field of a form. Raises ParseError."""
     try:
-        return orjson.loads(text)
+        return loads(text.encode())
     except orjson.JSONDecodeError as error:
         raise ParseError(f"metadata is not valid JSON: {error}.") from error
 

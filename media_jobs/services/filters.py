@@ -4,14 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from unicodedata import normalize
 
 from django.db.models import Q, QuerySet
-from django.db.models.fields.json import KeyTransform
 
 from embeddings.services.callers import Caller
 from embeddings.services.errors import NotFound
+from media_jobs.metadata import keys_of
 from media_jobs.models import MediaItem
 from media_jobs.services.items import visible_items
+from media_jobs.services.metadata_filter import MetadataHolds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,33 +44,31 @@ def chosen_ids(
         if missing:
             raise NotFound(f"There is no media item {missing[0]}.", param="media_ids")
         items = items.filter(pk__in=known)
-    return set(_filtered(items, filters).values_list("pk", flat=True))
+    return set(filtered(items, filters).values_list("pk", flat=True))
 
 
-def _filtered(items: QuerySet[MediaItem], filters: Filters) -> QuerySet[MediaItem]:
+def filtered(items: QuerySet[MediaItem], filters: Filters) -> QuerySet[MediaItem]:
+    """Return those of `items` that are like `filters` say."""
     wanted = {
-        "title__icontains": filters.title,
-        "language": filters.language,
-        "source_filename": filters.source_filename,
+        "title__folded_contains": filters.title,
+        "language__folded": filters.language,
+        "source_filename__folded": filters.source_filename,
         "created_at__gte": filters.created_after,
         "created_at__lt": filters.created_before,
     }
     items = items.filter(
         **{name: value for name, value in wanted.items() if value is not None}
     )
-    for number, (path, value) in enumerate(filters.metadata.items()):
-        alias = f"metadata_{number}"
-        items = items.alias(**{alias: _at(path)})
+    for path, value in filters.metadata.items():
         values = value if isinstance(value, list) else [value]
-        fits = Q()
-        for one in values:
-            fits |= Q(**{alias: one})
-        items = items.filter(fits)
+        items = items.filter(_at(path, values))
     return items
 
 
-def _at(path: str) -> Any:
-    place: Any = "metadata"
-    for key in path.split("."):
-        place = KeyTransform(key, place)
-    return place
+def _at(path: str, values: Sequence[Any]) -> Q:
+    """Return whether one of `values` is at `path`, whichever normal form the stored keys are in."""
+    forms = {path, normalize("NFC", path), normalize("NFD", path)}
+    fits = Q()
+    for form in sorted(forms):
+        fits |= Q(MetadataHolds(keys_of(form), values))
+    return fits

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import normalize
 
 from embeddings.services.callers import Caller
 from embeddings.services.errors import ServiceError
@@ -43,9 +44,11 @@ def take_files(caller: Caller, paths: list[Path], *, root: Path) -> Iterator[Tak
 
 
 def _take(caller: Caller, path: Path, root: Path) -> MediaItem:
-    place = path.relative_to(root).as_posix()
+    given = path.relative_to(root).as_posix()
+    place = normalize("NFC", given)
+    known_as = [place, normalize("NFD", given), given]
     content = extracted_text(path, filename=path.name)
-    known = visible_items(caller).filter(metadata__path=place).first()
+    known = visible_items(caller).filter(metadata__path__in=known_as).first()
     if known is None:
         return create_item(
             caller,
@@ -53,7 +56,7 @@ def _take(caller: Caller, path: Path, root: Path) -> MediaItem:
                 title=place[-500:],
                 content=content,
                 metadata={"path": place},
-                source_filename=path.name[-255:],
+                source_filename=normalize("NFC", path.name)[-255:],
             ),
         )
     if known.checksum == checksum(content):

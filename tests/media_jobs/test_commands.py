@@ -1,6 +1,7 @@
 """`embed_folder` and `search`."""
 
 import io
+from unicodedata import normalize
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -44,6 +45,30 @@ def test_second_time_takes_what_changed(folder, fakes):
     assert "1 to embed" in out
     item = MediaItem.objects.get(title="cats.txt")
     assert (item.content, item.is_stale) == ("The cat left.", False)
+    assert MediaItem.objects.count() == 2
+
+
+@pytest.mark.parametrize("stored", ["NFC", "NFD"])
+@pytest.mark.parametrize("named", ["NFC", "NFD"])
+def test_file_is_known_again_in_either_normal_form(tmp_path, fakes, stored, named):
+    (tmp_path / normalize(named, "résumé.txt")).write_text("The cat left.")
+    path = normalize(stored, "résumé.txt")
+    MediaItem.objects.create(title=path, content="Old.", metadata={"path": path})
+    run("embed_folder", str(tmp_path), "--no-wait")
+    assert MediaItem.objects.get().content == "The cat left."
+
+
+def test_names_of_files_are_stored_in_one_normal_form(tmp_path, fakes):
+    (tmp_path / normalize("NFD", "résumé.txt")).write_text("The cat sat.")
+    run("embed_folder", str(tmp_path), "--no-wait")
+    item = MediaItem.objects.get()
+    assert {item.title, item.source_filename, item.metadata["path"]} == {"résumé.txt"}
+
+
+def test_files_that_differ_in_case_are_two(tmp_path, fakes):
+    for name in ("a.txt", "A.txt"):
+        (tmp_path / name).write_text(f"The file {name}.")
+    run("embed_folder", str(tmp_path), "--no-wait")
     assert MediaItem.objects.count() == 2
 
 

@@ -1,6 +1,10 @@
 """The console's pages for documents, chunks and jobs."""
 
+import json
+
 import pytest
+from django.contrib import admin
+from django.contrib.auth.models import User
 
 from embeddings.models import AuditEntry
 from media_jobs.models import Job, MediaItem, StoredChunk
@@ -44,6 +48,67 @@ def test_title_can_be_changed_and_the_text_cannot(admin_client, item):
     assert item.title == "Dogs"
     assert item.content.startswith("The cat")
     assert AuditEntry.objects.get().action == "change"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "says"),
+    [
+        (json.dumps(json.loads('{"a":' * 33 + "1" + "}" * 33)), "32 levels"),
+        ('{"a": 18446744073709551616}', "64 bits"),
+        ('{"a": NaN}', "finite"),
+        ('{"a": "\\ud800"}', "surrogate"),
+        ('{"a": "\\u0000"}', "NUL"),
+        ("[1]", "object"),
+        ('{"a":' * 2000 + "1" + "}" * 2000, "less depth"),
+        (f'{{"a": {"9" * 5000}}}', "shorter numbers"),
+        ('{"a": ', "valid JSON"),
+    ],
+)
+def test_metadata_has_the_bounds_of_the_api(admin_client, item, metadata, says):
+    form = {"title": "Dogs", "metadata": metadata}
+    page = admin_client.post(f"{ITEMS}{item.pk}/change/", form)
+    assert says in page.content.decode()
+    item.refresh_from_db()
+    assert (item.title, item.metadata) == ("On cats", {})
+
+
+def test_document_with_half_of_a_surrogate_pair_is_shown(admin_client, item):
+    MediaItem.objects.update(metadata={"a": "\ud800é"})
+    page = admin_client.get(f"{ITEMS}{item.pk}/change/").content.decode()
+    assert "\\ud800é" in page
+
+
+def test_title_is_stored_in_one_normal_form(admin_client, item):
+    form = {"title": "A\u0308rzte", "metadata": ""}
+    admin_client.post(f"{ITEMS}{item.pk}/change/", form)
+    item.refresh_from_db()
+    assert (item.title, item.metadata) == ("Ärzte", {})
+
+
+@pytest.mark.parametrize("asked", ["ärzte", "a\u0308rzte die", "RE\u0301SUME\u0301"])
+def test_search_finds_any_case_and_normal_form(admin_client, create, asked):
+    create(title="Die ÄRZTE", source_filename="résumé.pdf")
+    create(title="Andere")
+    page = admin_client.get(ITEMS, {"q": asked})
+    assert [row.title for row in page.context["cl"].queryset] == ["Die ÄRZTE"]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page for page in admin.site._registry.values() if page.search_fields],
+    ids=lambda page: page.opts.model_name,
+)
+def test_every_page_searches_without_case_and_in_one_normal_form(page, rf):
+    by_number = {"=media__id"}
+    for name in {*page.get_search_fields(rf.get("/"))} - by_number:
+        assert name.endswith("__folded_contains")
+
+
+def test_people_are_found_in_any_case_and_normal_form(admin_client):
+    User.objects.create(username="jürgen", last_name="ÄRZTE")
+    for asked in ("JU\u0308RGEN", "ärzte"):
+        page = admin_client.get("/admin/auth/user/", {"q": asked})
+        assert [row.username for row in page.context["cl"].queryset] == ["jürgen"]
 
 
 def test_deleted_document_takes_its_vectors_along(admin_client, item):

@@ -4,10 +4,12 @@ import hashlib
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.db import OperationalError, connection
+from django.db import InterfaceError, OperationalError, connection
 from rest_framework.test import APIClient
 
 from media_jobs.models import MediaItem
+from providers.registry import registry
+from tests.fakes import MINILM
 from tests.media_jobs.conftest import MEDIA
 
 
@@ -212,6 +214,63 @@ def test_busy_database_is_503_with_a_time(client, db):
     assert response.status_code == 503
     assert response.headers["Retry-After"] == "5"
     assert "locked" not in response.json()["detail"]
+
+
+@pytest.mark.parametrize("error", [OperationalError, InterfaceError])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("get", ""),
+        ("get", "/1"),
+        ("patch", "/1"),
+        ("delete", "/1"),
+        ("post", "/1/embeddings"),
+        ("delete", "/1/embeddings"),
+        ("get", "/1/embeddings/status"),
+        ("post", "/embeddings/batch"),
+        ("post", "/embeddings/search"),
+        ("get", "/embeddings/jobs"),
+        ("get", "/embeddings/jobs/mej_1"),
+        ("post", "/embeddings/jobs/mej_1/cancel"),
+    ],
+)
+def test_database_that_fails_is_503_wherever_it_is_asked(
+    client, fakes, method, path, error
+):
+    registry().resolve(fakes["onnx"], MINILM)  # what operators set is read by then
+    body = {
+        "/1": {"title": "x"},
+        "/embeddings/batch": {"media_ids": [1]},
+        "/embeddings/search": {"query": "x", "media_ids": [1]},
+    }.get(path, {})
+
+    def away(execute, sql, *arguments):
+        raise error("the connection is closed")
+
+    with connection.execute_wrapper(away):
+        sent = {} if method in ("get", "delete") else {"data": body, "format": "json"}
+        response = getattr(client, method)(f"{MEDIA}{path}", **sent)
+    assert response.status_code == 503
+    assert response.headers["Retry-After"] == "5"
+    assert "closed" not in response.json()["detail"]
+
+
+def test_names_are_stored_in_one_normal_form(create, upload, client):
+    item = create(title="re\u0301sume\u0301", source_filename="u\u0308.txt")
+    assert (item["title"], item["source_filename"]) == ("résumé", "ü.txt")
+    url = f"{MEDIA}/{item['media_id']}"
+    changed = client.patch(url, {"title": "a\u0308"}, format="json").json()
+    assert changed["title"] == "ä"
+    body = upload("re\u0301sume\u0301.txt", b"text").json()
+    assert (body["title"], body["source_filename"]) == ("résumé", "résumé.txt")
+
+
+def test_names_are_measured_in_the_form_they_are_stored_in(create, client):
+    assert create(title="e\u0301" * 500)["title"] == "é" * 500
+    grows = {"title": "\u0958" * 251, "content": "x"}  # two code points each
+    answer = client.post(MEDIA, grows, format="json")
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "title"
 
 
 def test_stranger_is_401(db):
