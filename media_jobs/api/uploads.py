@@ -93,7 +93,7 @@ def path_of(upload: TemporaryUploadedFile) -> Path:
 def parsed_metadata(text: str) -> Any:
     """Return the metadata field of a form. Raises ParseError."""
     try:
-        return orjson.loads(text)
+        return orjson.loads(text.removeprefix("\ufeff"))
     except orjson.JSONDecodeError as error:
         raise ParseError(f"metadata is not valid JSON: {error}.") from error
 
