@@ -35,8 +35,8 @@ class ApiMiddleware:
         if not path.startswith(API_PREFIX):
             return self.get_response(request)
         request.path_info = path.rstrip("/")
-        drop_empty_headers(request)
         self._check_host(request)
+        drop_empty_headers(request)
         response = self._view(request)
         for name, value in HEADERS.items():
             response.headers[name] = value

@@ -56,17 +56,14 @@ class SingleUserAuthentication(authentication.BaseAuthentication):
     @staticmethod
     def _problem(request: Request, key: str | None) -> str:
         """Say what is wrong, and both ways out: the header, and the operator's setting for clients without it."""
+        authorized = "HTTP_AUTHORIZATION" in request.META
         if conf().single_user_accept_bearer:
-            return (
-                "Send the server's key in the X-API-KEY header, or as Authorization: Bearer <key>"
-                "; what was sent is not valid."
-                if key is not None or "HTTP_AUTHORIZATION" in request.META
-                else "Send the server's key in the X-API-KEY header, or as Authorization: Bearer <key>."
-            )
+            wrong = "What was sent is not valid. " if key or authorized else ""
+            return f"{wrong}Send the server's key in the X-API-KEY header, or as Authorization: Bearer <key>."
         setting = "the operator can let Authorization: Bearer do with SINGLE_USER_ACCEPT_BEARER=true"
         if key is not None:
             return f"The API key in X-API-KEY is not valid; {setting}."
-        if "HTTP_AUTHORIZATION" in request.META:
+        if authorized:
             return (
                 "This server takes its key in the X-API-KEY header; Authorization alone is not enough. With an SDK,"
                 ' pass it as a default header: default_headers={"X-API-KEY": "<key>"} (JavaScript: defaultHeaders).'

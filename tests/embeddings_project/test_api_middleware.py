@@ -47,6 +47,7 @@ def test_foreign_host_is_refused_each_time_whoever_came_before(client, fakes):
         ("localhost", 200),
         ("evil.example", 400),
         ("evil.example", 400),
+        ("", 400),
         ("localhost", 200),
     ]:
         answer = client.get(MODELS, headers={"Host": host})
