@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ SHARED_PREFIXES = (
     "CACHE_",
     "WEB_",
     "LOG_",
+    "CORS_",
 )
 NEAR_MISS = 0.88
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
@@ -120,6 +122,18 @@ class Env:
         return tuple(
             word.strip() for word in (self._raw(name) or "").split(",") if word.strip()
         )
+
+    def origins(self, name: str) -> tuple[str, ...]:
+        """Read a comma-separated list of origins, as browsers send them."""
+        given = self.words(name)
+        for origin in given:
+            scheme, _, host = origin.partition("://")
+            if not scheme or not re.fullmatch(r"[\w.\-\[\]:]+", host, re.ASCII):
+                self.problem(
+                    name,
+                    f"must be origins such as https://app.example or http://localhost:3000, not {origin!r}",
+                )
+        return given
 
     def url(self, name: str, default: str | None = None) -> str | None:
         value = self._raw(name)

@@ -17,6 +17,7 @@ from embeddings.conf import (
     EmbeddingsConf,
     LimiterConf,
 )
+from embeddings_project import cors
 from embeddings_project.env import Env
 from embeddings_project.logging import logging_config
 from embeddings_project.secrets import read_or_create_secret
@@ -51,6 +52,9 @@ SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 SESSION_COOKIE_HTTPONLY = True
+CORS_ALLOWED_ORIGINS = list(env.origins("CORS_ALLOWED_ORIGINS"))
+CORS_URLS_REGEX, CORS_ALLOW_HEADERS = cors.PATHS, cors.REQUEST_HEADERS
+CORS_EXPOSE_HEADERS = cors.ANSWER_HEADERS
 AUTH_MODE = env.choice("AUTH_MODE", "single_user", ["single_user", "multi_user"])
 MULTI_USER = AUTH_MODE == "multi_user"
 GENERATED_API_KEY_FILE = DATA_DIR / "api_key"
@@ -86,6 +90,7 @@ INSTALLED_APPS = [
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
     "django_prometheus",
+    "corsheaders",
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
@@ -99,6 +104,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "embeddings_project.middleware.RequestContextMiddleware",
     "embeddings_project.middleware.RequestBodyMiddleware",
+    *(["corsheaders.middleware.CorsMiddleware"] if CORS_ALLOWED_ORIGINS else []),
     "embeddings_project.api_middleware.ApiMiddleware",  # what follows is for pages
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -169,9 +175,8 @@ LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_I18N = False
 STATIC_URL = "static/"
-WHITENOISE_USE_FINDERS = (
-    True  # nothing to collect: the console's files are served from the packages
-)
+# Nothing to collect: the console's files are served from the packages.
+WHITENOISE_USE_FINDERS = True
 
 LOG_LEVEL = env.choice("LOG_LEVEL", "info", ["debug", "info", "warning", "error"])
 LOG_FORMAT = env.choice("LOG_FORMAT", "json", ["json", "console"])
@@ -353,7 +358,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_PARSER_CLASSES": ["embeddings.api.parsers.JSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["embeddings.api.renderers.JSONRenderer"],
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "embeddings.api.negotiation.ShortNegotiation",
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "embeddings.api.negotiation.Negotiation",
     "DEFAULT_SCHEMA_CLASS": "embeddings.api.schema.DocumentedErrors",
     "EXCEPTION_HANDLER": "embeddings.api.exception_handler.handle",
     "UNAUTHENTICATED_USER": None,

@@ -22,6 +22,7 @@ NAMED = (
     "DEBUG",
     "SECRET_KEY",
     "LOG_LEVEL",
+    "CORS_ALLOWED_ORIGINS",
 )
 
 for name in [*os.environ]:

@@ -15,6 +15,7 @@ from embeddings.services.callers import SINGLE_USER, Caller
 
 CHALLENGE = 'ApiKey realm="embeddings"'
 BEARER_CHALLENGE = 'Bearer realm="embeddings"'
+WRONG_BESIDE = "embeddings.wrong_credential"
 
 
 class SingleUser:
@@ -39,48 +40,66 @@ class SingleUserAuthentication(authentication.BaseAuthentication):
     """`X-API-KEY` must equal `SINGLE_USER_API_KEY`; with `SINGLE_USER_ACCEPT_BEARER` a Bearer token may, too."""
 
     def authenticate(self, request: Request) -> tuple[SingleUser, Caller]:
-        given = request.META.get("HTTP_X_API_KEY")
-        if given is None and conf().single_user_accept_bearer:
-            given = bearer_token(request)
-        if given is None:
-            raise exceptions.AuthenticationFailed(self._missing(request))
-        if not hmac.compare_digest(given.encode(), conf().single_user_api_key.encode()):
-            raise exceptions.AuthenticationFailed(
-                "The API key in X-API-KEY is not valid."
-            )
+        given = [request.META.get("HTTP_X_API_KEY")]
+        if conf().single_user_accept_bearer:
+            given.append(bearer_token(request))
+        right = [_is_the_key(text) for text in given if text is not None]
+        if not any(right):
+            raise exceptions.AuthenticationFailed(self._problem(request, given[0]))
+        if not all(right):
+            note_wrong_credential(request)
         return SingleUser(), SINGLE_USER
 
     def authenticate_header(self, request: Request) -> str:
         return CHALLENGE
 
     @staticmethod
-    def _missing(request: Request) -> str:
-        if "HTTP_AUTHORIZATION" in request.META:
+    def _problem(request: Request, key: str | None) -> str:
+        """Say what is wrong, and both ways out: the header, and the operator's setting for clients without it."""
+        authorized = "HTTP_AUTHORIZATION" in request.META
+        if conf().single_user_accept_bearer:
+            wrong = "What was sent is not valid. " if key or authorized else ""
+            return f"{wrong}Send the server's key in the X-API-KEY header, or as Authorization: Bearer <key>."
+        setting = "the operator can let Authorization: Bearer do with SINGLE_USER_ACCEPT_BEARER=true"
+        if key is not None:
+            return f"The API key in X-API-KEY is not valid; {setting}."
+        if authorized:
             return (
                 "This server takes its key in the X-API-KEY header; Authorization alone is not enough. With an SDK,"
                 ' pass it as a default header: default_headers={"X-API-KEY": "<key>"} (JavaScript: defaultHeaders).'
+                f" For a client that sends no headers of your own, {setting}."
             )
-        return "Send the server's key in the X-API-KEY header."
+        return f"Send the server's key in the X-API-KEY header; {setting}."
 
 
 class MultiUserAuthentication(authentication.BaseAuthentication):
-    """A user's token as `Authorization: Bearer`, or a user's API key there or as `X-API-KEY`."""
+    """A user's token as `Authorization: Bearer`, or a user's API key there or as `X-API-KEY`.
+
+    One that is valid will do, whatever the other header holds, unless that is valid for another caller.
+    """
 
     def authenticate(self, request: Request) -> tuple[User, Caller]:
         key, bearer = request.META.get("HTTP_X_API_KEY"), bearer_token(request)
-        # A dict, not a set: in the order of sending, and the same key sent twice is looked up once.
-        given = list(dict.fromkeys(text for text in (key, bearer) if text is not None))
+        given = list(dict.fromkeys(once(t) for t in (key, bearer) if t is not None))
         if not given:
             raise exceptions.AuthenticationFailed(
                 "Send an API key (as X-API-KEY, or as Authorization: Bearer sk-...)"
                 " or a token (as Authorization: Bearer <token>)."
             )
-        try:
-            return _one_of([_known(text, is_key=text == key) for text in given])
-        except TokenRefused as error:
-            raise exceptions.AuthenticationFailed(str(error)) from error
-        except (DatabaseError, InterfaceError) as error:
-            raise KeysUnavailable from error
+        found: list[tuple[User, Caller]] = []
+        problems: list[Exception] = []
+        for text in given:
+            try:
+                found.append(_known(text, is_key=text != bearer))
+            except (TokenRefused, exceptions.AuthenticationFailed) as error:
+                problems.append(error)
+            except (DatabaseError, InterfaceError) as error:
+                raise KeysUnavailable from error
+        if not found:
+            raise exceptions.AuthenticationFailed(str(problems[0])) from problems[0]
+        if problems:
+            note_wrong_credential(request)
+        return _one_of(found)
 
     def authenticate_header(self, request: Request) -> str:
         return BEARER_CHALLENGE
@@ -100,13 +119,35 @@ class CallerAuthentication(authentication.BaseAuthentication):
 
 def bearer_token(request: Request) -> str | None:
     """Return the token of `Authorization: Bearer <token>`, or None."""
-    scheme, _, token = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
+    scheme, _, token = once(request.META.get("HTTP_AUTHORIZATION", "")).partition(" ")
     return token.strip() if scheme.lower() == "bearer" and token.strip() else None
+
+
+def once(value: str) -> str:
+    """Return a header's value; of one that was sent several times with the same value, which WSGI joins, that value."""
+    values = {part.strip() for part in value.split(",")} if "," in value else {value}
+    return values.pop() if len(values) == 1 else value
+
+
+def note_wrong_credential(request: Request) -> None:
+    """Remember that a wrong credential came beside a good one: it counts as a guess, and refuses nothing."""
+    request.META[WRONG_BESIDE] = True
+
+
+def wrong_credential_came(request: Request) -> bool:
+    """Tell whether this request, which was let in, brought a wrong credential, too."""
+    return WRONG_BESIDE in request.META
 
 
 def _mode() -> SingleUserAuthentication | MultiUserAuthentication:
     multi_user = conf().access.multi_user
     return MultiUserAuthentication() if multi_user else SingleUserAuthentication()
+
+
+def _is_the_key(given: str) -> bool:
+    """Tell whether this is the server's key, in constant time; a key may have commas of its own."""
+    key = conf().single_user_api_key.encode()
+    return any(hmac.compare_digest(text.encode(), key) for text in (given, once(given)))
 
 
 def _known(text: str, *, is_key: bool) -> tuple[User, Caller]:

@@ -12,6 +12,7 @@ from rest_framework.response import Response
 from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
+from embeddings.access.authentication import wrong_credential_came
 from embeddings.access.limiter.gcra import MICROSECONDS, Rate, Standing
 from embeddings.access.limiter.limiter import limiter
 from embeddings.conf import conf
@@ -58,13 +59,18 @@ class LimitedView(APIView):
     throttle_classes = (CallerThrottle,)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Count those who fail to authenticate by their address, so that guessing is limited too."""
+        """Count those who fail to authenticate by their address, so that guessing is limited too.
+
+        A wrong credential beside a good one is a guess as well, but its caller is let in.
+        """
         try:
             super().initial(request, *args, **kwargs)
         except (exceptions.AuthenticationFailed, exceptions.NotAuthenticated):
             if takes_part():
                 _admit(f"ip:{address(request)}", CallerLimits(), self)
             raise
+        if wrong_credential_came(request) and takes_part():
+            limiter().take(f"ip:{address(request)}", _rate(CallerLimits()))
 
     def finalize_response(
         self, request: Request, response: Response, *args: Any, **kwargs: Any
@@ -117,10 +123,7 @@ def address(request: Request) -> str:
 
 def _admit(key: str, limits: CallerLimits, view: Any, *, tokens_of: str = "") -> None:
     """Take one request from the bucket of `key`. Raises RateLimited, whose wait holds for requests and tokens both."""
-    rate = Rate(
-        per_minute=_own(limits.requests_per_minute, conf().limiter.per_minute),
-        burst=_own(limits.burst, conf().limiter.burst),
-    )
+    rate = _rate(limits)
     if tokens := _token_rate(limits):
         left = limiter().any_left(_token_key(tokens_of), tokens)
         view.tokens_standing = left
@@ -131,6 +134,13 @@ def _admit(key: str, limits: CallerLimits, view: Any, *, tokens_of: str = "") ->
     view.requests_standing = standing = limiter().take(key, rate)
     if not standing.allowed:
         raise RateLimited(standing, kind="requests", per_minute=rate.per_minute)
+
+
+def _rate(limits: CallerLimits) -> Rate:
+    return Rate(
+        per_minute=_own(limits.requests_per_minute, conf().limiter.per_minute),
+        burst=_own(limits.burst, conf().limiter.burst),
+    )
 
 
 def _token_rate(limits: CallerLimits) -> Rate | None:

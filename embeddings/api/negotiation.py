@@ -1,17 +1,17 @@
-"""Which renderer answers: there is one, so the usual Accept headers need no weighing."""
+"""Which renderer answers: JSON, whatever a client says it takes; CSV where an endpoint has it and it is asked for."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from django.http import HttpRequest
+from django.http.request import MediaType
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
-ANYTHING = "*/*"
 
-
-class ShortNegotiation(DefaultContentNegotiation):
-    """REST framework's own negotiation, cut short where the client takes anything or names just what it gets."""
+class Negotiation(DefaultContentNegotiation):
+    """Never refuses: clients send Accept headers of streams, pages and other APIs, and read the JSON all the same."""
 
     def select_renderer(
         self,
@@ -19,9 +19,23 @@ class ShortNegotiation(DefaultContentNegotiation):
         renderers: Iterable[BaseRenderer],
         format_suffix: str | None = None,
     ) -> Any:
-        accept = request.META.get("HTTP_ACCEPT", ANYTHING)
-        first = next(iter(renderers))
-        plain = not (format_suffix or request.META.get("QUERY_STRING"))
-        if plain and accept in (ANYTHING, first.media_type):
-            return first, first.media_type
-        return super().select_renderer(request, renderers, format_suffix)
+        """Return the renderer and its media type: by `?format=`, else by Accept, else the first."""
+        first, *others = renderers
+        if others:
+            wanted = format_suffix or request.query_params.get("format")
+            by_format = [one for one in (first, *others) if one.format == wanted]
+            by_accept = _accepted(request._request, (first, *others))
+            first = next(iter(by_format), by_accept or first)
+        return first, first.media_type
+
+
+def _accepted(
+    request: HttpRequest, renderers: Sequence[BaseRenderer]
+) -> BaseRenderer | None:
+    """Return what the client likes best, whatever parameters its types have."""
+    for accepted in request.accepted_types:
+        bare = MediaType(f"{accepted.main_type}/{accepted.sub_type}")
+        for renderer in renderers:
+            if bare.match(renderer.media_type):
+                return renderer
+    return None

@@ -15,6 +15,8 @@ from embeddings.api.content_encoding import (
 )
 from embeddings.conf import conf
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # put before JSON by some editors and shells
+
 
 class BodyTooLarge(APIException):
     """The request's body is over `EMBEDDINGS_MAX_BODY_BYTES`."""
@@ -55,7 +57,7 @@ class JSONParser(BaseParser):
         except OSError as error:  # malformed chunks, or a client that hung up
             raise ParseError("The body ends before it is complete.") from error
         try:
-            data = self.loads(body)
+            data = self.loads(body.removeprefix(BYTE_ORDER_MARK))
         except orjson.JSONDecodeError as error:
             raise ParseError(f"The body is not valid JSON: {error}.") from error
         if not isinstance(data, dict):

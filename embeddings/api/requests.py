@@ -10,6 +10,7 @@ from rest_framework.request import Request
 
 from embeddings.access.callers import caller_of
 from embeddings.api.parsers import JSONParser
+from embeddings.api.serializers import INPUT_TYPES
 from embeddings.conf import FallbackMode
 from embeddings.services.errors import InvalidRequest
 from embeddings.services.types import (
@@ -19,11 +20,12 @@ from embeddings.services.types import (
 )
 from providers.base import InputType
 
+INPUT_TYPE_HEADER = "X-Embeddings-Input-Type"
 STEERING_HEADERS: Mapping[str, tuple[str, ...]] = {
     "X-Embeddings-Fallback": ("any", "same_space", "off"),
     "X-Embeddings-Truncate": ("end",),
     "X-Embeddings-Token-Encoding": ("openai", "model"),
-    "X-Embeddings-Input-Type": ("query", "document"),
+    INPUT_TYPE_HEADER: (*INPUT_TYPES,),
 }
 # Django's names of them: request.headers would build a mapping of all headers first.
 META_NAMES = {HttpHeaders.to_wsgi_name(name): name for name in STEERING_HEADERS}
@@ -81,10 +83,28 @@ def embedding_request(
         vocabulary=cast(
             "Vocabulary", headers.get("X-Embeddings-Token-Encoding") or "openai"
         ),
-        input_type=cast(
-            "InputType", headers.get("X-Embeddings-Input-Type") or "document"
-        ),
+        input_type=_input_type(headers, body) or "document",
     )
+
+
+def input_type_of(request: Request, body: Mapping[str, Any]) -> InputType | None:
+    """Return what the texts are, by body or header; None if neither says. Raises InvalidRequest if they disagree."""
+    key = HttpHeaders.to_wsgi_name(INPUT_TYPE_HEADER)
+    sent = {key: request.META[key]} if key in request.META else {}
+    return _input_type(_steering(sent), body)
+
+
+def _input_type(
+    headers: Mapping[str, str], body: Mapping[str, Any]
+) -> InputType | None:
+    given = (headers.get(INPUT_TYPE_HEADER), body.get("input_type"))
+    meant = {INPUT_TYPES[spelling] for spelling in given if spelling is not None}
+    if len(meant) > 1:
+        raise InvalidRequest(
+            f"input_type and the header {INPUT_TYPE_HEADER} name two kinds of text; send one.",
+            param="input_type",
+        )
+    return cast("InputType | None", next(iter(meant), None))
 
 
 def _steering(meta: Mapping[str, Any]) -> dict[str, str]:

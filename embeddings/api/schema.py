@@ -9,7 +9,7 @@ from drf_spectacular.utils import OpenApiParameter
 
 from embeddings.api.answers import ERROR, INPUT_TOO_LONG, Schema
 from embeddings.api.exception_handler import Problem
-from embeddings.api.requests import STEERING_HEADERS
+from embeddings.api.requests import INPUT_TYPE_HEADER, STEERING_HEADERS
 from embeddings.conf import conf
 
 Endpoint = tuple[str, str, str, Any]  # path, its pattern, method, view
@@ -110,12 +110,19 @@ STEERING_PARAMETERS = [
             name,
             str,
             OpenApiParameter.HEADER,
-            enum=allowed,
-            description="See docs/api.md.",
+            enum=(*allowed, ""),
+            description="See docs/api.md. Empty: as if it was not sent.",
         )
         for name, allowed in STEERING_HEADERS.items()
     ),
 ]
+
+
+INPUT_TYPE_PARAMETER = next(
+    parameter
+    for parameter in STEERING_PARAMETERS
+    if parameter.name == INPUT_TYPE_HEADER
+)
 
 
 def _documented(status: int) -> Schema:

@@ -33,7 +33,31 @@ INPUT_SCHEMA = {
 
 
 class StrictSerializer(serializers.Serializer[Any]):
-    """A serializer that refuses fields it does not know."""
+    """A serializer that refuses fields it does not know, and takes null in an optional one for a field not sent."""
+
+    def get_fields(self) -> dict[str, Any]:
+        """Add to the optional fields that null may stand in them, for the document of the API."""
+        fields = super().get_fields()
+        for field in fields.values():
+            field.allow_null = field.allow_null or not field.required
+        return fields
+
+    def run_validation(self, data: Any = empty) -> Any:
+        return super().run_validation(self._sent(data))
+
+    def _sent(self, data: Any) -> Any:
+        """Return the body without its optional fields that are null: many clients write out all they know."""
+        if not isinstance(data, dict) or None not in data.values():
+            return data
+        return {
+            name: value
+            for name, value in data.items()
+            if value is not None or name not in self._optional
+        }
+
+    @cached_property
+    def _optional(self) -> Set[str]:
+        return {name for name, field in self.fields.items() if not field.required}
 
     def to_internal_value(self, data: Any) -> Any:
         unknown = (
@@ -54,7 +78,7 @@ class SwiftSerializer(StrictSerializer):
     """
 
     def run_validation(self, data: Any = empty) -> Any:
-        fields = self.fields
+        fields, data = self.fields, self._sent(data)
         if not isinstance(data, dict) or not self._required <= data.keys():
             return super().run_validation(data)
         try:
@@ -186,6 +210,20 @@ class TextsField(serializers.Field[list[str], Any, Any, Any]):
         return data
 
 
+INPUT_TYPES = {
+    "query": "query",
+    "document": "document",
+    "search_query": "query",
+    "search_document": "document",
+    "passage": "document",
+}
+
+
+def input_type_field() -> serializers.ChoiceField:
+    """Return the field that is the header's twin; its spellings are those of other servers, too."""
+    return serializers.ChoiceField([*INPUT_TYPES], required=False)
+
+
 class EmbeddingRequestSerializer(SwiftSerializer):
     """The body of `POST /embeddings`."""
 
@@ -196,6 +234,7 @@ class EmbeddingRequestSerializer(SwiftSerializer):
         min_value=1, max_value=MAX_DIMENSIONS, required=False
     )
     user = StrictCharField(max_length=256, required=False)
+    input_type = input_type_field()
 
 
 class BatchRequestSerializer(SwiftSerializer):
@@ -207,6 +246,7 @@ class BatchRequestSerializer(SwiftSerializer):
     dimensions = StrictIntegerField(
         min_value=1, max_value=MAX_DIMENSIONS, required=False
     )
+    input_type = input_type_field()
 
 
 class ModelActionSerializer(StrictSerializer):

@@ -11,12 +11,14 @@ from embeddings.access.callers import caller_of
 from embeddings.access.throttling import LimitedView
 from embeddings.api.credential_serializers import StrictBooleanField
 from embeddings.api.representation import embedding_headers
-from embeddings.api.requests import validated
+from embeddings.api.requests import input_type_of, validated
+from embeddings.api.schema import INPUT_TYPE_PARAMETER
 from embeddings.api.serializers import (
     MAX_DIMENSIONS,
     StrictCharField,
     StrictIntegerField,
     StrictSerializer,
+    input_type_field,
 )
 from embeddings.api.usage import MomentField
 from media_jobs.api import answers
@@ -90,6 +92,7 @@ class SearchSerializer(StrictSerializer):
         min_value=1, max_value=MAX_DIMENSIONS, required=False
     )
     hybrid = StrictBooleanField(required=False)
+    input_type = input_type_field()
 
     def validate_query(self, value: str) -> str:
         if not value.strip():
@@ -105,6 +108,7 @@ class SearchMedia(DatabaseView, LimitedView):
     @extend_schema(
         operation_id="search_media",
         request=SearchSerializer,
+        parameters=[INPUT_TYPE_PARAMETER],
         responses={200: answers.SEARCH_RESULTS},
         examples=[
             OpenApiExample(
@@ -117,6 +121,7 @@ class SearchMedia(DatabaseView, LimitedView):
     def post(self, request: Request) -> Response:
         body = validated(SearchSerializer, request)
         filters = Filters(**body.pop("filters", {}))
+        body["input_type"] = input_type_of(request, body) or "query"
         query = SearchQuery(text=body.pop("query"), filters=filters, **body)
         result = search(caller_of(request), query)
         headers = {}

@@ -77,6 +77,15 @@ class UploadSerializer(StrictSerializer):
     metadata = FormMetadataField(required=False)
     language = StrictCharField(max_length=35, required=False)
 
+    def _sent(self, data: Any) -> Any:
+        """Take what stands for null in a form, an empty field and the text `null` as metadata, for null."""
+        if isinstance(data, dict):
+            empty = {name for name in self._optional & data.keys() if not data[name]}
+            if str(data.get("metadata")).strip() == "null":
+                empty.add("metadata")
+            data = data | dict.fromkeys(empty)
+        return super()._sent(data)
+
 
 class ItemChangesSerializer(StrictSerializer):
     """The body of `PATCH /media/{id}`."""

@@ -94,7 +94,7 @@ def path_of(upload: TemporaryUploadedFile) -> Path:
 def parsed_metadata(text: str) -> Any:
     """Return the metadata field of a form. Raises ParseError."""
     try:
-        return loads(text.encode())
+        return loads(text.removeprefix("\ufeff").encode())
     except orjson.JSONDecodeError as error:
         raise ParseError(f"metadata is not valid JSON: {error}.") from error
 

@@ -12,6 +12,7 @@ from media_jobs.models import MediaItem
 from media_jobs.services.filters import NO_FILTERS, Filters, chosen_ids
 from media_jobs.services.targets import pinned_target
 from media_jobs.vector_store.base import Hit, Space, vector_store
+from providers.base import InputType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,7 @@ class SearchQuery:
     provider: str | None = None
     dimensions: int | None = None
     hybrid: bool = False
+    input_type: InputType = "query"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +131,7 @@ def _embedded(
             provider=target.provider,
             dimensions=None if native else space.dimensions,
             fallback="same_space",
-            input_type="query",
+            input_type=query.input_type,
             place="query",
         )
     )

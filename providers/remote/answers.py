@@ -98,17 +98,26 @@ def whole_number(value: Json) -> int | None:
 
 
 def _in_order(items: Sequence[Json]) -> Sequence[Json]:
-    indexes = [item.get("index") if isinstance(item, dict) else None for item in items]
-    if all(index is None for index in indexes):
+    given = [item.get("index") if isinstance(item, dict) else None for item in items]
+    if all(index is None for index in given):
         return items
     by_index = {
         index: item
-        for index, item in zip(indexes, items, strict=True)
-        if type(index) is int
+        for index, item in zip(map(_index, given), items, strict=True)
+        if index is not None
     }
     if sorted(by_index) != list(range(len(items))):
         raise BadAnswerError("answered with missing or repeated indexes")
     return [by_index[index] for index in range(len(items))]
+
+
+def _index(value: Json) -> int | None:
+    """Return the whole number that an upstream may have written as 0.0 or "0"; None for anything else."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and value.isascii() and value.isdecimal():
+        return int(value[:20])
+    return value if type(value) is int else None
 
 
 def _vector(row: Json) -> NDArray[Any]:

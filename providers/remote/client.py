@@ -28,6 +28,7 @@ from providers.remote.deadline import Deadline, current_deadline
 from providers.remote.transport import DeadlineTransport
 
 MAX_ERROR_BYTES = 64 * 1024
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 # They would write addresses (INFO) and headers (DEBUG) into the log.
 logging.getLogger("httpx2").setLevel(logging.WARNING)
@@ -171,10 +172,10 @@ class HttpClient:
 
 
 def _json(body: bytes | None) -> Json:
-    """Parse strictly (no NaN, no Infinity); None for anything that is not JSON."""
+    """Parse strictly (no NaN, no Infinity), from a byte order mark on; None for anything that is not JSON."""
     if not body:
         return None
     try:
-        return orjson.loads(body)
+        return orjson.loads(body.removeprefix(BYTE_ORDER_MARK))
     except orjson.JSONDecodeError:
         return None

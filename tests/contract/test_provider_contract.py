@@ -70,7 +70,7 @@ def can_be_seen(case, fault):
 
 
 def test_every_fault_has_its_exception():
-    assert set(Fault) == {*FAULTS, *OUTLASTING, Fault.SHUFFLED}
+    assert set(Fault) == {*FAULTS, *OUTLASTING, Fault.SHUFFLED, Fault.MARKED}
 
 
 def test_provider_derives_from_the_contract(case, provider):
@@ -159,6 +159,15 @@ def test_usage_is_summed_over_the_parts(embed):
 def test_shuffled_answer_is_put_in_order(case, upstream, embed):
     upstream.fault = Fault.SHUFFLED
     texts = texts_of(5)
+
+    vectors = embed(texts).vectors
+
+    np.testing.assert_array_equal(vectors, vectors_for(texts, case.dimensions))
+
+
+def test_byte_order_mark_before_an_answer_is_skipped(case, upstream, embed):
+    upstream.fault = Fault.MARKED
+    texts = texts_of(2)
 
     vectors = embed(texts).vectors
 

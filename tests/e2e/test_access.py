@@ -114,16 +114,23 @@ def test_openai_sdk_raises_its_own_error_on_a_wrong_key(shared_server):
     assert error.value.code == "invalid_api_key"
 
 
-def test_headers_sent_twice_are_401(shared_server, key):
+def test_headers_sent_twice_that_differ_are_401(shared_server, key):
     for headers in (
         [("X-API-KEY", key), ("X-API-KEY", "sk-other")],
-        [("X-API-KEY", key), ("x-api-key", key)],
         [("Authorization", f"Bearer {key}"), ("Authorization", "Bearer other")],
-        [("Authorization", f"Bearer {token()}, Bearer {token()}")],
     ):
         status, answer = raw(shared_server, *headers)
         assert status == 401
         assert answer["WWW-Authenticate"].startswith("Bearer ")
+
+
+def test_same_header_twice_with_the_same_value_is_one(shared_server, key):
+    once = token()
+    for headers in (
+        [("X-API-KEY", key), ("x-api-key", key)],
+        [("Authorization", f"Bearer {once}"), ("Authorization", f"Bearer {once}")],
+    ):
+        assert raw(shared_server, *headers)[0] == 200
 
 
 def test_underscores_are_no_way_to_a_second_key(shared_server, key):

@@ -91,7 +91,6 @@ def test_bad_input_is_refused_with_its_place(server, raw, words):
         ("dimensions", "64"),
         ("dimensions", True),
         ("encoding_format", "hex"),
-        ("encoding_format", None),
         ("user", "u" * 257),
         ("user", 7),
         ("model", ""),

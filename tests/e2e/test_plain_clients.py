@@ -171,6 +171,24 @@ def test_libraries_send_zstd_in_one_piece_or_chunked(server, library):
         assert len(answer.json()["data"]) == 200, answer.text
 
 
+def test_base_url_that_ends_in_a_slash_is_no_other(server):
+    status, _, answer = curl(server, "//embeddings", QUICK_START)
+    assert (status, len(answer["data"])) == (200, 1)
+    status, _, answer = curl(server, "//models/a%2F%2Fb")
+    assert status == 404
+    assert "'a//b'" in answer["detail"]
+
+
+def test_headers_without_a_value_and_nulls_are_not_sent(server):
+    # curl's way to send a header without a value
+    options = [("--header", f"{name};") for name in ("x-provider", "Authorization")]
+    options.append(("--header", "Accept: text/event-stream"))
+    body = QUICK_START | {"dimensions": None, "encoding_format": None}
+    flat = [word for option in options for word in option]
+    status, _, answer = curl(server, "/embeddings", body, *flat)
+    assert (status, len(answer["data"])) == (200, 1)
+
+
 def test_health_needs_no_key(server):
     answer = requests.get(f"{server.api}/embeddings/health", timeout=60)
     assert (answer.status_code, answer.json()["status"]) == (200, "healthy")

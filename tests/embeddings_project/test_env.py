@@ -110,3 +110,21 @@ def test_all_problems_are_told_at_once():
     message = complaint(env)
     assert "PORT" in message
     assert "AUTH_MODE" in message
+
+
+def test_origins_are_taken_as_browsers_send_them():
+    given = (
+        "https://app.example, http://localhost:3000,app://obsidian.md,http://[::1]:5"
+    )
+    env = Env({"CORS_ALLOWED_ORIGINS": given})
+    assert len(env.origins("CORS_ALLOWED_ORIGINS")) == 4
+    env.finish()
+
+
+@pytest.mark.parametrize(
+    "value", ["*", "app.example", "https://app.example/", "https://", "https://a?b"]
+)
+def test_what_is_no_origin_is_named(value):
+    env = Env({"CORS_ALLOWED_ORIGINS": value})
+    env.origins("CORS_ALLOWED_ORIGINS")
+    assert "CORS_ALLOWED_ORIGINS" in complaint(env)

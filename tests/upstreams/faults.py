@@ -31,6 +31,7 @@ class Fault(Enum):
     EMPTY = "an empty body with 200"
     WRONG_COUNT = "one vector too few"
     SHUFFLED = "vectors in reverse, with their indexes"
+    MARKED = "a good answer after a byte order mark"
     DUPLICATE = "all indexes the same"
     NAN = "NaN in a vector"
     INFINITE = "Infinity in a vector"
@@ -126,6 +127,10 @@ def _truncated(handler, body, stopping):
     handler.respond(200, body[: len(body) // 2])
 
 
+def _marked(handler, body, stopping):
+    handler.respond(200, b"\xef\xbb\xbf" + body)
+
+
 def _html(handler, body, stopping):
     page = b"<html><body>Welcome to nginx! sk-stub-key</body></html>"
     handler.respond(200, page, {"Content-Type": "text/html"})
@@ -159,6 +164,7 @@ SENDERS = {
     Fault.RESET: _reset,
     Fault.CUT: _cut,
     Fault.TRUNCATED: _truncated,
+    Fault.MARKED: _marked,
     Fault.HTML: _html,
     Fault.EMPTY: _empty,
     Fault.REDIRECT: _redirect,

@@ -260,3 +260,33 @@ def test_limiter_is_in_redis_where_there_is_one(settings, configure, redis_serve
     assert type(limiter()._store).__name__ == "RedisStore"
     assert limiter()._store.move("a", cost=1, limit=1, ceiling=1).allowed
     limiter()._store.close()
+
+
+def test_wrong_credential_beside_a_good_one_counts_as_a_guess_and_locks_nobody_out(
+    post, configure
+):
+    configure(single_user_accept_bearer=True)
+    wrong = {"Authorization": "Bearer wrong"}
+    assert [post(BODY, **wrong).status_code for _ in range(3)] == [200] * 3
+    stranger = APIClient()
+    guess = stranger.post("/api/v1/embeddings", BODY, format="json", headers=wrong)
+    assert guess.status_code == 429  # its address has no guesses left
+    assert rate_headers(post(BODY, **wrong))[0] == "3"
+
+
+def test_good_credential_is_let_in_by_an_address_without_guesses_left(
+    post, configure, limits
+):
+    configure(single_user_accept_bearer=True)
+    limits(requests_per_minute=600, burst=20)
+    wrong = {"Authorization": "Bearer wrong"}
+    for _ in range(5):
+        APIClient().post("/api/v1/embeddings", BODY, format="json", headers=wrong)
+    assert [post(BODY, **wrong).status_code for _ in range(5)] == [200] * 5
+
+
+def test_good_credential_alone_is_no_guess(post):
+    for _ in range(3):
+        post(BODY)
+    stranger = APIClient()
+    assert stranger.post("/api/v1/embeddings", BODY, format="json").status_code == 401

@@ -73,6 +73,37 @@ def test_wrong_field_is_named(client, db, change, param):
     assert response.json()["error"]["param"] == param
 
 
+@pytest.mark.parametrize(
+    "nothing", [{"metadata": ""}, {"metadata": "null"}, {"title": "", "language": ""}]
+)
+def test_field_of_a_form_that_holds_nothing_was_not_sent(upload, nothing):
+    answer = upload("cats.txt", b"They sit.", **nothing)
+    assert answer.status_code == 201, answer.content
+    body = answer.json()
+    assert (body["title"], body["metadata"], body["language"]) == ("cats", {}, "")
+
+
+def test_form_without_a_file_is_refused(client, db):
+    answer = client.post(MEDIA, {"file": "", "title": "x"}, format="multipart")
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "file"
+
+
+def test_byte_order_mark_before_metadata_is_skipped(upload):
+    body = upload("a.txt", b"text", metadata='\ufeff{"a": 1}').json()
+    assert body["metadata"] == {"a": 1}
+
+
+def test_null_changes_nothing_of_a_document(create, client):
+    item = create(language="de", metadata={"a": 1})
+    url = f"{MEDIA}/{item['media_id']}"
+    sent = {"title": "New", "language": None, "metadata": None, "content": None}
+    changed = client.patch(url, sent, format="json").json()
+    assert (changed["title"], changed["language"]) == ("New", "de")
+    assert (changed["metadata"], changed["checksum"]) == ({"a": 1}, item["checksum"])
+    assert client.patch(url, {"language": None}, format="json").status_code == 400
+
+
 def test_list_is_paged_newest_first_without_texts(create, client):
     ids = [create(title=str(number))["media_id"] for number in range(3)]
     body = client.get(MEDIA, {"limit": 2, "offset": 1}).json()

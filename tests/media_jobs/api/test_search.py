@@ -71,6 +71,40 @@ def test_known_text_is_found_first_with_its_place(embedded, find):
     assert answer.headers["X-Embeddings-Provider"] == "onnx"
 
 
+def test_query_is_embedded_as_what_body_or_header_say(embedded, find, fakes, client):
+    embedded("The cat sat.")
+    asked = fakes["onnx"].asked
+    for number, (sent, header, meant) in enumerate(
+        [
+            ({}, {}, "query"),
+            ({"input_type": None}, {}, "query"),
+            ({"input_type": "search_query"}, {}, "query"),
+            ({"input_type": "passage"}, {}, "document"),
+            ({}, {"X-Embeddings-Input-Type": "document"}, "document"),
+            ({}, {"X-Embeddings-Input-Type": ""}, "query"),
+            ({}, {"X-Embeddings-Truncate": "of another endpoint"}, "query"),
+        ]
+    ):
+        body = {"query": f"query {number}", **sent}
+        url = f"{MEDIA}/embeddings/search"
+        answer = client.post(url, body, format="json", headers=header)
+        assert answer.status_code == 200
+        assert asked[-1].texts[-1].endswith(f"query {number}")
+        assert asked[-1].input_type == meant
+
+
+def test_input_types_of_body_and_header_that_disagree_are_refused(client, db):
+    answer = client.post(
+        f"{MEDIA}/embeddings/search",
+        {"query": "a", "input_type": "query"},
+        format="json",
+        headers={"X-Embeddings-Input-Type": "document"},
+    )
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "input_type"
+    assert "the header X-Embeddings-Input-Type" in answer.json()["detail"]
+
+
 def test_hybrid_search_finds_by_words_what_vectors_do_not(embedded, find):
     for number in range(5):
         embedded(f"Text {number} of no interest.")

@@ -77,6 +77,13 @@ def test_indexes_decide_the_order():
     assert answer.prompt_tokens == 7
 
 
+@pytest.mark.parametrize("indexes", [(1.0, 0.0), ("1", "0"), (1, "0")])
+def test_index_that_is_written_as_a_float_or_text_decides_the_order(indexes):
+    items = [{"index": index, "embedding": [float(index)]} for index in indexes]
+
+    assert indexed_answer({"data": items}).rows == [[0.0], [1.0]]
+
+
 def test_without_indexes_the_order_stands():
     answer = indexed_answer({"data": [{"embedding": [1.0]}, {"embedding": [0.0]}]})
 
@@ -86,7 +93,23 @@ def test_without_indexes_the_order_stands():
 
 @pytest.mark.parametrize(
     "indexes",
-    [(0, 0), (0, 2), (1, 2), (0, None), (0, "1"), (0, True), (0, 1.0), (-1, 0)],
+    [
+        (0, 0),
+        (0, 2),
+        (1, 2),
+        (0, None),
+        (0, True),
+        (-1, 0),
+        (0, "0"),
+        (0.0, "0"),
+        (0, 1.5),
+        (0, "1.0"),
+        (0, "+1"),
+        (0, "²"),
+        (0, "\u0661"),
+        (0, ""),
+        (0, "9" * 5000),
+    ],
 )
 def test_indexes_with_gaps_or_repeats_are_refused(indexes):
     items = [{"index": index, "embedding": [1.0]} for index in indexes]
