@@ -32,7 +32,13 @@ USAGE_PARAMETERS = [
     OpenApiParameter(
         "to", str, description="A date (that day included) or a time; default: now."
     ),
-    OpenApiParameter("group_by", str, enum=list(GROUPS), default="day"),
+    OpenApiParameter(
+        "group_by",
+        str,
+        enum=[*GROUPS, ""],
+        default="day",
+        description="Empty: as if it was not sent.",
+    ),
     OpenApiParameter(
         "format", str, default="json", description="`csv`, or JSON for anything else."
     ),
