@@ -30,7 +30,7 @@ VARIABLES = {
 }
 OPENAI = "text-embedding-3-small"
 # What passes through the gateway all the same.
-HARMLESS = (Fault.SLOW, Fault.SHUFFLED)
+HARMLESS = (Fault.SLOW, Fault.SHUFFLED, Fault.MARKED)
 PASSED_ON = (Fault.NO_SUCH_MODEL,)
 
 
@@ -161,7 +161,7 @@ def test_every_fault_of_an_upstream_is_a_503_where_nothing_may_stand_in(
 
 
 @pytest.mark.parametrize("fault", HARMLESS)
-def test_slow_and_shuffled_answers_are_put_right(gateway, openai, fault):
+def test_slow_shuffled_and_marked_answers_are_put_right(gateway, openai, fault):
     openai.fault = fault
     asked = texts(5, fault.name)
     response = gateway.post({"input": asked, "model": OPENAI})
