@@ -5,7 +5,7 @@ Keys travel in headers and never in cookies, so credentials in the sense of CORS
 
 PATHS = r"^/+(api/|healthz$|readyz$|openapi\.json$)"  # never the console
 
-# The star is for what SDKs add of their own. Browsers want Authorization named all the same, and old ones the rest.
+# The star is for what SDKs add of their own. Browsers want Authorization named anyway, old ones the rest, too.
 REQUEST_HEADERS = (
     "*",
     "authorization",

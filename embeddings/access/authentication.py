@@ -135,7 +135,7 @@ def note_wrong_credential(request: Request) -> None:
 
 
 def wrong_credential_came(request: Request) -> bool:
-    """Tell whether this request, which was let in, brought a wrong credential, too."""
+    """Whether this request, which was let in, brought a wrong credential, too."""
     return WRONG_BESIDE in request.META
 
 
@@ -145,7 +145,7 @@ def _mode() -> SingleUserAuthentication | MultiUserAuthentication:
 
 
 def _is_the_key(given: str) -> bool:
-    """Tell whether this is the server's key, in constant time; a key may have commas of its own."""
+    """Whether this is the server's key, in constant time; a key may have commas of its own."""
     key = conf().single_user_api_key.encode()
     return any(hmac.compare_digest(text.encode(), key) for text in (given, once(given)))
 

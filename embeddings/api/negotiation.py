@@ -11,7 +11,7 @@ from rest_framework.request import Request
 
 
 class Negotiation(DefaultContentNegotiation):
-    """Never refuses: clients send Accept headers of streams, pages and other APIs, and read the JSON all the same."""
+    """Never refuses: clients send Accept headers of streams, pages and other APIs, and read the JSON anyway."""
 
     def select_renderer(
         self,

@@ -53,7 +53,7 @@ class _Ticket(Generic[Key]):
 class Room(Generic[Key, Content]):
     """Places for what is loaded, `limit_bytes` together. Times are of `clock`, in seconds.
 
-    `put_out(content, idle_seconds)` ends a content that did nothing for so long, and tells whether it did; `let_go` is
+    `put_out(content, idle_seconds)` ends a content that did nothing for so long and returns whether it did; `let_go` is
     called when nothing here refers to it any more, so that its memory can go back.
     """
 
