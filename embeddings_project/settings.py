@@ -6,7 +6,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import dj_database_url
-from django.templatetags.static import static
 from dotenv import dotenv_values
 
 from embeddings.conf import (
@@ -17,7 +16,7 @@ from embeddings.conf import (
     EmbeddingsConf,
     LimiterConf,
 )
-from embeddings_project import cors
+from embeddings_project import cors, frameworks
 from embeddings_project.env import Env
 from embeddings_project.logging import logging_config
 from embeddings_project.secrets import read_or_create_secret
@@ -25,7 +24,6 @@ from media_jobs.conf import MediaConf, queue_settings
 from media_jobs.vector_store.conf import VectorStoreConf
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-VERSION = "0.1.0"
 
 env = Env(
     {**{k: v or "" for k, v in dotenv_values(BASE_DIR / ".env").items()}, **os.environ}
@@ -158,16 +156,7 @@ database |= {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
 DATABASES = {"default": database}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-AUTH_PASSWORD_VALIDATORS = [
-    {
-        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
-        "OPTIONS": {"min_length": 10},
-    },
-    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
-    {
-        "NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"
-    },
-]
+AUTH_PASSWORD_VALIDATORS = frameworks.AUTH_PASSWORD_VALIDATORS
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
 
@@ -351,48 +340,8 @@ PROVIDERS["google"]["api_key"] = PROVIDERS["google"]["api_key"] or env.secret(
     "GEMINI_API_KEY"
 )
 
-REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": [
-        "embeddings.access.authentication.CallerAuthentication"
-    ],
-    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
-    "DEFAULT_PARSER_CLASSES": ["embeddings.api.parsers.JSONParser"],
-    "DEFAULT_RENDERER_CLASSES": ["embeddings.api.renderers.JSONRenderer"],
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "embeddings.api.negotiation.Negotiation",
-    "DEFAULT_SCHEMA_CLASS": "embeddings.api.schema.DocumentedErrors",
-    "EXCEPTION_HANDLER": "embeddings.api.exception_handler.handle",
-    "UNAUTHENTICATED_USER": None,
-}
-SPECTACULAR_SETTINGS = {
-    "TITLE": "Embeddings API",
-    "DESCRIPTION": "OpenAI-compatible embeddings, answered by local and remote models.",
-    "VERSION": VERSION,
-    "SERVE_INCLUDE_SCHEMA": False,
-    "SERVE_PUBLIC": True,
-    "SERVE_AUTHENTICATION": [],
-    "SERVE_PERMISSIONS": [],
-    "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "/static/embeddings/icon.svg",
-    "REDOC_DIST": "SIDECAR",
-    "SCHEMA_PATH_PREFIX": r"/api/v1",
-    "PREPROCESSING_HOOKS": ["embeddings.api.schema.without_what_is_off"],
-    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
-}
-UNFOLD = {
-    "SITE_TITLE": "Embeddings console",
-    "SITE_HEADER": "Embeddings",
-    "SITE_SUBHEADER": "Operator console",
-    "SITE_SYMBOL": "scatter_plot",
-    "SITE_URL": "/docs",
-    "SITE_FAVICONS": [
-        {
-            "rel": "icon",
-            "type": "image/svg+xml",
-            "href": lambda request: static("embeddings/icon.svg"),
-        }
-    ],
-    "SHOW_HISTORY": True,
-    "LOGIN": {"form": "embeddings.access.console_login.GuardedLoginForm"},
-}
+REST_FRAMEWORK = frameworks.REST_FRAMEWORK
+SPECTACULAR_SETTINGS = frameworks.SPECTACULAR_SETTINGS
+UNFOLD = frameworks.UNFOLD
 
 env.finish()
