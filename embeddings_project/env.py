@@ -34,6 +34,7 @@ SHARED_PREFIXES = (
     "WEB_",
     "LOG_",
     "CORS_",
+    "DATABASE_",
 )
 NEAR_MISS = 0.88
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")

@@ -10,7 +10,10 @@ from typing import Any
 
 from django.apps import apps
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from gunicorn.glogging import Logger
+
+from embeddings_project.metric_files import reserve_metric_files
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "embeddings_project.settings")
 
@@ -57,8 +60,14 @@ metrics_dir = Path(settings.DATA_DIR) / "metrics"
 def count_in(folder: Path) -> None:
     """Have prometheus_client count in files of `folder`. It chooses so when it is imported, and looks where after a
     fork."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImproperlyConfigured(
+            f"DATA_DIR must be a folder that this user can write to: {folder}: {error.strerror}."
+        ) from error
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+    reserve_metric_files()
 
 
 def on_starting(server: Any) -> None:
@@ -72,11 +81,11 @@ def post_worker_init(worker: Any) -> None:
 
     gunicorn's own answer to Ctrl-C takes a lock in a signal handler, and may stand still in it until it is killed.
     """
-    from embeddings.services.health import health_probe  # not before the fork
+    from embeddings.services.health import warm_up  # not before the fork
 
     for number in (signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, worker.handle_exit)
-    threading.Thread(target=health_probe().check, name="warm-up", daemon=True).start()
+    threading.Thread(target=warm_up, name="warm-up", daemon=True).start()
 
 
 def worker_exit(server: Any, worker: Any) -> None:

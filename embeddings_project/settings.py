@@ -152,8 +152,15 @@ except (dj_database_url.ParseError, dj_database_url.UnknownSchemeError, ValueErr
     database = {}
 if database.get("ENGINE", "").endswith("sqlite3"):
     database["OPTIONS"] = SQLITE_OPTIONS
+if (engine := database.get("ENGINE", "").rpartition(".")[2]) in (
+    "sqlite3",
+    "postgresql",
+):
+    database["ENGINE"] = f"providers.state.{engine}"
 database |= {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
 DATABASES = {"default": database}
+# The longest that a request waits for PostgreSQL's next answer.
+DATABASE_TIMEOUT_SECONDS = env.seconds("DATABASE_TIMEOUT", 10, maximum=600)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_PASSWORD_VALIDATORS = frameworks.AUTH_PASSWORD_VALIDATORS

@@ -10,8 +10,12 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "embeddings_project.settings")
 
 django.setup(set_prefix=False)
 
-from embeddings_project.handler import Handler  # noqa: E402  (after the set-up)
+from django.conf import settings  # noqa: E402  (after the set-up)
 
+from embeddings_project.handler import Handler  # noqa: E402
+from providers.state.database import waits  # noqa: E402
+
+waits.serve(settings.DATABASE_TIMEOUT_SECONDS)
 application = Handler()
 
 problems = [

@@ -82,6 +82,20 @@ def reset(provider: str) -> None:
     log.info("breaker_reset", provider=provider)
 
 
+def open_until(provider: str) -> datetime | None:
+    """Return when the next call will be let through; None if one would be now, or the database is away."""
+    if _spotless(provider):
+        return None
+    try:
+        row = Breaker.objects.filter(provider=provider, state=OPEN).first()
+    except DATABASE_PROBLEMS:
+        return None
+    ahead = (
+        (row.retry_at - timezone.now()).total_seconds() if row and row.retry_at else 0
+    )
+    return row.retry_at if row and 0 < ahead <= OPEN_SECONDS else None
+
+
 def _admit(provider: str) -> bool:
     """Return whether this call is the elected probe. Raises BreakerOpen."""
     if _spotless(provider):
@@ -94,9 +108,9 @@ def _admit(provider: str) -> bool:
             if row is None or row.failure_count == 0:
                 _looked_at[provider] = looked_at
             return False
-        free = Q(state=OPEN, retry_at__lte=now) | Q(state=HALF_OPEN) & (
-            Q(probe_until=None) | Q(probe_until__lte=now)
-        )
+        free = Q(state=OPEN) & _past(now, retry_at=OPEN_SECONDS) | Q(
+            state=HALF_OPEN
+        ) & (Q(probe_until=None) | _past(now, probe_until=PROBE_LEASE_SECONDS))
         lease = now + timedelta(seconds=PROBE_LEASE_SECONDS)
         elected = _update(provider, free, state=HALF_OPEN, probe_until=lease)
     except DATABASE_PROBLEMS:
@@ -108,6 +122,13 @@ def _admit(provider: str) -> bool:
         f"The circuit breaker of {provider} is open.",
         retry_after_seconds=_seconds_until(row.retry_at, now),
     )
+
+
+def _past(now: datetime, **longest: float) -> Q:
+    """Match a moment that is over, or further ahead than it was ever set: then the clock was set back."""
+    [(field, seconds)] = longest.items()
+    ahead = now + timedelta(seconds=seconds)
+    return Q(**{f"{field}__lte": now}) | Q(**{f"{field}__gt": ahead})
 
 
 def _spotless(provider: str) -> bool:

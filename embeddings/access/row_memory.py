@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
-from django.db import connection
+from django.db import InterfaceError, OperationalError, connection
 from django.db.models import Model, QuerySet
+
+from providers.state.database import KEPT_SECONDS, LOOKUP_SECONDS, waits
 
 MAX_ROWS = 10_000
 FRESH_SECONDS = 1.0
@@ -25,7 +27,8 @@ class _Known(Generic[Row]):
 class RowMemory(Generic[Row]):
     """Find rows by a unique field. The database is asked at most once a second for each, so that a change counts within
     that time in every process; and what Django takes long for, writing the SQL and building the objects, is done only
-    if a column differs from the last time. Values that no row has are asked for every time.
+    if a column differs from the last time. Values that no row has are asked for every time. While the database does not
+    answer, a row that it was asked for in the last minute holds.
 
     The objects are shared by threads and must not be changed.
     """
@@ -43,6 +46,15 @@ class RowMemory(Generic[Row]):
         known, now = self._known.get(value), self.timer()
         if known is not None and now - known.asked_at < FRESH_SECONDS:
             return known.row
+        try:
+            with waits.at_most(LOOKUP_SECONDS):
+                return self._ask(value, known, now)
+        except (OperationalError, InterfaceError):
+            if known is None or self.timer() - known.asked_at > KEPT_SECONDS:
+                raise
+            return known.row
+
+    def _ask(self, value: str, known: "_Known[Row] | None", now: float) -> Row | None:
         columns = self._columns(value)
         if columns is None:
             self.forget(value)
@@ -56,7 +68,7 @@ class RowMemory(Generic[Row]):
         return row
 
     def forget(self, value: str) -> None:
-        """Ask for this row anew the next time, because it was changed here."""
+        """Ask for this row again the next time, because it was changed here."""
         self._known.pop(value, None)
 
     def _remember(self, value: str, known: "_Known[Row]") -> None:

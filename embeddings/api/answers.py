@@ -20,6 +20,11 @@ def an_object(**properties: Schema) -> Schema:
     return {"type": "object", "required": list(properties), "properties": properties}
 
 
+def may_have(schema: Schema, **properties: Schema) -> Schema:
+    """Return the schema of an object that has some of `properties` as well."""
+    return {**schema, "properties": {**schema["properties"], **properties}}
+
+
 def or_null(schema: Schema) -> Schema:
     """Return `schema`, null allowed."""
     return {**schema, "nullable": True}
@@ -111,13 +116,17 @@ BREAKER_SUMMARY = {
     "type": "object",
     "additionalProperties": an_object(state=BREAKER_WORD, failure_count=INTEGER),
 }
-HEALTH = an_object(
-    status=one_of("healthy", "degraded"),
-    service=STRING,
-    timestamp=MOMENT,
-    cache_stats=CACHE_STATS,
-    active_requests=INTEGER,
-    circuit_breakers=BREAKER_SUMMARY,
+WHAT_FAILS = {"problem": STRING, "degraded": a_list(STRING)}
+HEALTH = may_have(
+    an_object(
+        status=one_of("healthy", "degraded"),
+        service=STRING,
+        timestamp=MOMENT,
+        cache_stats=CACHE_STATS,
+        active_requests=INTEGER,
+        circuit_breakers=BREAKER_SUMMARY,
+    ),
+    **WHAT_FAILS,
 )
 BREAKER: dict[str, Schema] = {
     "provider": STRING,
@@ -236,7 +245,7 @@ USAGE = an_object(
     total=an_object(**USAGE_FIGURES),
 )
 LIVENESS = an_object(status=one_of("ok"))
-READINESS = an_object(status=one_of("ready", "not ready"))
+READINESS = may_have(an_object(status=one_of("ready", "not ready")), **WHAT_FAILS)
 CACHE_CLEARED = an_object(status=one_of("ok"), cleared=INTEGER)
 ERROR = an_object(
     detail=STRING,

@@ -26,7 +26,7 @@ def health_report(
     active_requests: int,
     breakers: Iterable[BreakerState],
 ) -> dict[str, Any]:
-    """Return the health endpoint's object; `problem` only where there is one."""
+    """Return the health endpoint's object."""
     return {
         "status": "healthy" if health.healthy else "degraded",
         "service": "embeddings_v5_production_enhanced",
@@ -34,7 +34,15 @@ def health_report(
         "cache_stats": asdict(cache),
         "active_requests": active_requests,
         "circuit_breakers": _by_provider(breakers),
+        **what_fails(health),
+    }
+
+
+def what_fails(health: Health) -> dict[str, Any]:
+    """Return why embeddings cannot be made, and what else does not work: each only where there is something."""
+    return {
         **({"problem": health.problem} if health.problem else {}),
+        **({"degraded": list(health.degraded)} if health.degraded else {}),
     }
 
 

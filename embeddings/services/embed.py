@@ -15,7 +15,11 @@ from embeddings.services.errors import (
     ModelNotReady,
     ServiceUnavailable,
 )
-from embeddings.services.routing import fallback_targets, primary_target
+from embeddings.services.routing import (
+    fallback_targets,
+    primary_target,
+    working_provider,
+)
 from embeddings.services.space_watch import space_watch
 from embeddings.services.tokenization import Prepared, estimated_tokens, prepare
 from embeddings.services.types import EmbeddingRequest, EmbeddingResult, Failure, Target
@@ -27,7 +31,6 @@ from providers.exceptions import (
     ProviderMisconfigured,
     TextsTooLong,
 )
-from providers.registry import registry
 
 RETRY_AFTER_SECONDS = 5  # said with a 503 when no provider named a time itself
 # One target's part of the time left, so that the next in the chain has some, too.
@@ -89,7 +92,7 @@ def _embed_at(
     timeout_seconds: float,
 ) -> EmbeddingResult:
     started = time.perf_counter()
-    provider = _working(target.provider)
+    provider = working_provider(target)
     if request.stored:
         space_watch().confirm(provider, target.model)
     prepared = prepare(request, requested=requested, target=target, provider=provider)
@@ -127,16 +130,6 @@ def _embed_at(
         cache_hits=len(prepared.texts) - _texts_of(computed),
         computed_tokens=_computed_tokens(tokens, prepared, computed),
     )
-
-
-def _working(name: str) -> Provider:
-    """Return the provider. Raises ProviderMisconfigured with what is missing."""
-    provider = registry().get(name)
-    if provider is None:
-        raise ProviderMisconfigured(f"The plug-in of {name} is broken.")
-    if problem := provider.configuration_problem():
-        raise ProviderMisconfigured(problem)
-    return provider
 
 
 def _raw_vectors(

@@ -1,83 +1,234 @@
-"""Whether embedding works now, proven by doing it."""
+"""Whether this server can do its work now: embeddings, proven by making one, and the storing of documents."""
 
+import errno
 import functools
+import os
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-from embeddings.conf import DEFAULT_LOCAL_MODEL, conf
-from embeddings.services.routing import primary_target, split_model
-from embeddings.services.types import Target
-from providers.exceptions import ProviderError
+import structlog
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, connection
+
+from embeddings.services.errors import ServiceError
+from embeddings.services.routing import (
+    fallback_targets,
+    is_allowed,
+    primary_target,
+    working_provider,
+)
+from embeddings.services.types import EmbeddingRequest, Target
+from providers import breaker
+from providers.exceptions import (
+    BreakerOpen,
+    ProviderError,
+    ProviderMisconfigured,
+    ProviderUnavailable,
+)
 from providers.registry import registry
+from providers.state.database import KEPT_SECONDS, LOOKUP_SECONDS, waits
 
 FRESH_SECONDS = (
     5.0  # a proof this young is not repeated, so that probes cost nothing under load
 )
 PROBE_TIMEOUT_SECONDS = 10.0
+PROBE_TEXTS = ("health",)
+# What must fit on the disk.
+PROBE_BYTES = 2**16
+ABSENT = (
+    "The database does not answer: keys that were used in the last minute go on,"
+    " documents, jobs and the console wait for it."
+)
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """`problem` is a public sentence, None while inference works."""
+    """`problem`: why a request for embeddings would fail now, or None. `degraded`: what else does not work.
 
-    healthy: bool
+    All are public sentences.
+    """
+
     problem: str | None = None
+    degraded: tuple[str, ...] = ()
+
+    @property
+    def healthy(self) -> bool:
+        return self.problem is None
 
 
 class HealthProbe:
-    """Embed one short text with the local model that stands in for the others, and remember the outcome briefly."""
+    """Find out how things stand, and remember it briefly."""
 
     timer = staticmethod(time.monotonic)
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._outcome = Health(healthy=False, problem="Starting.")
-        self._proven_at: float | None = None
+        self._outcome: Health | None = None
+        self._proven_at = 0.0
+        self._database_answered_at: float | None = None
 
     def check(self) -> Health:
-        with self._lock:
-            if (
-                self._proven_at is None
-                or self.timer() - self._proven_at > FRESH_SECONDS
-            ):
+        """Return how things stand; while another thread finds out, how they stood a moment ago."""
+        outcome = self._outcome
+        if outcome and self.timer() - self._proven_at <= FRESH_SECONDS:
+            return outcome
+        if not self._lock.acquire(blocking=outcome is None) and outcome:
+            return outcome
+        try:
+            if not self._outcome or self.timer() - self._proven_at > FRESH_SECONDS:
                 self._outcome = self._probe()
                 self._proven_at = self.timer()
             return self._outcome
+        finally:
+            self._lock.release()
 
     def _probe(self) -> Health:
-        target = probed_target()
-        provider = registry().get(target.provider)
-        if provider is None:
+        with waits.at_most(LOOKUP_SECONDS):
+            absent, read_only = self._database()
+            problem, by_fallback = embedding_problem()
+            if absent and self._absent_for_long():
+                problem = absent
+            degraded = (by_fallback, absent, read_only, _disk_problem())
             return Health(
-                healthy=False, problem=f"Provider {target.provider} is missing."
+                problem=problem, degraded=tuple(reason for reason in degraded if reason)
             )
+
+    def _database(self) -> tuple[str | None, str | None]:
+        """Return what is wrong with the database: that it does not answer, that it takes no writes."""
         try:
-            provider.embed(
-                target.model,
-                ["health"],
-                dimensions=None,
-                input_type="document",
-                timeout_seconds=PROBE_TIMEOUT_SECONDS,
-            )
-        except ProviderError as error:
-            return Health(healthy=False, problem=error.message)
-        if not provider.healthy():
-            return Health(
-                healthy=False,
-                problem="A run of the local engine hangs; it is replaced.",
-            )
-        return Health(healthy=True)
+            read_only = _database_is_read_only()
+        except (DatabaseError, InterfaceError) as error:
+            log.warning("health_database_unavailable", reason=type(error).__name__)
+            return ABSENT, None
+        self._database_answered_at = self.timer()
+        if not read_only:
+            return None, None
+        return (
+            None,
+            "The database is read-only: documents, jobs and usage are not stored.",
+        )
+
+    def _absent_for_long(self) -> bool:
+        answered_at = self._database_answered_at
+        return answered_at is None or self.timer() - answered_at > KEPT_SECONDS
 
 
-def probed_target() -> Target:
-    """Return the default model if it is local (probing costs nothing then), else the default local model."""
-    default = primary_target(model=None, provider=None)
-    provider = registry().get(default.provider)
-    if provider and provider.local:
-        return default
-    prefix, name = split_model(conf().fallback_models.get("*", DEFAULT_LOCAL_MODEL))
-    return primary_target(model=name, provider=prefix or "huggingface")
+def embedding_problem() -> tuple[str | None, str | None]:
+    """Return why a request of one word would fail now, None if it would be answered; then, why only by a fallback.
+
+    It goes to the default model or what may serve in its place; where nothing of that is set up, to the first model
+    that is allowed and set up. Local models are asked; calls to remote ones cost money, so their breakers are.
+    """
+    lacking: dict[str, str] = {}
+    for chain in (_default_chain(), _all_allowed()):
+        failed: ProviderError | None = None
+        for target in chain:
+            try:
+                _try(target)
+                return (
+                    None,
+                    failed and f"{target.label} answers by fallback: {failed.message}",
+                )
+            except ProviderMisconfigured as error:
+                lacking.setdefault(target.provider, error.message.rstrip("."))
+            except ProviderError as error:
+                failed = failed or error
+        if failed:
+            return failed.message, None
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in lacking.items())
+    return f"Nothing allowed is set up{f' ({reasons})' if reasons else ''}.", None
+
+
+def warm_up() -> None:
+    """Have the first local model of the default chain in memory before it is asked for."""
+    for target in _default_chain():
+        provider = registry().get(target.provider)
+        if provider and provider.local:
+            try:
+                _try(target)
+            except ProviderError as error:
+                log.warning("warm_up_failed", model=target.label, reason=error.message)
+            return
+
+
+def _default_chain() -> Iterator[Target]:
+    """Yield what may serve a request that names no model."""
+    try:
+        default = primary_target(model=None, provider=None)
+    except ServiceError:
+        return  # not allowed, or no longer known
+    yield default
+    yield from fallback_targets(EmbeddingRequest(inputs=PROBE_TEXTS), default)
+
+
+def _all_allowed() -> Iterator[Target]:
+    """Yield what may be used and is set up: of local models those whose files are here."""
+    for provider in registry().all():
+        for spec in registry().models(provider):
+            target = Target(provider=provider.name, model=spec)
+            if is_allowed(target) and provider.downloaded(spec) is not False:
+                yield target
+
+
+def _try(target: Target) -> None:
+    """Raise the ProviderError with which a request to `target` would fail: ProviderMisconfigured if it is not set up.
+
+    A local model whose files are here and refused is set up, and does not work.
+    """
+    provider = working_provider(target)
+    if (retry_at := breaker.open_until(provider.name)) is not None:
+        raise BreakerOpen(
+            f"The circuit breaker of {provider.name} is open until {retry_at:%H:%M:%S} UTC."
+        )
+    if not provider.local:
+        return
+    try:
+        provider.embed(
+            target.model,
+            list(PROBE_TEXTS),
+            dimensions=None,
+            input_type="document",
+            timeout_seconds=PROBE_TIMEOUT_SECONDS,
+        )
+    except ProviderMisconfigured as error:
+        if provider.downloaded(target.model):
+            raise ProviderUnavailable(error.message) from error
+        raise
+    if not provider.healthy():
+        raise ProviderUnavailable("A run of the local engine hangs; it is replaced.")
+
+
+def _database_is_read_only() -> bool:
+    """Raises DatabaseError or InterfaceError where the database does not answer."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM django_migrations LIMIT 1")
+        if connection.vendor == "postgresql":
+            cursor.execute("SHOW transaction_read_only")  # also on in a standby
+            return bool(cursor.fetchone() == ("on",))
+    path = Path(connection.settings_dict["NAME"])
+    return path.exists() and not (
+        os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+    )
+
+
+def _disk_problem() -> str | None:
+    """Return why files cannot be stored, None if they can."""
+    try:
+        with tempfile.TemporaryFile(dir=settings.DATA_DIR) as file:
+            file.write(bytes(PROBE_BYTES))
+            file.flush()
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        if error.errno == errno.ENOSPC:
+            reason = "the disk is full"
+        return f"DATA_DIR cannot be written to ({reason}): documents, jobs and usage may not be stored."
+    return None
 
 
 @functools.cache

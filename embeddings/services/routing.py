@@ -7,6 +7,7 @@ from embeddings.services.callers import SYSTEM, Caller
 from embeddings.services.errors import InvalidRequest, ModelNotFound, NotAllowed
 from embeddings.services.types import EmbeddingRequest, Target
 from providers.base import Provider
+from providers.exceptions import ProviderMisconfigured
 from providers.operator_settings import operator_settings
 from providers.patterns import fits
 from providers.registry import registry
@@ -74,6 +75,16 @@ def find_target(*, model: str | None, provider: str | None = None) -> Target:
         )
     chosen = wanted or prefix
     return _target_at(chosen, name) if chosen else _target_for_bare_name(name)
+
+
+def working_provider(target: Target) -> Provider:
+    """Return the target's provider. Raises ProviderMisconfigured with what it lacks."""
+    provider = registry().get(target.provider)
+    if provider is None:
+        raise ProviderMisconfigured(f"The plug-in of {target.provider} is broken.")
+    if problem := provider.configuration_problem():
+        raise ProviderMisconfigured(problem)
+    return provider
 
 
 def is_allowed(target: Target, caller: Caller = SYSTEM) -> bool:

@@ -257,3 +257,29 @@ def test_a_probe_is_marked_so_that_the_provider_does_not_retry(call, clock):
     with breaker.guarded("openai"):
         assert probing.get()
     assert not probing.get()
+
+
+def test_a_clock_set_back_an_hour_keeps_no_breaker_open(clock, call):
+    call.fail(5)
+    clock.forward(-3600)
+    call()
+    call()
+    assert Breaker.objects.get().state == "closed"
+
+
+def test_a_probe_that_a_clock_set_back_left_behind_does_not_block(clock, call):
+    call.fail(5)
+    clock.forward(61)
+    Breaker.objects.update(state="half_open", probe_until=clock.now + timedelta(660))
+    call()
+    assert call.count == 6
+
+
+def test_open_until_names_the_moment_and_only_while_it_is_ahead(clock, call):
+    assert breaker.open_until("openai") is None
+    call.fail(5)
+    assert breaker.open_until("openai") == clock.now + timedelta(seconds=60)
+    clock.forward(60)
+    assert breaker.open_until("openai") is None
+    clock.forward(-3600)
+    assert breaker.open_until("openai") is None

@@ -17,10 +17,6 @@ UNBOUNDED = 2**52  # exact in the double that Redis counts with
 Clock = Callable[[], int]  # microseconds since the epoch
 
 
-class StoreUnavailable(Exception):
-    """The store could not be asked: locked, unreachable or broken."""
-
-
 @dataclass(frozen=True, slots=True)
 class Moved:
     """What became of a bucket: whether it moved, and how far it now lags behind being full."""

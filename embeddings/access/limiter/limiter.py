@@ -17,10 +17,10 @@ from embeddings.access.limiter.gcra import (
     Moved,
     Rate,
     Standing,
-    StoreUnavailable,
     standing,
 )
 from embeddings.conf import conf
+from providers.state import StoreUnavailable
 
 REST_SECONDS = 1.0  # how long a store that failed is left alone
 CLEANUP_SECONDS = 600.0

@@ -2,7 +2,8 @@
 
 from django.db import DatabaseError, InterfaceError, connections
 
-from embeddings.access.limiter.gcra import Clock, Moved, StoreUnavailable
+from embeddings.access.limiter.gcra import Clock, Moved
+from providers.state import StoreUnavailable
 
 Values = dict[str, str | int]
 

@@ -6,7 +6,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from embeddings.access.limiter.gcra import Clock, Moved, StoreUnavailable
+from embeddings.access.limiter.gcra import Clock, Moved
+from providers.state import StoreUnavailable
 
 PREFIX = "embeddings:bucket:"
 TIMEOUT_SECONDS = 0.25

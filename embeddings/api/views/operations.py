@@ -10,7 +10,7 @@ from rest_framework.views import APIView
 
 from embeddings import metrics
 from embeddings.api import answers
-from embeddings.api.operations import health_report
+from embeddings.api.operations import health_report, what_fails
 from embeddings.services.breakers import known_breaker_states
 from embeddings.services.cache.cache import embedding_cache
 from embeddings.services.health import health_probe
@@ -25,7 +25,7 @@ class OpenView(APIView):
 
 
 class ShowHealth(OpenView):
-    """Tell whether inference works: 200 `healthy`, or 503 `degraded` with the problem."""
+    """Say whether embeddings can be made: 200 `healthy`, or 503 `degraded` with the problem."""
 
     @extend_schema(
         operation_id="health",
@@ -61,7 +61,7 @@ class ShowLiveness(OpenView):
 
 
 class ShowReadiness(OpenView):
-    """Tell whether to send traffic here: 200 once inference works, else 503."""
+    """Say whether to send traffic here: 200 while a request for embeddings would be answered, else 503."""
 
     @extend_schema(
         operation_id="readiness",
@@ -72,7 +72,7 @@ class ShowReadiness(OpenView):
     )
     def get(self, request: Request) -> Response:
         health = health_probe().check()
+        status = {"status": "ready" if health.healthy else "not ready"}
         return Response(
-            {"status": "ready" if health.healthy else "not ready"},
-            status=200 if health.healthy else 503,
+            {**status, **what_fails(health)}, status=200 if health.healthy else 503
         )

@@ -9,7 +9,8 @@ from typing import Literal, TypeVar
 import structlog
 
 from embeddings import metrics
-from embeddings.services.cache.store import Cleared, Entry, RowStore, StoreUnavailable
+from embeddings.services.cache.store import Cleared, Entry, RowStore
+from providers.state import StoreUnavailable
 
 REST_SECONDS = 5.0  # how long a store that failed is left alone
 LOG_SECONDS = 60.0

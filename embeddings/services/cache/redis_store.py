@@ -20,9 +20,9 @@ from embeddings.services.cache.store import (
     Cleared,
     Clock,
     Entry,
-    StoreUnavailable,
     evicted,
 )
+from providers.state import StoreUnavailable
 
 PREFIX = b"embeddings:cache:"
 GENERATION = PREFIX + b"generation"

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from embeddings.services.cache.sqlite_file import SqliteFile
 from embeddings.services.cache.store import (
     CLOCK_SKEW_SECONDS,
     MAX_DROPPED,
@@ -16,6 +15,7 @@ from embeddings.services.cache.store import (
     Entry,
     evicted,
 )
+from providers.state.sqlite_file import SqliteFile
 
 # A request waits no longer for the file than it would take to compute a text or two; reads never wait for writes.
 READ_BUSY_SECONDS = 0.25

@@ -15,10 +15,6 @@ EVICTED_SHARE = 0.05
 MAX_DROPPED = 2000
 
 
-class StoreUnavailable(Exception):
-    """The store could not be asked: locked, full, unreachable, slow or broken."""
-
-
 class Entry(NamedTuple):
     """A row, and when it was computed, in seconds since the epoch."""
 

@@ -1,8 +1,10 @@
 """Authentication is quick because nothing is built twice, and true because the database is asked every second."""
 
+import contextlib
+
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection
+from django.db import InterfaceError, OperationalError, ProgrammingError, connection
 
 from embeddings.access import row_memory
 from embeddings.access.row_memory import RowMemory
@@ -79,6 +81,40 @@ def test_row_that_was_read_during_a_change_is_not_kept_once_that_is_undone(memor
         assert memory.find("ada").is_active is False
     active(True)
     assert memory.find("ada").is_active is True
+
+
+@contextlib.contextmanager
+def database_away(error):
+    def fail(*_):
+        raise error
+
+    with connection.execute_wrapper(fail):
+        yield
+
+
+@pytest.mark.parametrize("error", [OperationalError("gone"), InterfaceError("closed")])
+def test_row_of_the_last_minute_holds_while_the_database_is_away(memory, error):
+    now = [100.0]
+    memory.timer = lambda: now[0]
+    known = memory.find("ada")
+    with database_away(error):
+        now[0] = 160.0
+        assert memory.find("ada") is known
+        with pytest.raises(type(error)):
+            memory.find("eve")
+        now[0] = 160.1
+        with pytest.raises(type(error)):
+            memory.find("ada")
+    assert memory.find("ada") is known
+
+
+def test_an_error_of_our_own_is_not_taken_for_an_absent_database(memory):
+    memory.find("ada")
+    with (
+        database_away(ProgrammingError("no such table")),
+        pytest.raises(ProgrammingError),
+    ):
+        memory.find("ada")
 
 
 def test_memory_is_bounded(memory, make_user, monkeypatch):

@@ -84,5 +84,12 @@ def test_a_model_that_fails_its_check_is_never_answered_and_health_says_so(
     assert "cosine" in answer.json()["detail"]
     health_probe.cache_clear()
     health = client.get(f"{URL}/health")
+    assert (health.status_code, health.json()["status"]) == (200, "healthy")
+    [reason] = health.json()["degraded"]
+    assert reason.startswith("onnx:small answers by fallback: ")
+    assert "download_model small" in reason
+    configure(fallback="off")
+    health_probe.cache_clear()
+    health = client.get(f"{URL}/health")
     assert (health.status_code, health.json()["status"]) == (503, "degraded")
     assert "download_model small" in health.json()["problem"]

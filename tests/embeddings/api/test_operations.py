@@ -24,7 +24,8 @@ def test_health_is_open_and_proven_by_inference(fakes):
 
 
 def test_health_is_503_degraded_when_inference_fails(fakes):
-    fakes["huggingface"].fault = ProviderUnavailable("The engine is gone.")
+    for name in ("huggingface", "onnx"):
+        fakes[name].fault = ProviderUnavailable("The engine is gone.")
     response = APIClient().get(HEALTH)
     assert response.status_code == 503
     assert response.json()["status"] == "degraded"

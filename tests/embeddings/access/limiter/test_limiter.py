@@ -4,8 +4,9 @@ import logging
 
 import pytest
 
-from embeddings.access.limiter.gcra import Moved, Rate, StoreUnavailable
+from embeddings.access.limiter.gcra import Moved, Rate
 from embeddings.access.limiter.limiter import CLEANUP_SECONDS, REST_SECONDS, Limiter
+from providers.state import StoreUnavailable
 from tests.embeddings.access.limiter.conftest import SECOND
 
 RATE = Rate(per_minute=60, burst=10)

@@ -1,5 +1,6 @@
 """What only one store does: its own clock, its way to forget, its way to fail."""
 
+import contextlib
 import itertools
 import multiprocessing
 import sqlite3
@@ -11,10 +12,11 @@ import pytest
 import redis
 from django.db import connections
 
-from embeddings.access.limiter.gcra import StoreUnavailable
 from embeddings.access.limiter.postgres_store import TABLE, PostgresStore
 from embeddings.access.limiter.redis_store import PREFIX, RedisStore
 from embeddings.access.limiter.sqlite_store import SqliteStore
+from providers.state import StoreUnavailable
+from providers.state.database import waits
 from tests.embeddings.access.limiter.conftest import SECOND
 
 MOVE = {"cost": SECOND, "limit": 10 * SECOND, "ceiling": 10 * SECOND}
@@ -71,11 +73,36 @@ def test_stuck_file_is_unavailable(tmp_path, clock):
     store.close()
 
 
-def test_file_that_is_no_database_is_unavailable(tmp_path):
+def test_file_that_is_no_database_is_replaced(tmp_path):
     path = tmp_path / "limiter.sqlite3"
     path.write_text("not a database" * 100)
+    store = SqliteStore(path)
+    assert store.move("someone", **MOVE).allowed
+    store.close()
+
+
+def test_file_that_is_broken_while_it_is_open_is_replaced(tmp_path, clock):
+    path = tmp_path / "limiter.sqlite3"
+    store, other = SqliteStore(path, clock=clock), SqliteStore(path, clock=clock)
+    for one in (store, other):
+        assert one.move("someone", **MOVE).allowed
+    path.write_bytes(b"garbage" * 10_000)
+    for one in (store, other, store, other):
+        with contextlib.suppress(StoreUnavailable):  # the first may only find out
+            one.move("someone", **MOVE)
+    assert store.move("someone", **MOVE).lag > MOVE["cost"]
+    for one in (store, other):
+        one.close()
+
+
+def test_a_server_does_not_make_a_data_folder_that_was_moved_away(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(waits, "serving", True)
+    store = SqliteStore(tmp_path / "data" / "limiter.sqlite3")
     with pytest.raises(StoreUnavailable):
-        SqliteStore(path).move("someone", **MOVE)
+        store.move("someone", **MOVE)
+    assert not (tmp_path / "data").exists()
 
 
 def test_absent_redis_is_unavailable(tmp_path):

@@ -17,8 +17,9 @@ from embeddings.services.cache.guard import LOG_SECONDS, REST_SECONDS, GuardedSt
 from embeddings.services.cache.redis_store import RedisStore
 from embeddings.services.cache.shared import LOOK_SECONDS, SharedRows
 from embeddings.services.cache.sqlite_store import SqliteStore
-from embeddings.services.cache.store import Entry, StoreUnavailable
+from embeddings.services.cache.store import Entry
 from embeddings.services.cache.writer import BackgroundWriter
+from providers.state import StoreUnavailable
 from tests.embeddings.services.cache.conftest import PATIENT_FILE, Clock
 
 

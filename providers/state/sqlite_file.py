@@ -1,14 +1,16 @@
-"""An SQLite file that may be lost: opened when needed, by each process for itself, and made anew when it is broken."""
+"""An SQLite file that may be lost: opened when needed, by each process for itself, and replaced when it is broken."""
 
 import contextlib
 import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from embeddings.services.cache.store import StoreUnavailable
+from providers.state import StoreUnavailable
+from providers.state.database import waits
 
 BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 # What the write-ahead log is cut back to once it was longer for a moment.
@@ -21,12 +23,24 @@ class SqliteFile:
     """One connection of this process to the file, one user at a time.
 
     `schema`: what makes a new file. The file may vanish or be replaced under way: the next user opens the new one.
+    `functions`: without arguments, for the statements. `synced` at checkpoints only: a loss of power costs the last
+    rows, never the file's soundness; a file that is not synced at all may be broken by it.
     """
 
-    def __init__(self, path: Path, *, schema: str, busy_seconds: float) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        schema: str,
+        busy_seconds: float,
+        synced: bool = True,
+        functions: Mapping[str, Callable[[], Any]] | None = None,
+    ) -> None:
         self._path = path
         self._schema = schema
         self._busy_seconds = busy_seconds
+        self._synchronous = "NORMAL" if synced else "OFF"
+        self._functions = functions or {}
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._inherited: sqlite3.Connection | None = None
@@ -69,7 +83,8 @@ class SqliteFile:
             self._close()
             # One that was opened before a fork is kept, unused: SQLite forbids even closing it here.
             self._inherited = self._connection
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            if not waits.serving:  # then it is there, or was moved away
+                self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._turn():
                 self._connection = self._open_or_replace()
                 self._identity, self._pid = self._identity_now(), os.getpid()
@@ -94,9 +109,10 @@ class SqliteFile:
             check_same_thread=False,
         )
         try:
+            for name, function in self._functions.items():
+                connection.create_function(name, 0, function)
             connection.execute("PRAGMA journal_mode=WAL")
-            # Synced at checkpoints only: a loss of power costs the last rows, never the file's soundness.
-            connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute(f"PRAGMA synchronous={self._synchronous}")
             connection.execute(f"PRAGMA journal_size_limit={MAX_LOG_BYTES}")
             if connection.execute("PRAGMA user_version").fetchone() == (0,):
                 connection.executescript(
@@ -137,6 +153,6 @@ class SqliteFile:
 
 
 def is_broken(error: BaseException) -> bool:
-    """Tell whether SQLite says that the file itself is no good."""
+    """Whether SQLite says that the file itself is no good."""
     code = getattr(error, "sqlite_errorcode", None)
     return code is not None and code & 0xFF in BROKEN

@@ -1,0 +1,1 @@
+"""Django's SQLite backend, which follows its file."""
