@@ -59,9 +59,12 @@ def _reserved(path: str) -> bool:
     except OSError as error:
         return _not_kept(error)
     try:
-        return _has(file, FIRST_BYTES)
+        has_space = _has(file, FIRST_BYTES)
     finally:
         os.close(file)
+    if not has_space:
+        os.unlink(path)  # noqa: PTH108  (whoever sums up would stumble over half a file)
+    return has_space
 
 
 def _has(file: int, size: int) -> bool:

@@ -4,7 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from django.core.exceptions import PermissionDenied
+from django.db import DatabaseError, InterfaceError, InternalError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from rest_framework import exceptions, status
 from rest_framework.response import Response
@@ -15,6 +17,8 @@ from embeddings.services import errors
 from providers.exceptions import Abandoned, ProviderRejected
 
 CLIENT_LEFT = 499  # nginx's, for its log
+DATABASE_RETRY_SECONDS = 5
+READ_ONLY_SQLSTATE = "25006"
 
 ERROR_TYPES = {
     401: "authentication_error",
@@ -46,6 +50,8 @@ SERVICE_STATUS: dict[type[Exception], int] = {
     errors.BudgetExhausted: 429,
     errors.ServiceUnavailable: 503,
 }
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +85,9 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
             "details": error.details,
         }
         return Response(body, status=status.HTTP_400_BAD_REQUEST)
+    if reason := _database_problem(error):
+        log.warning("database_unavailable", exc_info=error)
+        error = DatabaseUnavailable(reason)
     if isinstance(error, exceptions.UnsupportedMediaType):
         types = [parser.media_type for parser in context["view"].parser_classes]
         error.detail = _wanted_body(types)  # type: ignore[assignment]
@@ -88,6 +97,31 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
         if problem
         else None
     )
+
+
+class DatabaseUnavailable(exceptions.APIException):
+    """The database does not take the statement now."""
+
+    status_code = 503
+    wait = DATABASE_RETRY_SECONDS
+
+
+def _database_problem(error: Exception) -> str | None:
+    """Return what is wrong with the database where that is why a request failed; None for an error of ours."""
+    if not isinstance(error, InterfaceError | InternalError | OperationalError):
+        return None
+    words = str(error)
+    if "full" in words or "No space left" in words:
+        return "The disk of the database is full; the operator can make space."
+    if "readonly" in words or _sqlstate(error) == READ_ONLY_SQLSTATE:
+        return "The database is read-only now; the operator can say why."
+    if isinstance(error, InternalError):
+        return None
+    return "The database is busy or away; try again."
+
+
+def _sqlstate(error: DatabaseError | InterfaceError) -> str | None:
+    return getattr(error.__cause__, "sqlstate", None)
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -10,6 +10,7 @@ from embeddings.services.errors import ProviderNotFound
 from providers import breaker
 from providers.models import Breaker
 from providers.registry import registry
+from providers.state.database import LOOKUP_SECONDS, waits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +36,8 @@ def breaker_states() -> Iterator[BreakerState]:
 def known_breaker_states() -> list[BreakerState]:
     """Return all breakers, or none while the database is away: health must answer then, too."""
     try:
-        return list(breaker_states())
+        with waits.at_most(LOOKUP_SECONDS):
+            return list(breaker_states())
     except (DatabaseError, InterfaceError):
         return []
 

@@ -93,7 +93,7 @@ class HealthProbe:
             absent, read_only = self._database()
             problem, by_fallback = embedding_problem()
             if absent and self._absent_for_long():
-                problem = absent
+                problem, absent = "The database does not answer.", None
             degraded = (by_fallback, absent, read_only, _disk_problem())
             return Health(
                 problem=problem, degraded=tuple(reason for reason in degraded if reason)

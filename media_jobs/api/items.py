@@ -5,9 +5,7 @@ from typing import Any
 from unicodedata import normalize
 
 import structlog
-from django.db import InterfaceError, OperationalError
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
-from rest_framework.exceptions import APIException
 from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -44,27 +42,13 @@ PAGE = [PageSerializer]
 WITH_CONTENT = OpenApiParameter("content", bool, default=True)
 
 
-class DatabaseBusy(APIException):
-    """The database does not take the write now: it is away, or others write for long."""
-
-    status_code = 503
-    default_detail = "The database is busy or away; try again."
-    wait = 5
-
-
-class DatabaseView(APIView):
-    """A view that says 503 where the database fails."""
+class ExactView(APIView):
+    """A view that takes whole numbers as they were sent."""
 
     parser_classes: tuple[type[BaseParser], ...] = (ExactJSONParser,)
 
-    def handle_exception(self, exc: Exception) -> Response:
-        if isinstance(exc, OperationalError | InterfaceError):
-            log.warning("media_database_busy", exc_info=exc)
-            exc = DatabaseBusy()
-        return super().handle_exception(exc)
 
-
-class MediaView(DatabaseView):
+class MediaView(ExactView):
     """A view on documents: a caller's own, or for admins anyone's. A read-only key may look and not touch."""
 
     permission_classes = (*APIView.permission_classes, MayChangeMedia)

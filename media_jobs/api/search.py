@@ -22,7 +22,7 @@ from embeddings.api.serializers import (
 )
 from embeddings.api.usage import MomentField
 from media_jobs.api import answers
-from media_jobs.api.items import DatabaseView
+from media_jobs.api.items import ExactView
 from media_jobs.api.job_serializers import MAX_BATCH, MAX_ID
 from media_jobs.metadata import problem_in, shown
 from media_jobs.services.filters import Filters
@@ -100,7 +100,7 @@ class SearchSerializer(StrictSerializer):
         return value
 
 
-class SearchMedia(DatabaseView, LimitedView):
+class SearchMedia(ExactView, LimitedView):
     """Find the chunks nearest to a query in the caller's documents, within one vector space."""
 
     more_errors = (409,)

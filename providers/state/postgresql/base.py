@@ -1,5 +1,6 @@
 """Django's PostgreSQL backend with bounded waits: for connections, statements, locks, and a server that is frozen."""
 
+import math
 from typing import Any
 
 from django.db.backends.postgresql import base
@@ -23,7 +24,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def get_connection_params(self) -> dict[str, Any]:
         given = super().get_connection_params()
-        params = {**KEEPALIVES, "connect_timeout": CONNECT_SECONDS, **given}
+        patience = min(CONNECT_SECONDS, waits.patience() or CONNECT_SECONDS)
+        params = {**KEEPALIVES, "connect_timeout": math.ceil(patience), **given}
         if waits.seconds is not None:
             # Below the client's own limit, so that a server that works says itself what it gave up.
             limit = int(waits.seconds * 900)

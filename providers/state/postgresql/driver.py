@@ -37,10 +37,12 @@ def connect(*args: Any, **kwargs: Any) -> Connection:
     if not waits.may_ask():
         raise psycopg.OperationalError(ABSENT)
     try:
-        return Connection.connect(*args, **kwargs)
+        connection = Connection.connect(*args, **kwargs)
     except psycopg.errors.ConnectionTimeout:
         waits.unanswered()
         raise
+    waits.answered()
+    return connection
 
 
 def _within(
@@ -48,8 +50,8 @@ def _within(
 ) -> Generator[Any, Any, Answer]:
     """Run `gen` as psycopg does, and raise TimeoutError once the server has not been heard of for so long."""
     deadline = time.monotonic() + seconds
-    wanted = next(gen)
     try:
+        wanted = next(gen)
         while True:
             ready = yield wanted
             now = time.monotonic()
