@@ -3,6 +3,7 @@
 import mmap
 import os
 import struct
+from typing import BinaryIO
 
 import structlog
 
@@ -23,6 +24,8 @@ def reserve_metric_files() -> None:
 
         Where there is no space the figures are kept in memory: /metrics lacks this process's, which serves on.
         """
+
+        _f: BinaryIO | None  # type: ignore[assignment]
 
         def __init__(self, filename: str, read_mode: bool = False) -> None:  # noqa: FBT001, FBT002
             if read_mode or _reserved(filename):
@@ -49,7 +52,7 @@ def reserve_metric_files() -> None:
                 self._m = grown
             self._capacity = size
 
-    values.MmapedDict = ReservedFile  # type: ignore[misc]
+    vars(values)["MmapedDict"] = ReservedFile
 
 
 def _reserved(path: str) -> bool:

@@ -1,5 +1,6 @@
 """Real Redis and PostgreSQL servers for tests, each started at most once a run."""
 
+import contextlib
 import logging
 import shutil
 import socket
@@ -7,7 +8,10 @@ import subprocess
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+
+import psutil
 
 
 class RedisServer:
@@ -62,6 +66,20 @@ class PostgresServer:
         """Make an empty database and return its URL."""
         self._server.psql(f'CREATE DATABASE "{name}";')
         return self.url.replace("/postgres?", f"/{name}?")
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop all its processes where they are, as a machine that hangs does."""
+        pid = int((Path(self._folder) / "postmaster.pid").read_text().split()[0])
+        main = psutil.Process(pid)
+        processes = [main, *main.children()]
+        for process in processes:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in processes:
+                process.resume()
 
     def stop(self) -> None:
         self._server.cleanup()

@@ -145,6 +145,10 @@ def embedding_problem() -> tuple[str | None, str | None]:
     return f"Nothing allowed is set up{f' ({reasons})' if reasons else ''}.", None
 
 
+def _by_fallback(target: Target, failed: ProviderError | None) -> str | None:
+    return f"{target.label} answers by fallback: {failed.message}" if failed else None
+
+
 def warm_up() -> None:
     """Have the first local model of the default chain in memory before it is asked for."""
     for target in _default_chain():

@@ -137,7 +137,7 @@ class LocalProvider(Provider):
                 _revision(loaded.prepared, self.precision)
             ):
                 raise ModelReplaced(
-                    f"{model.name} was prepared again just now; ask again.",
+                    f"The files of {model.name} changed just now; ask again.",
                     retry_after_seconds=1.0,
                 )
             rows = _rows(loaded, model, texts, input_type)

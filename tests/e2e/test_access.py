@@ -24,7 +24,7 @@ User.objects.create_user("root", password="correct horse battery", is_staff=True
 """
 
 
-def manage(server, *command):
+def manage(server, *command, **changes):
     """Run manage.py as the server's operator would; return what it printed."""
     environment = clean_environment(
         home=server.folder,
@@ -33,6 +33,7 @@ def manage(server, *command):
         AUTH_MODE="multi_user",
         JWT_SECRET_KEY=SECRET,
         LOG_LEVEL="error",
+        **changes,
     )
     return subprocess.run(
         [sys.executable, "manage.py", *command],
