@@ -131,10 +131,7 @@ def embedding_problem() -> tuple[str | None, str | None]:
         for target in chain:
             try:
                 _try(target)
-                return (
-                    None,
-                    failed and f"{target.label} answers by fallback: {failed.message}",
-                )
+                return None, _by_fallback(target, failed)
             except ProviderMisconfigured as error:
                 lacking.setdefault(target.provider, error.message.rstrip("."))
             except ProviderError as error:

@@ -122,3 +122,30 @@ def test_zstd_window_over_8_mib_is_refused_before_memory_is_taken():
 
 def test_plain_body_needs_no_encoding():
     assert encoding_of("") is encoding_of("Identity") is None
+
+
+@PER_ENCODING
+def test_body_of_thousands_of_empty_parts_is_refused(send, encoding):
+    answer = send(COMPRESS[encoding](b"") * 1000 + COMPRESS[encoding](BODY), encoding)
+    assert answer.status_code == 400
+    assert "more than 1000 parts" in answer.json()["detail"]
+
+
+class Dripping:
+    """A connection that brings one byte at a time."""
+
+    def __init__(self, body):
+        self._body = io.BytesIO(body)
+
+    def read(self, size):
+        return self._body.read(min(size, 1))
+
+
+@PER_ENCODING
+@pytest.mark.parametrize("size", [1, 7, 2**20])
+def test_content_is_the_same_however_it_arrives_and_is_read(encoding, size):
+    content = bytes(300) + BODY + bytes(range(256)) * 3
+    compress = COMPRESS[encoding]
+    sent = compress(content[:500]) + compress(b"") + compress(content[500:])
+    body = DecompressedBody(CompressedBody(Dripping(sent)), encoding)
+    assert b"".join(iter(lambda: body.read(size), b"")) == content
