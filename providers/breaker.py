@@ -27,6 +27,8 @@ SUCCESSES_TO_CLOSE = 2
 OPEN_SECONDS = 60
 # A probe whose process died is forgotten after this; longer than any request may take.
 PROBE_LEASE_SECONDS = 660
+# By how much the clocks of machines may differ.
+SKEW_SECONDS = 60
 # How long a change may wait for a lock on the row or, with SQLite, on the database.
 LOCK_WAIT_MILLISECONDS = 500
 
@@ -90,10 +92,11 @@ def open_until(provider: str) -> datetime | None:
         row = Breaker.objects.filter(provider=provider, state=OPEN).first()
     except DATABASE_PROBLEMS:
         return None
-    ahead = (
-        (row.retry_at - timezone.now()).total_seconds() if row and row.retry_at else 0
-    )
-    return row.retry_at if row and 0 < ahead <= OPEN_SECONDS else None
+    now = timezone.now()
+    if row is None or row.retry_at is None:
+        return None
+    longest = timedelta(seconds=OPEN_SECONDS + SKEW_SECONDS)
+    return row.retry_at if now < row.retry_at <= now + longest else None
 
 
 def _admit(provider: str) -> bool:
@@ -108,9 +111,9 @@ def _admit(provider: str) -> bool:
             if row is None or row.failure_count == 0:
                 _looked_at[provider] = looked_at
             return False
-        free = Q(state=OPEN) & _past(now, retry_at=OPEN_SECONDS) | Q(
-            state=HALF_OPEN
-        ) & (Q(probe_until=None) | _past(now, probe_until=PROBE_LEASE_SECONDS))
+        waited = Q(state=OPEN) & _past(now, retry_at=OPEN_SECONDS)
+        unproven = Q(probe_until=None) | _past(now, probe_until=PROBE_LEASE_SECONDS)
+        free = waited | Q(state=HALF_OPEN) & unproven
         lease = now + timedelta(seconds=PROBE_LEASE_SECONDS)
         elected = _update(provider, free, state=HALF_OPEN, probe_until=lease)
     except DATABASE_PROBLEMS:
@@ -127,7 +130,7 @@ def _admit(provider: str) -> bool:
 def _past(now: datetime, **longest: float) -> Q:
     """Match a moment that is over, or further ahead than it was ever set: then the clock was set back."""
     [(field, seconds)] = longest.items()
-    ahead = now + timedelta(seconds=seconds)
+    ahead = now + timedelta(seconds=seconds + SKEW_SECONDS)
     return Q(**{f"{field}__lte": now}) | Q(**{f"{field}__gt": ahead})
 
 

@@ -169,11 +169,11 @@ def _default_chain() -> Iterator[Target]:
 
 
 def _all_allowed() -> Iterator[Target]:
-    """Yield what may be used and is set up: of local models those whose files are here."""
+    """Yield whatever may be used, in the order of the providers."""
     for provider in registry().all():
         for spec in registry().models(provider):
             target = Target(provider=provider.name, model=spec)
-            if is_allowed(target) and provider.downloaded(spec) is not False:
+            if is_allowed(target):
                 yield target
 
 

@@ -117,6 +117,9 @@ def test_a_frozen_postgres_costs_one_wait_and_then_none(
     with postgres_server.frozen():
         with pytest.raises(OperationalError, match="does not answer"):
             ask(connection)
+        assert (
+            connection.connection.closed
+        )  # an answer that came later would be another question's
         connection.close()
         timer.now += 0.5
         with pytest.raises(OperationalError, match="does not answer"):
@@ -204,6 +207,16 @@ def test_a_file_that_was_moved_away_is_an_error_and_is_not_made_again(
     with contextlib.closing(sqlite3.connect(tmp_path / "data" / "db.sqlite3")) as file:
         rows = file.execute("SELECT name FROM thing").fetchall()
     assert rows == [("before",), ("after",)]
+
+
+def test_a_file_that_was_deleted_is_not_replaced_by_an_empty_one(
+    waits, sqlite, tmp_path
+):
+    for file in (tmp_path / "data").iterdir():
+        file.unlink()
+    with pytest.raises(OperationalError):
+        add_thing(sqlite, "lost")
+    assert not list((tmp_path / "data").iterdir())
 
 
 def test_what_is_written_goes_to_the_file_that_lies_there(waits, sqlite, tmp_path):
