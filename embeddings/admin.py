@@ -10,6 +10,7 @@ from django.contrib.auth.models import Group, User
 from django.core.exceptions import ValidationError
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 from unfold.admin import ModelAdmin, StackedInline
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminTextareaWidget
@@ -197,10 +198,24 @@ class ApiKeyAdmin(UnicodeSearch, AuditedPage, ModelAdmin):  # type: ignore[misc]
         form: Any,
         change: bool,  # noqa: FBT001
     ) -> None:
-        text = None if change else api_keys.issue(obj)
+        if not change:
+            obj.text = api_keys.issue(obj)  # type: ignore[attr-defined]  # for the answer, and stored nowhere
         super().save_model(request, obj, form, change)
-        if text:
-            messages.success(request, f"The key, shown this once: {text}")
+
+    def response_add(
+        self, request: HttpRequest, obj: ApiKey, post_url_continue: Any = None
+    ) -> HttpResponse:
+        """Show the key in this answer alone: messages and redirects would carry it in cookies and addresses."""
+        page = {
+            **self.admin_site.each_context(request),
+            "title": "The new key",
+            "opts": self.opts,
+            "key": obj,
+            "text": obj.__dict__.pop("text"),
+        }
+        response = TemplateResponse(request, "admin/new_api_key.html", page)
+        response["Cache-Control"] = "no-store"
+        return response
 
     @admin.action(description="Revoke the selected keys", permissions=["change"])
     def revoke_keys(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
