@@ -18,6 +18,7 @@ from django.db import DatabaseError, InterfaceError, transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from embeddings.access.callers import known_keys
 from embeddings.access.row_memory import RowMemory
 from embeddings.models import ApiKey
 from embeddings.services.callers import CallerLimits
@@ -87,20 +88,25 @@ def find_key(text: str) -> ApiKey | None:
 
     The row is found by its public prefix; the secret is compared by digest, in constant time.
     """
-    form = KEY_FORM.fullmatch(text)
-    if form is None:
+    prefix = public_part(text)
+    if prefix is None:
         return None
-    key = keys_by_prefix().find(form[1])
+    key = keys_by_prefix().find(prefix)
     if key is None or not hmac.compare_digest(key.digest, digest_of(text)):
         return None
     return key
 
 
+def public_part(text: str) -> str | None:
+    """Return the prefix of what looks like a key: it may be shown and logged."""
+    form = KEY_FORM.fullmatch(text)
+    return form[1] if form else None
+
+
 @functools.cache
 def keys_by_prefix() -> RowMemory[ApiKey]:
     """Return the process-wide memory of keys."""
-    rows = ApiKey.objects.select_related("user", "user__limits")
-    return RowMemory(rows, "prefix")
+    return RowMemory(known_keys(), "prefix")
 
 
 def digest_of(text: str) -> str:

@@ -20,7 +20,7 @@ PATH = "/api/v1/embeddings/models"
 CREATE_USER = """
 from django.contrib.auth.models import User
 User.objects.create_user("ada", password="correct horse battery")
-User.objects.create_user("root", password="correct horse battery", is_staff=True)
+User.objects.create_superuser("root", password="correct horse battery")
 """
 
 

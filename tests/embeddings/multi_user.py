@@ -78,7 +78,7 @@ def ada(make_user):
 
 @pytest.fixture
 def admin(make_user):
-    return make_user("root", is_staff=True)
+    return make_user("root", is_staff=True, is_superuser=True)
 
 
 @pytest.fixture
