@@ -16,6 +16,7 @@ from unfold.admin import ModelAdmin
 from embeddings.access.auditing import AuditedPage
 from embeddings.services.callers import SYSTEM
 from embeddings.services.errors import ServiceError
+from media_jobs import user_admin  # noqa: F401  (registers its page)
 from media_jobs.conf import conf
 from media_jobs.metadata import problem_of
 from media_jobs.models import Job, MediaItem, StoredChunk
