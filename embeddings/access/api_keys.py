@@ -16,6 +16,7 @@ import structlog
 from django.contrib.auth.models import User
 from django.db import DatabaseError, InterfaceError, transaction
 from django.db.models import Q
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from embeddings.access.callers import known_keys
@@ -30,6 +31,8 @@ MAX_ACTIVE_KEYS = 100  # of one user
 MAX_PATTERNS = 100
 MAX_PATTERN_LENGTH = 264  # as long as the allowlist's
 USE_NOTED_EVERY_SECONDS = 60.0
+MAX_KEYS_IN_USE = 10_000
+KEYS_IN_USE_SECONDS = 10.0
 
 log = structlog.get_logger(__name__)
 
@@ -107,6 +110,34 @@ def public_part(text: str) -> str | None:
 def keys_by_prefix() -> RowMemory[ApiKey]:
     """Return the process-wide memory of keys."""
     return RowMemory(known_keys(), "prefix")
+
+
+class KeysInUse:
+    """The public parts of the keys that were used or made last, as any process knew them a moment ago."""
+
+    timer = staticmethod(time.monotonic)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._prefixes: frozenset[str] = frozenset()
+        self._fresh_until = -math.inf
+
+    def prefixes(self) -> frozenset[str]:
+        """Return them. At most one query in ten seconds."""
+        with self._lock:
+            if self.timer() >= self._fresh_until:
+                last = Coalesce("last_used_at", "created_at").desc()
+                keys = ApiKey.objects.filter(revoked_at=None).order_by(last)
+                rows = keys.values_list("prefix", flat=True)[:MAX_KEYS_IN_USE]
+                self._prefixes = frozenset(rows)
+                self._fresh_until = self.timer() + KEYS_IN_USE_SECONDS
+            return self._prefixes
+
+
+@functools.cache
+def keys_in_use() -> KeysInUse:
+    """Return what this process knows of them."""
+    return KeysInUse()
 
 
 def digest_of(text: str) -> str:

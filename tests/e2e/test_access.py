@@ -53,6 +53,7 @@ def shared_server(prepared_weights, tmp_path_factory):
         AUTH_MODE="multi_user",
         JWT_SECRET_KEY=SECRET,
         WEB_CONCURRENCY="2",
+        AUTH_GUESSES_PER_MINUTE="10000",  # the tests send more wrong ones
     )
     running.wait_until_ready()
     manage(running, "shell", "-c", CREATE_USER)

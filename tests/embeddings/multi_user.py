@@ -52,7 +52,12 @@ def access(configure, fakes):
     def change(**changes):
         configure(
             access=AccessConf(
-                **{"mode": "multi_user", "jwt_secret_key": SECRET, **changes}
+                **{
+                    "mode": "multi_user",
+                    "jwt_secret_key": SECRET,
+                    "guesses_per_minute": 0,  # its buckets outlive a test
+                    **changes,
+                }
             )
         )
 

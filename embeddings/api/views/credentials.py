@@ -92,7 +92,7 @@ class RefreshToken(TokenView):
     def post(self, request: Request) -> Response:
         body = validated(RefreshSerializer, request)
         return Response(
-            {"access": refreshed(body["refresh"])}, headers=NOT_KEPT
+            {"access": refreshed(request._request, body["refresh"])}, headers=NOT_KEPT
         )
 
 
