@@ -1,5 +1,8 @@
 """Django's permissions as callers carry them, on either database."""
 
+import re
+from pathlib import Path
+
 import pytest
 from django.contrib.auth.models import Group, Permission, User
 from django.core.management import call_command
@@ -7,6 +10,8 @@ from django.db import connections
 
 from embeddings.access.callers import caller_of_user, known_users
 from embeddings.access.rights import Rights
+
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 @pytest.fixture
@@ -97,3 +102,14 @@ def test_rights_cover_what_goes_no_further():
     assert not rights("a").cover(rights("b"))
     assert not rights("a").cover(rights(is_superuser=True))
     assert rights(is_superuser=True).cover(rights("a", is_superuser=True))
+
+
+@pytest.mark.django_db
+def test_documented_permissions_exist():
+    named = re.findall(
+        r"\| `(\w+\.(?:view|add|change|delete)_\w+)` \|",
+        (DOCS / "access.md").read_text(),
+    )
+    assert len(named) > 10
+    rows = Permission.objects.values_list("content_type__app_label", "codename")
+    assert set(named) <= {f"{app}.{codename}" for app, codename in rows}
