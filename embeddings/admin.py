@@ -10,6 +10,7 @@ from django.contrib.auth.models import Group, User
 from django.core.exceptions import ValidationError
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 from unfold.admin import ModelAdmin, StackedInline
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminTextareaWidget
@@ -18,6 +19,12 @@ from embeddings import usage_admin  # noqa: F401  (registers its pages)
 from embeddings.access import api_keys
 from embeddings.access.auditing import AuditedPage
 from embeddings.access.callers import LIMIT_NAMES, user_limits
+from embeddings.access.ranked_pages import (
+    RankedPage,
+    problem_of_owner,
+    rights_of_group,
+)
+from embeddings.access.rights import Rights
 from embeddings.models import ApiKey, AuditEntry, UserLimits
 from embeddings.services.audit import snapshot
 from embeddings.services.errors import ServiceError
@@ -50,11 +57,19 @@ class UserLimitsInline(StackedInline):  # type: ignore[misc]
 
 
 @admin.register(User)
-class UserAdmin(UnicodeSearch, AuditedPage, DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg, misc]
+class UserAdmin(UnicodeSearch, AuditedPage, RankedPage, DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg, misc]
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
     inlines = (UserLimitsInline,)
+
+    def rights_given(self, row: User) -> Rights:
+        return Rights.of(row)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Superusers alone make superusers."""
+        fixed = super().get_readonly_fields(request, obj)
+        return fixed if request.user.is_superuser else (*fixed, "is_superuser")
 
     def audit_state(self, row: Model) -> dict[str, Any]:
         limits = user_limits(row) if isinstance(row, User) else None
@@ -71,8 +86,9 @@ class UserAdmin(UnicodeSearch, AuditedPage, DjangoUserAdmin, ModelAdmin):  # typ
 
 
 @admin.register(Group)
-class GroupAdmin(UnicodeSearch, AuditedPage, DjangoGroupAdmin, ModelAdmin):  # type: ignore[misc]
-    pass
+class GroupAdmin(UnicodeSearch, AuditedPage, RankedPage, DjangoGroupAdmin, ModelAdmin):  # type: ignore[misc]
+    def rights_given(self, row: Group) -> Rights:
+        return rights_of_group(row)
 
 
 @admin.register(ProviderSetting)
@@ -133,6 +149,10 @@ class PatternsField(forms.CharField):
 
 
 class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A key's fields. `request` is set on a subclass, for each request its own."""
+
+    request: ClassVar[HttpRequest]
+
     allowed_providers = PatternsField()
     allowed_models = PatternsField()
 
@@ -148,6 +168,12 @@ class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]
             *LIMIT_NAMES,
         )
 
+    def clean_user(self) -> User:
+        owner: User = self.cleaned_data["user"]
+        if problem := problem_of_owner(self.request, owner):
+            raise ValidationError(problem)
+        return owner
+
     def clean_allowed_providers(self) -> list[str]:
         return [pattern.lower() for pattern in self._patterns("allowed_providers")]
 
@@ -162,7 +188,7 @@ class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(UnicodeSearch, AuditedPage, ModelAdmin):  # type: ignore[misc]
+class ApiKeyAdmin(UnicodeSearch, AuditedPage, RankedPage, ModelAdmin):  # type: ignore[misc]
     form = ApiKeyForm
     list_display = (
         "prefix",
@@ -186,6 +212,19 @@ class ApiKeyAdmin(UnicodeSearch, AuditedPage, ModelAdmin):  # type: ignore[misc]
     autocomplete_fields = ("user",)
     actions: ClassVar = ["revoke_keys"]
 
+    def rights_given(self, row: ApiKey) -> Rights:
+        return Rights.of(row.user)
+
+    def get_form(self, request: HttpRequest, *args: Any, **options: Any) -> Any:
+        form = super().get_form(request, *args, **options)
+        form.request = request
+        return form
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """Suggest the operator, who may not be allowed to look for others."""
+        given = super().get_changeform_initial_data(request)
+        return {"user": str(request.user.pk), **given}
+
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """A key stays its user's."""
         return (*self.readonly_fields, "user") if obj else ()
@@ -197,13 +236,34 @@ class ApiKeyAdmin(UnicodeSearch, AuditedPage, ModelAdmin):  # type: ignore[misc]
         form: Any,
         change: bool,  # noqa: FBT001
     ) -> None:
-        text = None if change else api_keys.issue(obj)
+        if not change:
+            obj.text = api_keys.issue(obj)  # type: ignore[attr-defined]  # for the answer, and stored nowhere
         super().save_model(request, obj, form, change)
-        if text:
-            messages.success(request, f"The key, shown this once: {text}")
+
+    def response_add(
+        self, request: HttpRequest, obj: ApiKey, post_url_continue: Any = None
+    ) -> HttpResponse:
+        """Show the key in this answer alone: messages and redirects would carry it in cookies and addresses."""
+        page = {
+            **self.admin_site.each_context(request),
+            "title": "The new key",
+            "opts": self.opts,
+            "key": obj,
+            "text": obj.__dict__.pop("text"),
+        }
+        response = TemplateResponse(request, "admin/new_api_key.html", page)
+        response["Cache-Control"] = "no-store"
+        return response
 
     @admin.action(description="Revoke the selected keys", permissions=["change"])
     def revoke_keys(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
+        if beyond := [key for key in queryset if self.is_beyond(request, key)]:
+            who = ", ".join(sorted({key.user.get_username() for key in beyond}))
+            messages.error(
+                request,
+                f"Nothing was revoked: {who} has permissions that you lack; take their keys out of the selection.",
+            )
+            return
         for key in queryset:
             before = {"status": key.status}
             api_keys.revoke_key(key)

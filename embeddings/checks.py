@@ -61,6 +61,21 @@ def check_single_user_key(**_: Any) -> list[CheckMessage]:
 
 
 @register("embeddings")
+def check_metrics_token(**_: Any) -> list[CheckMessage]:
+    token = conf().access.metrics_token
+    if not token or (
+        len(token) >= KEY_MIN_LENGTH and token.isascii() and not is_placeholder(token)
+    ):
+        return []
+    return [
+        Error(
+            f"METRICS_TOKEN must be random, with at least {KEY_MIN_LENGTH} ASCII characters.",
+            id="embeddings.E010",
+        )
+    ]
+
+
+@register("embeddings")
 def check_jwt_secret(**_: Any) -> list[CheckMessage]:
     access, secret = conf().access, conf().access.jwt_secret_key
     if not access.multi_user or access.jwt_algorithm != "HS256":

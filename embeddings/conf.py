@@ -31,6 +31,8 @@ class AccessConf:
     """Who may call. The `jwt_` fields count in multi-user mode only.
 
     `trusted_proxies`: how many proxies in front of the server add to X-Forwarded-For.
+    `guesses_per_minute`: wrong keys and tokens of one address that are looked at; 0: all.
+    `metrics_token`: lets a scraper read /metrics; `metrics_open`: everybody may.
     """
 
     mode: AuthMode = "single_user"
@@ -43,6 +45,9 @@ class AccessConf:
     access_token_seconds: float = 3600
     refresh_token_seconds: float = 7 * 86400
     trusted_proxies: int = 0
+    guesses_per_minute: int = 30
+    metrics_token: str = ""
+    metrics_open: bool = False
 
     @property
     def multi_user(self) -> bool:

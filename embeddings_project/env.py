@@ -20,6 +20,7 @@ OWN_PREFIXES = (
     "AUTH_",
     "JWT_",
     "MEDIA_",
+    "METRICS_",
 )
 # Other tools use these too (OPENAI_ORG_ID, GOOGLE_CLOUD_PROJECT): only a near miss of a known name is a typo.
 SHARED_PREFIXES = (
@@ -50,6 +51,7 @@ class Env:
         self._values = values
         self._known: set[str] = set()
         self._problems: list[str] = []
+        self.secrets: set[str] = set()  # all that were read
 
     def text(self, name: str, default: str = "") -> str:
         return self._raw(name) or default
@@ -60,9 +62,12 @@ class Env:
         if value and path:
             self.problem(name, f"is set, and so is {name}_FILE; keep one of them")
         if value or not path:
+            self.secrets.add(value or "")
             return value
         try:
-            return Path(path).read_text(encoding="utf-8").strip() or None
+            text = Path(path).read_text(encoding="utf-8").strip()
+            self.secrets.add(text)
+            return text or None
         except (OSError, UnicodeDecodeError) as error:
             self.problem(
                 f"{name}_FILE",

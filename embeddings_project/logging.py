@@ -1,7 +1,8 @@
-"""Logs: one JSON object a line, with the request's id in every line written while it is served."""
+"""Logs: one JSON object a line, with the request's id in every line written while it is served, and keys in none."""
 
 import json
 import logging
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -9,6 +10,14 @@ from typing import Any
 import orjson
 import structlog
 from structlog.typing import Processor
+
+# Our own keys wherever they stand; others' where a word begins, for which JSON may write a line break as two letters.
+KEY = re.compile(
+    r"sk-[0-9a-f]{12}[\w-]{43}|(?:(?<![A-Za-z0-9])|(?<=\\[bfnrt]))sk-[\w-]{16,}"
+)
+TOKEN = re.compile(r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*")
+SHORTEST_SECRET = 12
+HIDDEN: set[str] = set()
 
 SHARED: list[Processor] = [
     structlog.contextvars.merge_contextvars,
@@ -47,9 +56,7 @@ def logging_config(*, level: str, log_format: str) -> dict[str, Any]:
         "disable_existing_loggers": False,
         "formatters": {
             "line": {
-                "()": JsonFormatter
-                if log_format == "json"
-                else structlog.stdlib.ProcessorFormatter,
+                "()": JsonFormatter if log_format == "json" else LineFormatter,
                 "foreign_pre_chain": [*SHARED, structlog.stdlib.ExtraAdder()],
                 "processors": [
                     structlog.stdlib.ProcessorFormatter.remove_processors_meta,
@@ -93,14 +100,41 @@ def log_event(logger: logging.Logger, event: str, **fields: Any) -> None:
     logger.handle(record)
 
 
-class JsonFormatter(structlog.stdlib.ProcessorFormatter):
+class LineFormatter(structlog.stdlib.ProcessorFormatter):
+    """Write structlog's lines and those of others, with what looks like a key masked."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return masked(super().format(record))
+
+
+class JsonFormatter(LineFormatter):
     """Write what structlog has put together as it is; only tracebacks and the lines of others need the long way."""
 
     def format(self, record: logging.LogRecord) -> str:
         event = record.msg
         if isinstance(event, dict) and "exc_info" not in event:
-            return as_json(event, default=repr)
+            return masked(as_json(event, default=repr))
         return super().format(record)
+
+
+def hide(*secrets: str | None) -> None:
+    """Have no line hold these from now on, as they are or as JSON writes them. Short ones are words, and stay."""
+    for secret in secrets:
+        if secret and len(secret) >= SHORTEST_SECRET:
+            HIDDEN.update((secret, json.dumps(secret)[1:-1]))
+
+
+def masked(text: str) -> str:
+    """Return a text without the secrets of this server and whatever has the form of a key or token.
+
+    Clients put them into paths and other places by mistake.
+    """
+    for secret in HIDDEN:
+        if secret in text:
+            text = text.replace(secret, "…")
+    if "sk-" in text:
+        text = KEY.sub("sk-…", text)
+    return TOKEN.sub("eyJ…", text) if "eyJ" in text else text
 
 
 def as_json(event: Any, *, default: Callable[[Any], Any]) -> str:

@@ -13,14 +13,15 @@ from django.core.handlers.wsgi import LimitedStream
 from django.http import HttpRequest, HttpResponse
 from gunicorn.http.errors import ParseException
 
+from embeddings.access.authentication import CALLER
+from embeddings.access.client_address import client_ip
 from embeddings_project.connection import client_left
-from embeddings_project.logging import log_event
+from embeddings_project.logging import log_event, masked
 from providers.waiting import caller_left
 
 Handler = Callable[[HttpRequest], HttpResponse]
 
 SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}", re.ASCII)
-KEY_IN_PATH = re.compile(r"sk-[\w-]{16,}")  # put there by mistake; no log holds keys
 SLASHLESS_PREFIXES = (
     "/api/",
     "/docs",
@@ -42,7 +43,7 @@ class RequestContextMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         started = time.perf_counter()
         given = request.META.get("HTTP_X_REQUEST_ID", "")
-        request_id = given if SANE_ID.fullmatch(given) else new_id()
+        request_id = given if is_sane(given) else new_id()
         bound = structlog.contextvars.bind_contextvars(request_id=request_id)
         caller_left.set(client_left(request))
         try:
@@ -53,14 +54,32 @@ class RequestContextMiddleware:
                 "request_finished",
                 request_id=request_id,
                 method=request.method,
-                path=KEY_IN_PATH.sub("sk-…", request.path),
+                path=request.path,
                 status=response.status_code,
                 duration_ms=round((time.perf_counter() - started) * 1000, 1),
+                address=client_ip(request),
+                **who_called(request),
             )
         finally:
             # What this thread logs next, such as a request that is not even HTTP, is no part of this request.
             structlog.contextvars.reset_contextvars(**bound)
         return response
+
+
+def is_sane(request_id: str) -> bool:
+    """Whether a client's id can be used: it goes into logs, answers and the audit log, which hold no keys."""
+    return bool(SANE_ID.fullmatch(request_id)) and masked(request_id) == request_id
+
+
+def who_called(request: HttpRequest) -> dict[str, str]:
+    """Return the caller's id, and what everyone may see of its key; of a console page its user's, if that is known."""
+    caller = request.META.get(CALLER)
+    if caller is None:
+        user = getattr(request, "_cached_user", None)
+        return {"caller": f"user:{user.pk}"} if user and user.pk else {}
+    if caller.key_prefix:
+        return {"caller": caller.id, "key": caller.key_prefix}
+    return {"caller": caller.id}
 
 
 def new_id() -> str:

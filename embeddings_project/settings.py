@@ -18,7 +18,7 @@ from embeddings.conf import (
 )
 from embeddings_project import cors, frameworks
 from embeddings_project.env import Env
-from embeddings_project.logging import logging_config
+from embeddings_project.logging import hide, logging_config
 from embeddings_project.secrets import read_or_create_secret
 from media_jobs.conf import MediaConf, queue_settings
 from media_jobs.vector_store.conf import VectorStoreConf
@@ -74,6 +74,11 @@ ACCESS = AccessConf(
         "JWT_REFRESH_TTL", 7 * 86400, maximum=365 * 86400
     ),
     trusted_proxies=env.integer("AUTH_TRUSTED_PROXIES", 0, minimum=0, maximum=16),
+    guesses_per_minute=env.integer(
+        "AUTH_GUESSES_PER_MINUTE", 30, minimum=0, maximum=10_000
+    ),
+    metrics_token=env.secret("METRICS_TOKEN") or "",
+    metrics_open=env.boolean("METRICS_OPEN", default=False),
 )
 # What REST framework's token library takes from here; keys and lifetimes come from ACCESS.
 SIMPLE_JWT = {"USER_ID_CLAIM": "sub", "USER_ID_FIELD": "username", "JTI_CLAIM": None}
@@ -351,4 +356,5 @@ REST_FRAMEWORK = frameworks.REST_FRAMEWORK
 SPECTACULAR_SETTINGS = frameworks.SPECTACULAR_SETTINGS
 UNFOLD = frameworks.UNFOLD
 
+hide(*env.secrets, SECRET_KEY, EMBEDDINGS.single_user_api_key)
 env.finish()

@@ -8,8 +8,8 @@ from drf_spectacular.views import SpectacularSwaggerView
 from embeddings.api.views.document import ShowDocument
 from embeddings.api.views.operations import (
     ShowLiveness,
+    ShowPrometheus,
     ShowReadiness,
-    show_prometheus,
 )
 
 urlpatterns = [
@@ -19,7 +19,7 @@ urlpatterns = [
     path("", RedirectView.as_view(url="/docs")),
     path("healthz", ShowLiveness.as_view()),
     path("readyz", ShowReadiness.as_view()),
-    path("metrics", show_prometheus),
+    path("metrics", ShowPrometheus.as_view()),
     path("openapi.json", ShowDocument.as_view(), name="openapi"),
     path("docs", SpectacularSwaggerView.as_view(url_name="openapi")),
     path("admin/", admin.site.urls),

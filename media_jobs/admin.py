@@ -16,10 +16,17 @@ from unfold.admin import ModelAdmin
 from embeddings.access.auditing import AuditedPage
 from embeddings.services.callers import SYSTEM
 from embeddings.services.errors import ServiceError
+from media_jobs import user_admin  # noqa: F401  (registers its page)
 from media_jobs.conf import conf
 from media_jobs.metadata import problem_of
 from media_jobs.models import Job, MediaItem, StoredChunk
-from media_jobs.services.jobs import JobWish, cancel_job, delete_item, start_job
+from media_jobs.services.jobs import (
+    CHANGE_JOB,
+    JobWish,
+    cancel_job,
+    delete_item,
+    start_job,
+)
 from providers.folding import UnicodeSearch
 
 PREVIEW_CHARACTERS = 2000
@@ -203,7 +210,11 @@ class JobAdmin(UnicodeSearch, ReadOnlyPage, AuditedPage):
     def share_done(self, job: Job) -> str:
         return f"{job.progress:.0%}"
 
-    @admin.action(description="Cancel the selected jobs", permissions=["view"])
+    def has_cancel_permission(self, request: HttpRequest) -> bool:
+        """Whether the jobs' action is offered: a job's page itself changes nothing, whoever looks at it."""
+        return bool(request.user.has_perm(CHANGE_JOB))
+
+    @admin.action(description="Cancel the selected jobs", permissions=["cancel"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
         cancelled = 0
         for job in queryset:

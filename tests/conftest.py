@@ -6,7 +6,8 @@ import pytest
 from rest_framework.test import APIClient
 
 from embeddings.access import row_memory
-from embeddings.access.api_keys import keys_by_prefix, use_notes
+from embeddings.access.api_keys import keys_by_prefix, keys_in_use, use_notes
+from embeddings.access.guesses import guesses
 from embeddings.access.limiter.limiter import limiter
 from embeddings.access.tokens import users_by_name
 from embeddings.services.budgets import budgets
@@ -41,6 +42,8 @@ def fresh_process(settings, monkeypatch):
         single_user_api_key=KEY,
         usage_flush_seconds=0,
         cache=replace(settings.EMBEDDINGS.cache, path=None),
+        # The limiter's file outlives a test, and all come from one address.
+        access=replace(settings.EMBEDDINGS.access, guesses_per_minute=0),
     )
     settings.EMBEDDINGS_CANARY = False  # its thread would call the providers, too
     # Changes of users and keys count at once, rather than within a second; one test has its own clock for that.
@@ -67,8 +70,10 @@ def forget_all():
         reader,
         use_notes,
         keys_by_prefix,
+        keys_in_use,
         users_by_name,
         limiter,
+        guesses,
         usage,
         budgets,
         vector_store,

@@ -16,8 +16,10 @@ import structlog
 from django.contrib.auth.models import User
 from django.db import DatabaseError, InterfaceError, transaction
 from django.db.models import Q
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
+from embeddings.access.callers import known_keys
 from embeddings.access.row_memory import RowMemory
 from embeddings.models import ApiKey
 from embeddings.services.callers import CallerLimits
@@ -29,6 +31,8 @@ MAX_ACTIVE_KEYS = 100  # of one user
 MAX_PATTERNS = 100
 MAX_PATTERN_LENGTH = 264  # as long as the allowlist's
 USE_NOTED_EVERY_SECONDS = 60.0
+MAX_KEYS_IN_USE = 10_000
+KEYS_IN_USE_SECONDS = 10.0
 
 log = structlog.get_logger(__name__)
 
@@ -87,20 +91,53 @@ def find_key(text: str) -> ApiKey | None:
 
     The row is found by its public prefix; the secret is compared by digest, in constant time.
     """
-    form = KEY_FORM.fullmatch(text)
-    if form is None:
+    prefix = public_part(text)
+    if prefix is None:
         return None
-    key = keys_by_prefix().find(form[1])
+    key = keys_by_prefix().find(prefix)
     if key is None or not hmac.compare_digest(key.digest, digest_of(text)):
         return None
     return key
 
 
+def public_part(text: str) -> str | None:
+    """Return the prefix of what looks like a key: it may be shown and logged."""
+    form = KEY_FORM.fullmatch(text)
+    return form[1] if form else None
+
+
 @functools.cache
 def keys_by_prefix() -> RowMemory[ApiKey]:
     """Return the process-wide memory of keys."""
-    rows = ApiKey.objects.select_related("user", "user__limits")
-    return RowMemory(rows, "prefix")
+    return RowMemory(known_keys(), "prefix")
+
+
+class KeysInUse:
+    """The public parts of the keys that were used or made last, as any process knew them a moment ago."""
+
+    timer = staticmethod(time.monotonic)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._prefixes: frozenset[str] = frozenset()
+        self._fresh_until = -math.inf
+
+    def prefixes(self) -> frozenset[str]:
+        """Return them. At most one query in ten seconds."""
+        with self._lock:
+            if self.timer() >= self._fresh_until:
+                last = Coalesce("last_used_at", "created_at").desc()
+                keys = ApiKey.objects.filter(revoked_at=None).order_by(last)
+                rows = keys.values_list("prefix", flat=True)[:MAX_KEYS_IN_USE]
+                self._prefixes = frozenset(rows)
+                self._fresh_until = self.timer() + KEYS_IN_USE_SECONDS
+            return self._prefixes
+
+
+@functools.cache
+def keys_in_use() -> KeysInUse:
+    """Return what this process knows of them."""
+    return KeysInUse()
 
 
 def digest_of(text: str) -> str:

@@ -7,15 +7,30 @@ from django.db import DatabaseError, InterfaceError
 from rest_framework import authentication, exceptions
 from rest_framework.request import Request
 
-from embeddings.access.api_keys import KEY_START, find_key, use_notes
+from embeddings.access.api_keys import (
+    KEY_START,
+    find_key,
+    keys_by_prefix,
+    keys_in_use,
+    public_part,
+    use_notes,
+)
 from embeddings.access.callers import shared_caller
+from embeddings.access.guesses import (
+    TooManyGuesses,
+    note_guess,
+    refuse_guess,
+    seconds_to_wait,
+)
 from embeddings.access.tokens import TokenRefused, user_of_access_token
 from embeddings.conf import conf
+from embeddings.models import ApiKey
 from embeddings.services.callers import SINGLE_USER, Caller
 
 CHALLENGE = 'ApiKey realm="embeddings"'
 BEARER_CHALLENGE = 'Bearer realm="embeddings"'
-WRONG_BESIDE = "embeddings.wrong_credential"
+SERVERS_KEY = "server key"
+CALLER = "embeddings.caller"
 
 
 class SingleUser:
@@ -43,11 +58,14 @@ class SingleUserAuthentication(authentication.BaseAuthentication):
         given = [request.META.get("HTTP_X_API_KEY")]
         if conf().single_user_accept_bearer:
             given.append(bearer_token(request))
-        right = [_is_the_key(text) for text in given if text is not None]
-        if not any(right):
+        sent = [text for text in given if text is not None]
+        wrong = [text for text in sent if not _is_the_key(text)]
+        if len(wrong) == len(sent):
+            for _ in wrong:
+                refuse_guess(request, SERVERS_KEY)
             raise exceptions.AuthenticationFailed(self._problem(request, given[0]))
-        if not all(right):
-            note_wrong_credential(request)
+        for text in wrong:
+            note_guess(request, text, SERVERS_KEY)
         return SingleUser(), SINGLE_USER
 
     def authenticate_header(self, request: Request) -> str:
@@ -87,18 +105,22 @@ class MultiUserAuthentication(authentication.BaseAuthentication):
                 " or a token (as Authorization: Bearer <token>)."
             )
         found: list[tuple[User, Caller]] = []
-        problems: list[Exception] = []
+        problems: dict[str, Exception] = {}
         for text in given:
             try:
-                found.append(_known(text, is_key=text != bearer))
-            except (TokenRefused, exceptions.AuthenticationFailed) as error:
-                problems.append(error)
+                found.append(_known(request, text, is_key=text != bearer))
+            except (
+                TokenRefused,
+                TooManyGuesses,
+                exceptions.AuthenticationFailed,
+            ) as error:
+                problems[text] = error
             except (DatabaseError, InterfaceError) as error:
                 raise KeysUnavailable from error
         if not found:
-            raise exceptions.AuthenticationFailed(str(problems[0])) from problems[0]
-        if problems:
-            note_wrong_credential(request)
+            raise _refusal(request, problems)
+        for text in problems:
+            note_guess(request, text, _kind(text))
         return _one_of(found)
 
     def authenticate_header(self, request: Request) -> str:
@@ -111,7 +133,9 @@ class CallerAuthentication(authentication.BaseAuthentication):
     def authenticate(
         self, request: Request
     ) -> tuple[SingleUser, Caller] | tuple[User, Caller]:
-        return _mode().authenticate(request)
+        user, caller = _mode().authenticate(request)
+        request.META[CALLER] = caller  # for the request's log line
+        return user, caller  # type: ignore[return-value]  # of the same kind
 
     def authenticate_header(self, request: Request) -> str:
         return _mode().authenticate_header(request)
@@ -129,16 +153,6 @@ def once(value: str) -> str:
     return values.pop() if len(values) == 1 else value
 
 
-def note_wrong_credential(request: Request) -> None:
-    """Remember that a wrong credential came beside a good one: it counts as a guess, and refuses nothing."""
-    request.META[WRONG_BESIDE] = True
-
-
-def wrong_credential_came(request: Request) -> bool:
-    """Whether this request, which was let in, brought a wrong credential, too."""
-    return WRONG_BESIDE in request.META
-
-
 def _mode() -> SingleUserAuthentication | MultiUserAuthentication:
     multi_user = conf().access.multi_user
     return MultiUserAuthentication() if multi_user else SingleUserAuthentication()
@@ -150,18 +164,50 @@ def _is_the_key(given: str) -> bool:
     return any(hmac.compare_digest(text.encode(), key) for text in (given, once(given)))
 
 
-def _known(text: str, *, is_key: bool) -> tuple[User, Caller]:
-    """Return whose key or token `text` is. Raises AuthenticationFailed, TokenRefused."""
+def _known(request: Request, text: str, *, is_key: bool) -> tuple[User, Caller]:
+    """Return whose key or token `text` is. Raises AuthenticationFailed, TokenRefused, TooManyGuesses."""
     if not is_key and not text.startswith(KEY_START):
         user = user_of_access_token(text)
         return user, shared_caller(user)
-    key = find_key(text)
+    key = _found(request, text)
     if key is None or not key.user.is_active:
         raise exceptions.AuthenticationFailed("The API key is not valid.")
     if key.status != "active":
         raise exceptions.AuthenticationFailed(f"The API key is {key.status}.")
     use_notes().note(key)
     return key.user, shared_caller(key)
+
+
+def _found(request: Request, text: str) -> ApiKey | None:
+    """Return the key with this text. Raises TooManyGuesses, and does not ask the database, for one that is not in use
+    where too many wrong ones came from.
+    """
+    prefix = public_part(text)
+    if prefix and not keys_by_prefix().remembers(prefix):
+        seconds = seconds_to_wait(request)
+        if seconds and prefix not in keys_in_use().prefixes():
+            raise TooManyGuesses(seconds)
+    return find_key(text)
+
+
+def _refusal(request: Request, problems: dict[str, Exception]) -> Exception:
+    """Return what to answer where nothing that was sent is valid. Raises TooManyGuesses."""
+    for error in problems.values():
+        if isinstance(error, TooManyGuesses):
+            return error
+    for text in problems:
+        refuse_guess(request, _kind(text))
+    first = next(iter(problems))
+    refusal = exceptions.AuthenticationFailed(str(problems[first]))
+    refusal.__cause__ = problems[first]
+    return refusal
+
+
+def _kind(text: str) -> str:
+    """Say for the log what `text` was to be: a key by the part of it that everyone may see."""
+    if prefix := public_part(text):
+        return f"key {prefix}"
+    return "key" if text.startswith(KEY_START) else "token"
 
 
 def _one_of(found: list[tuple[User, Caller]]) -> tuple[User, Caller]:

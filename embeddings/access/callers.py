@@ -4,12 +4,28 @@ from dataclasses import fields
 from typing import Any, cast
 
 from django.contrib.auth.models import User
+from django.db.models import QuerySet
 from rest_framework.request import Request
 
+from embeddings.access.rights import admin_permissions, parsed
 from embeddings.models import ApiKey, Limited, UserLimits
 from embeddings.services.callers import Caller, CallerLimits
 
 LIMIT_NAMES = tuple(field.name for field in fields(CallerLimits))
+
+
+def known_users() -> QuerySet[User]:
+    """Return the users as `caller_of_user` takes them: with their limits and permissions."""
+    return User.objects.select_related("limits").annotate(
+        permission_names=admin_permissions("pk")
+    )
+
+
+def known_keys() -> QuerySet[ApiKey]:
+    """Return the keys as `caller_of_key` takes them: with their users, and their limits and permissions."""
+    return ApiKey.objects.select_related("user", "user__limits").annotate(
+        permission_names=admin_permissions("user_id", owner="user__")
+    )
 
 
 def shared_caller(row: ApiKey | User) -> Caller:
@@ -27,11 +43,13 @@ def caller_of(request: Request) -> Caller:
 
 
 def caller_of_user(user: User) -> Caller:
-    """Return who calls with a token. Costs no query if `limits` came with the user."""
+    """Return who calls with a token. `user` is one of `known_users`."""
     return Caller(
         id=f"user:{user.pk}",
         username=user.get_username(),
         is_admin=user.is_staff,
+        is_superuser=user.is_staff and user.is_superuser,
+        permissions=parsed(vars(user)["permission_names"]),
         user_id=user.pk,
         limits=merged_limits(user_limits(user)),
         shared_limits=frozenset(LIMIT_NAMES),
@@ -39,14 +57,18 @@ def caller_of_user(user: User) -> Caller:
 
 
 def caller_of_key(key: ApiKey) -> Caller:
-    """Return who calls with `key`. A key that is narrower than its user has none of the user's admin rights."""
+    """Return who calls with `key`, one of `known_keys`. A key that is narrower than its user has no admin rights."""
     user: User = key.user
+    is_admin = user.is_staff and not key.narrowed
     return Caller(
         id=f"key:{key.pk}",
         username=user.get_username(),
-        is_admin=user.is_staff and not key.narrowed,
+        is_admin=is_admin,
+        is_superuser=is_admin and user.is_superuser,
+        permissions=parsed(vars(key)["permission_names"] if is_admin else ""),
         user_id=user.pk,
         key_id=key.pk,
+        key_prefix=key.prefix,
         allowed_providers=tuple(key.allowed_providers),
         allowed_models=tuple(key.allowed_models),
         read_only_media=key.read_only_media,

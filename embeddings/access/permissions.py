@@ -5,15 +5,16 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from embeddings.access.callers import caller_of
+from embeddings.services.callers import refusal
 
 
-class IsAdmin(BasePermission):
-    """Admins (Django's `is_staff`, not through a narrowed key) only."""
-
-    message = "This endpoint is for admins."
+class HasPermission(BasePermission):
+    """The caller has the permission of Django's that the view `needs`: the one that the console asks for the same."""
 
     def has_permission(self, request: Request, view: APIView) -> bool:
-        return bool(request.auth) and caller_of(request).is_admin
+        needed: str = view.needs  # type: ignore[attr-defined]
+        self.message = refusal(needed)
+        return bool(request.auth) and caller_of(request).may(needed)
 
 
 class MayChangeMedia(BasePermission):

@@ -13,6 +13,7 @@ from providers.state.database import KEPT_SECONDS, LOOKUP_SECONDS, waits
 
 MAX_ROWS = 10_000
 FRESH_SECONDS = 1.0
+PLACE = "\0"  # no value of a text column
 
 Row = TypeVar("Row", bound=Model)
 
@@ -67,6 +68,10 @@ class RowMemory(Generic[Row]):
             self._remember(value, _Known(columns=columns, row=row, asked_at=now))
         return row
 
+    def remembers(self, value: str) -> bool:
+        """Whether the row was found here before, and not missed since."""
+        return value in self._known
+
     def forget(self, value: str) -> None:
         """Ask for this row again the next time, because it was changed here."""
         self._known.pop(value, None)
@@ -79,13 +84,14 @@ class RowMemory(Generic[Row]):
 
     def _columns(self, value: str) -> tuple[Any, ...] | None:
         with connection.cursor() as cursor:
-            cursor.execute(self._sql, [value])
+            sql, first, last = self._statement
+            cursor.execute(sql, [*first, value, *last])
             columns: tuple[Any, ...] | None = cursor.fetchone()
             return columns
 
     @cached_property
-    def _sql(self) -> str:
-        """The statement, written once."""
-        query = self._rows.filter(**{self._field: ""}).query
-        sql: str = query.sql_with_params()[0]
-        return sql
+    def _statement(self) -> tuple[str, tuple[Any, ...], tuple[Any, ...]]:
+        """The statement, written once, and what to give it before and after the value that is looked for."""
+        sql, given = self._rows.filter(**{self._field: PLACE}).query.sql_with_params()
+        place = given.index(PLACE)
+        return sql, given[:place], given[place + 1 :]

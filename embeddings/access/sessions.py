@@ -8,6 +8,7 @@ from django.http import HttpRequest
 from rest_framework import exceptions
 
 from embeddings.access.client_address import client_address
+from embeddings.access.guesses import refuse_guess
 from embeddings.access.login_guard import LockedOut, guarded_login
 from embeddings.access.tokens import (
     TokenRefused,
@@ -35,11 +36,12 @@ def log_in(request: HttpRequest, *, username: str, password: str) -> dict[str, s
     return make_tokens(user)
 
 
-def refreshed(token: str) -> str:
-    """Return a new access token. Raises AuthenticationFailed."""
+def refreshed(request: HttpRequest, token: str) -> str:
+    """Return a new access token. Raises AuthenticationFailed, TooManyGuesses."""
     try:
         return make_access_token(user_of_refresh_token(token))
     except TokenRefused as error:
+        refuse_guess(request, "refresh token")
         raise exceptions.AuthenticationFailed(str(error)) from error
 
 

@@ -1,7 +1,6 @@
 """How often callers may come, and whether they still have budget: REST framework's side of limiter and budgets."""
 
 import contextlib
-import ipaddress
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +11,8 @@ from rest_framework.response import Response
 from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
-from embeddings.access.authentication import wrong_credential_came
+from embeddings.access.client_address import client_address
+from embeddings.access.guesses import TooManyGuesses
 from embeddings.access.limiter.gcra import MICROSECONDS, Rate, Standing
 from embeddings.access.limiter.limiter import limiter
 from embeddings.conf import conf
@@ -49,7 +49,7 @@ class CallerThrottle(BaseThrottle):
                 tokens_payer = caller.payer("tokens_per_minute")
                 _admit(f"caller:{payer}", caller.limits, view, tokens_of=tokens_payer)
         elif takes_part():
-            _admit(f"ip:{address(request)}", CallerLimits(), view)
+            _admit(f"ip:{client_address(request._request)}", CallerLimits(), view)
         return True
 
 
@@ -59,18 +59,17 @@ class LimitedView(APIView):
     throttle_classes = (CallerThrottle,)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Count those who fail to authenticate by their address, so that guessing is limited too.
-
-        A wrong credential beside a good one is a guess as well, but its caller is let in.
-        """
+        """Count those who fail to authenticate by their address."""
         try:
             super().initial(request, *args, **kwargs)
-        except (exceptions.AuthenticationFailed, exceptions.NotAuthenticated):
+        except (
+            exceptions.AuthenticationFailed,
+            exceptions.NotAuthenticated,
+            TooManyGuesses,
+        ):
             if takes_part():
-                _admit(f"ip:{address(request)}", CallerLimits(), self)
+                _admit(f"ip:{client_address(request._request)}", CallerLimits(), self)
             raise
-        if wrong_credential_came(request) and takes_part():
-            limiter().take(f"ip:{address(request)}", _rate(CallerLimits()))
 
     def finalize_response(
         self, request: Request, response: Response, *args: Any, **kwargs: Any
@@ -106,19 +105,6 @@ def takes_part() -> bool:
     """Tell whether the embeddings endpoints are limited at all."""
     limiter_conf = conf().limiter
     return limiter_conf.enabled and limiter_conf.embeddings
-
-
-def address(request: Request) -> str:
-    """Return whom to count a request without a caller for: its IPv4 address, or its IPv6 network."""
-    try:
-        given = ipaddress.ip_address(request.META.get("REMOTE_ADDR", ""))
-    except ValueError:
-        return "unknown"  # a Unix socket
-    if isinstance(given, ipaddress.IPv6Address):
-        if given.ipv4_mapped:
-            return str(given.ipv4_mapped)
-        return str(ipaddress.ip_network((given, 64), strict=False))
-    return str(given)
 
 
 def _admit(key: str, limits: CallerLimits, view: Any, *, tokens_of: str = "") -> None:

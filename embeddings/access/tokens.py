@@ -17,6 +17,7 @@ from rest_framework_simplejwt import tokens
 from rest_framework_simplejwt.backends import TokenBackend
 from rest_framework_simplejwt.exceptions import ExpiredTokenError, TokenError
 
+from embeddings.access.callers import known_users
 from embeddings.access.row_memory import RowMemory
 from embeddings.conf import AccessConf, conf
 
@@ -138,7 +139,7 @@ def _find(name: str) -> User | None:
 @functools.cache
 def users_by_name() -> RowMemory[User]:
     """Return the process-wide memory of users."""
-    return RowMemory(User.objects.select_related("limits"), "username")
+    return RowMemory(known_users(), "username")
 
 
 def _credential(user: User) -> str:

@@ -23,13 +23,13 @@ ERRORS: dict[int, str] = {
     409: "The request does not fit what is stored, or the model is not set up to serve (`model_not_ready`).",
     413: "The body is too large.",
     415: "The body is not JSON, or compressed otherwise than by gzip or zstd.",
-    429: "Too many requests, or a monthly budget is used up; `Retry-After` says when to come back.",
+    429: "Too many requests or wrong keys, or a monthly budget is used up; `Retry-After` says when to come back.",
     500: "The server failed.",
     502: "The model could not be loaded or fetched.",
     503: "No provider could answer; `Retry-After` says when to come back.",
 }
 OPEN = (405, 500)  # what a view without a key may answer
-WITH_BODY = (413, 415, 429, 502, 503)  # only where there is a body to act on
+WITH_BODY = (413, 415, 502, 503)  # only where there is a body to act on
 RARE = (409,)  # only where the view says so, in `more_errors`
 
 

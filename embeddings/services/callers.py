@@ -22,19 +22,29 @@ class Caller:
     """One caller, as authentication found it. Empty scopes allow what the server allows.
 
     `shared_limits` names those of `limits` that were given to the user and not to the key.
-    `id` is stable and unique: `single_user`, `user:<pk>`, or `key:<pk>` when an API key was used.
+    `id` is stable and unique: `single_user`, `user:<pk>`, or `key:<pk>` when an API key was used; `key_prefix` is then
+    what everyone may see of the key.
+    `is_admin`: Django's `is_staff`, not through a narrowed key. What an admin may do, `permissions` say, by Django's
+    names for them (`providers.change_breaker`); nobody else has any.
     """
 
     id: str
     username: str
     is_admin: bool
+    is_superuser: bool = False
+    permissions: frozenset[str] = frozenset()
     user_id: int | None = None
     key_id: int | None = None
+    key_prefix: str = ""
     allowed_providers: tuple[str, ...] = ()
     allowed_models: tuple[str, ...] = ()
     read_only_media: bool = False
     limits: CallerLimits = field(default_factory=CallerLimits)
     shared_limits: frozenset[str] = frozenset()
+
+    def may(self, *permissions: str) -> bool:
+        """Whether the caller has one of these permissions."""
+        return self.is_superuser or not self.permissions.isdisjoint(permissions)
 
     def payer(self, *limits: str) -> str:
         """Return who uses up these limits: all of a user's keys and tokens together where the user was given them."""
@@ -54,5 +64,12 @@ class Caller:
 
 
 # Work of the server itself: commands and probes.
-SYSTEM = Caller(id="system", username="system", is_admin=True)
-SINGLE_USER = Caller(id="single_user", username="single_user", is_admin=True)
+SYSTEM = Caller(id="system", username="system", is_admin=True, is_superuser=True)
+SINGLE_USER = Caller(
+    id="single_user", username="single_user", is_admin=True, is_superuser=True
+)
+
+
+def refusal(permission: str) -> str:
+    """Say what a caller lacks."""
+    return f"This is for admins with the permission {permission}."

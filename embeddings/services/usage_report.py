@@ -46,7 +46,8 @@ def usage_report(
 ) -> tuple[list[UsageRow], UsageRow]:
     """Return the groups and their total, of hours that begin from `since` to before `until`.
 
-    An admin sees all callers, or the one it names; a user its own and its keys'; a key itself. Raises NotAllowed.
+    Who may see all usage sees all callers, or the one it names; a user its own and its keys'; a key itself. Raises
+    NotAllowed.
     """
     usage().flush()  # so that a lone process answers to the last request
     rows = _visible(asker, caller).filter(hour__gte=since, hour__lt=until)
@@ -65,13 +66,15 @@ def usage_report(
 
 def _visible(asker: Caller, caller: str | None) -> QuerySet[UsageHour]:
     rows = UsageHour.objects.all()
-    if not asker.is_admin:
+    if not asker.may("embeddings.view_usagehour"):
         own = Q(caller=asker.id)
         if asker.key_id is None and asker.user_id is not None:
             own |= Q(user_id=asker.user_id)
         rows = rows.filter(own)
         if caller not in (None, asker.id) and not rows.filter(caller=caller).exists():
-            raise NotAllowed("Only an admin may see the usage of other callers.")
+            raise NotAllowed(
+                "Only admins with the permission embeddings.view_usagehour may see the usage of other callers."
+            )
     return rows if caller is None else rows.filter(caller=caller)
 
 

@@ -1,9 +1,11 @@
 """For whom a job runs: the caller who asked for it, with the rights it has now."""
 
-from django.contrib.auth.models import User
-
-from embeddings.access.callers import caller_of_key, caller_of_user
-from embeddings.models import ApiKey
+from embeddings.access.callers import (
+    caller_of_key,
+    caller_of_user,
+    known_keys,
+    known_users,
+)
 from embeddings.services.callers import SINGLE_USER, SYSTEM, Caller
 from embeddings.services.errors import NotAllowed
 
@@ -21,12 +23,10 @@ def asker(caller_id: str) -> Caller:
 
 
 def _of_user(pk: int) -> Caller | None:
-    users = User.objects.select_related("limits")
-    user = users.filter(pk=pk, is_active=True).first()
+    user = known_users().filter(pk=pk, is_active=True).first()
     return caller_of_user(user) if user else None
 
 
 def _of_key(pk: int) -> Caller | None:
-    keys = ApiKey.objects.select_related("user", "user__limits")
-    key = keys.filter(pk=pk, user__is_active=True).first()
+    key = known_keys().filter(pk=pk, user__is_active=True).first()
     return caller_of_key(key) if key and key.status == "active" else None

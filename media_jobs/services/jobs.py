@@ -16,11 +16,18 @@ from embeddings.services.types import Target
 from media_jobs.chunking import chunker
 from media_jobs.models import Job, MediaItem
 from media_jobs.queue import call_worker
-from media_jobs.services.items import find_item, visible_items
+from media_jobs.services.items import (
+    CHANGE,
+    DELETE,
+    check_permission,
+    find_item,
+    visible_items,
+)
 from media_jobs.services.targets import identity_of, pinned_target
 from media_jobs.services.webhooks import check_address
 from media_jobs.vector_store.base import vector_store
 
+VIEW_JOB, CHANGE_JOB = "media_jobs.view_job", "media_jobs.change_job"
 LIVE = (Job.Status.QUEUED, Job.Status.PROCESSING)
 
 log = structlog.get_logger(__name__)
@@ -51,7 +58,8 @@ class Started:
 def start_job(caller: Caller, media_id: int, wish: JobWish) -> Started:
     """Embed one document. Raises ServiceError."""
     target = _checked_target(caller, wish)
-    return _start(caller, find_item(caller, media_id), target, wish)
+    item = find_item(caller, media_id, permission=CHANGE)
+    return _start(caller, item, target, wish)
 
 
 def start_jobs(
@@ -63,6 +71,8 @@ def start_jobs(
     missing = [media_id for media_id in media_ids if media_id not in found]
     if missing:
         raise NotFound(f"There is no media item {missing[0]}.", param="media_ids")
+    for item in found.values():
+        check_permission(caller, item.owner_id, CHANGE)
     with transaction.atomic():
         return [
             _start(caller, found[media_id], target, wish)
@@ -72,7 +82,7 @@ def start_jobs(
 
 def visible_jobs(caller: Caller) -> QuerySet[Job]:
     """Return the jobs that `caller` may know of."""
-    if caller.is_admin:
+    if caller.may(VIEW_JOB, CHANGE_JOB):
         return Job.objects.all()
     if caller.user_id is None:
         return Job.objects.none()
@@ -88,8 +98,9 @@ def find_job(caller: Caller, public_id: str) -> Job:
 
 
 def cancel_job(caller: Caller, public_id: str) -> Job:
-    """Cancel a job that waits or runs. Raises NotFound, or Conflict for one that has ended otherwise."""
+    """Cancel a job that waits or runs. Raises NotFound, NotAllowed, or Conflict for one that has ended otherwise."""
     job = find_job(caller, public_id)
+    check_permission(caller, job.owner_id, CHANGE_JOB)
     cancel(Job.objects.filter(pk=job.pk))
     job.refresh_from_db()
     if job.status != Job.Status.CANCELLED:
@@ -109,7 +120,7 @@ def cancel(jobs: QuerySet[Job]) -> int:
 
 def delete_embeddings(caller: Caller, media_id: int) -> int:
     """Remove a document's vectors, cancel its jobs, and return how many chunks that were."""
-    item = find_item(caller, media_id)
+    item = find_item(caller, media_id, permission=CHANGE)
     with transaction.atomic():
         cancel(Job.objects.filter(media_id=item.pk))
         MediaItem.objects.filter(pk=item.pk).update(
@@ -127,8 +138,10 @@ def delete_embeddings(caller: Caller, media_id: int) -> int:
 
 def delete_item(caller: Caller, media_id: int) -> None:
     """Delete a document and its vectors, and cancel its jobs."""
+    find_item(caller, media_id, permission=DELETE)
     with transaction.atomic():
-        delete_embeddings(caller, media_id)
+        cancel(Job.objects.filter(media_id=media_id))
+        vector_store().delete([media_id])
         MediaItem.objects.filter(pk=media_id).delete()
     log.info("media_deleted", media_id=media_id)
 

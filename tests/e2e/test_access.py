@@ -20,7 +20,7 @@ PATH = "/api/v1/embeddings/models"
 CREATE_USER = """
 from django.contrib.auth.models import User
 User.objects.create_user("ada", password="correct horse battery")
-User.objects.create_user("root", password="correct horse battery", is_staff=True)
+User.objects.create_superuser("root", password="correct horse battery")
 """
 
 
@@ -54,6 +54,7 @@ def shared_server(prepared_weights, tmp_path_factory):
         AUTH_MODE="multi_user",
         JWT_SECRET_KEY=SECRET,
         WEB_CONCURRENCY="2",
+        AUTH_GUESSES_PER_MINUTE="10000",  # the tests send more wrong ones
     )
     running.wait_until_ready()
     manage(running, "shell", "-c", CREATE_USER)

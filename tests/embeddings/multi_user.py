@@ -52,7 +52,12 @@ def access(configure, fakes):
     def change(**changes):
         configure(
             access=AccessConf(
-                **{"mode": "multi_user", "jwt_secret_key": SECRET, **changes}
+                **{
+                    "mode": "multi_user",
+                    "jwt_secret_key": SECRET,
+                    "guesses_per_minute": 0,  # its buckets outlive a test
+                    **changes,
+                }
             )
         )
 
@@ -78,7 +83,7 @@ def ada(make_user):
 
 @pytest.fixture
 def admin(make_user):
-    return make_user("root", is_staff=True)
+    return make_user("root", is_staff=True, is_superuser=True)
 
 
 @pytest.fixture

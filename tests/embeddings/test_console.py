@@ -1,5 +1,7 @@
 """The console: keys shown once, every change audited, logins guarded."""
 
+import re
+
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
@@ -61,8 +63,12 @@ def test_key_is_shown_once_and_works(console, operator):
         "allowed_models": "text-*\nonly-onnx",
         "burst": "3",
     }
-    page = submit(console, url(ApiKey, "add"), **fields).content.decode()
-    text = page.split("shown this once: ")[1][:58]
+    answer = submit(console, url(ApiKey, "add"), **fields)
+    text = re.search(r"sk-[0-9a-f]{12}[\w-]{43}", answer.content.decode())[0]
+    assert "no-store" in answer.headers["Cache-Control"]
+    assert not answer.redirect_chain
+    for cookie in (*console.cookies.values(), *answer.cookies.values()):
+        assert cookie.key != "messages"
     row = find_key(text)
     assert row.allowed_providers == ["onnx", "openai"]
     assert row.allowed_models == ["text-*", "only-onnx"]

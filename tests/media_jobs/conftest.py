@@ -15,6 +15,7 @@ from tests.embeddings.multi_user import (  # noqa: F401
 )
 from tests.fakes import MINILM
 from tests.media_jobs.changing import ChangingModel
+from tests.media_jobs.console import console, people, stored  # noqa: F401
 
 MEDIA = "/api/v1/media"
 

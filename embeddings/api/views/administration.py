@@ -1,4 +1,6 @@
-"""For admins: how providers are set up, how they fare, and breakers to reset."""
+"""For admins, each by its permission: how providers are set up, how they fare, and breakers to reset."""
+
+from typing import ClassVar
 
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
@@ -6,7 +8,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from embeddings.access.callers import caller_of
-from embeddings.access.permissions import IsAdmin
+from embeddings.access.permissions import HasPermission
 from embeddings.api import answers
 from embeddings.api.operations import breaker_report, metrics_report, providers_report
 from embeddings.services.audit import record_api
@@ -22,13 +24,16 @@ from embeddings.services.space_watch import spaces_in_use
 
 
 class AdminView(APIView):
-    """A view for admins only."""
+    """A view for admins only. `needs`: the permission that the console asks for the same."""
 
-    permission_classes = (IsAdmin,)
+    permission_classes = (HasPermission,)
+    needs: ClassVar[str]
 
 
 class ShowProvidersConfig(AdminView):
     """Tell which providers are set up, what is missing, and their models. Keys are never shown."""
+
+    needs = "providers.view_providersetting"
 
     @extend_schema(
         operation_id="providers_config", responses={200: answers.PROVIDERS_CONFIG}
@@ -40,6 +45,8 @@ class ShowProvidersConfig(AdminView):
 class ListCircuitBreakers(AdminView):
     """List the circuit breaker of every provider, used or not."""
 
+    needs = "providers.view_breaker"
+
     @extend_schema(
         operation_id="list_circuit_breakers", responses={200: answers.CIRCUIT_BREAKERS}
     )
@@ -49,6 +56,8 @@ class ListCircuitBreakers(AdminView):
 
 class ResetCircuitBreaker(AdminView):
     """Close a provider's circuit breaker in all processes at once."""
+
+    needs = "providers.change_breaker"
 
     @extend_schema(
         operation_id="reset_circuit_breaker",
@@ -70,6 +79,8 @@ class ResetCircuitBreaker(AdminView):
 class ShowMetrics(AdminView):
     """Sum up cache, requests, failures, latencies and breakers over all processes."""
 
+    needs = "embeddings.view_usagehour"
+
     @extend_schema(operation_id="embeddings_metrics", responses={200: answers.METRICS})
     def get(self, request: Request) -> Response:
         return Response(
@@ -83,7 +94,9 @@ class ShowMetrics(AdminView):
 
 
 class ClearCache(AdminView):
-    """Forget every cached vector."""
+    """Forget every cached vector, as a change of a model does for its own."""
+
+    needs = "providers.change_modelentry"
 
     @extend_schema(operation_id="clear_cache", responses={200: answers.CACHE_CLEARED})
     def delete(self, request: Request) -> Response:

@@ -14,6 +14,7 @@ from embeddings.access import api_keys
 from embeddings.access.authentication import BEARER_CHALLENGE
 from embeddings.access.callers import caller_of
 from embeddings.access.permissions import MayManageKeys
+from embeddings.access.rights import Rights
 from embeddings.access.sessions import log_in, refreshed
 from embeddings.api import answers
 from embeddings.api.credential_serializers import (
@@ -26,9 +27,13 @@ from embeddings.api.requests import validated
 from embeddings.conf import conf
 from embeddings.models import ApiKey
 from embeddings.services.audit import record_api, snapshot
+from embeddings.services.callers import refusal
 
 NOT_KEPT = {"Cache-Control": "no-store"}
-USER = OpenApiParameter("user", str, description="For admins: whose keys.")
+VIEW, ADD, CHANGE = (f"embeddings.{act}_apikey" for act in ("view", "add", "change"))
+USER = OpenApiParameter(
+    "user", str, description="For admins with the permission for it: whose keys."
+)
 
 
 class TokenView(APIView):
@@ -86,7 +91,9 @@ class RefreshToken(TokenView):
     )
     def post(self, request: Request) -> Response:
         body = validated(RefreshSerializer, request)
-        return Response({"access": refreshed(body["refresh"])}, headers=NOT_KEPT)
+        return Response(
+            {"access": refreshed(request._request, body["refresh"])}, headers=NOT_KEPT
+        )
 
 
 class KeyView(APIView):
@@ -109,7 +116,7 @@ class Keys(KeyView):
         responses={200: answers.API_KEY_LIST},
     )
     def get(self, request: Request) -> Response:
-        user = _whose(request)
+        user = _whose(request, VIEW, CHANGE)
         return Response(
             key_list(ApiKey.objects.filter(user=user).select_related("user"))
         )
@@ -133,7 +140,8 @@ class Keys(KeyView):
     )
     def post(self, request: Request) -> Response:
         """Make a key. The answer is the only place where it is ever shown."""
-        user, wanted = _whose(request), new_key(_key_body(request))
+        user, wanted = _whose(request, ADD), new_key(_key_body(request))
+        _check_rank(request, user)
         with transaction.atomic():
             key, text = api_keys.create_key(user, wanted)
             record_api(
@@ -161,13 +169,13 @@ class RevokeKey(KeyView):
         return Response(key_report(key))
 
 
-def _whose(request: Request) -> User:
-    """Return the user whose keys are meant. Raises PermissionDenied, NotFound."""
+def _whose(request: Request, *permissions: str) -> User:
+    """Return the user whose keys are meant; others' take one of `permissions`. Raises PermissionDenied, NotFound."""
     name = request.query_params.get("user")
     if name is None or name == request.user.get_username():
         return cast(User, request.user)
-    if not caller_of(request).is_admin:
-        raise exceptions.PermissionDenied("Only admins may manage the keys of others.")
+    if not caller_of(request).may(*permissions):
+        raise exceptions.PermissionDenied(refusal(permissions[0]))
     user = User.objects.filter(username=name).first() if name.isprintable() else None
     if user is None:
         raise exceptions.NotFound("There is no such user.")
@@ -177,17 +185,31 @@ def _whose(request: Request) -> User:
 def _key_body(request: Request) -> dict[str, Any]:
     """Return the checked body. Limits are for admins to set: a user's own key could exceed them otherwise."""
     body = validated(NewKeySerializer, request)
-    if body.get("limits") and not caller_of(request).is_admin:
-        raise exceptions.PermissionDenied("Only admins may set the limits of a key.")
+    if body.get("limits") and not caller_of(request).may(ADD):
+        raise exceptions.PermissionDenied(f"limits: {refusal(ADD)}")
     return body
 
 
+def _check_rank(request: Request, user: User) -> None:
+    """Raise PermissionDenied for a user who may do more than the caller: its keys are not the caller's to change."""
+    if user.pk == caller_of(request).user_id:
+        return
+    if not Rights.of_caller(caller_of(request)).cover(Rights.of(user)):
+        raise exceptions.PermissionDenied(
+            f"{user.get_username()} has permissions that you lack; only they, or a superuser, may do this."
+        )
+
+
 def _key(request: Request, key_id: int) -> ApiKey:
-    """Return a key that the caller may see. Raises NotFound."""
+    """Return a key that the caller may revoke. Raises NotFound for one that it may not see, else PermissionDenied."""
+    caller = caller_of(request)
     keys = ApiKey.objects.select_related("user")
-    if not caller_of(request).is_admin:
+    if not caller.may(VIEW, CHANGE):
         keys = keys.filter(user=cast(User, request.user))
     key = keys.filter(pk=key_id).first()
     if key is None:
         raise exceptions.NotFound("There is no such key.")
+    if key.user_id != caller.user_id and not caller.may(CHANGE):
+        raise exceptions.PermissionDenied(refusal(CHANGE))
+    _check_rank(request, key.user)
     return key

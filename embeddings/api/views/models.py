@@ -6,7 +6,6 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from embeddings.access.callers import caller_of
-from embeddings.access.permissions import IsAdmin
 from embeddings.api import answers
 from embeddings.api.representation import (
     downloaded_model,
@@ -18,6 +17,7 @@ from embeddings.api.representation import (
 from embeddings.api.representation import model_state as state_of
 from embeddings.api.requests import validated
 from embeddings.api.serializers import ModelActionSerializer
+from embeddings.api.views.administration import AdminView
 from embeddings.conf import DEFAULT_LOCAL_MODEL
 from embeddings.services import catalog
 from embeddings.services.audit import record_api
@@ -62,10 +62,10 @@ class ShowModel(APIView):
         return Response(state_of(catalog.model_state(model_id, caller_of(request))))
 
 
-class WarmUpModel(APIView):
+class WarmUpModel(AdminView):
     """Load a model, so that the next request is fast."""
 
-    permission_classes = (IsAdmin,)
+    needs = "providers.change_modelentry"
     more_errors = (409,)
 
     @extend_schema(
@@ -81,10 +81,10 @@ class WarmUpModel(APIView):
         return Response(warmed_model(target, seconds=seconds))
 
 
-class DownloadModel(APIView):
+class DownloadModel(AdminView):
     """Fetch and prepare a local model."""
 
-    permission_classes = (IsAdmin,)
+    needs = "providers.change_modelentry"
     more_errors = (409,)
 
     @extend_schema(

@@ -1,6 +1,6 @@
-"""Health: open to all."""
+"""Health, open to all; and what Prometheus reads."""
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django_prometheus.exports import ExportToDjangoView
 from drf_spectacular.utils import extend_schema
 from rest_framework.permissions import AllowAny
@@ -9,8 +9,10 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from embeddings import metrics
+from embeddings.access.scrapers import ScraperAuthentication
 from embeddings.api import answers
 from embeddings.api.operations import health_report, what_fails
+from embeddings.api.views.administration import AdminView
 from embeddings.services.breakers import known_breaker_states
 from embeddings.services.cache.cache import embedding_cache
 from embeddings.services.health import health_probe
@@ -45,11 +47,17 @@ class ShowHealth(OpenView):
         return Response(report, status=200 if health.healthy else 503)
 
 
-def show_prometheus(request: HttpRequest) -> HttpResponse:
+class ShowPrometheus(AdminView):
     """Answer Prometheus, with what the database has of the spaces."""
-    show_drift()
-    response: HttpResponse = ExportToDjangoView(request)
-    return response
+
+    authentication_classes = (ScraperAuthentication,)
+    needs = "embeddings.view_usagehour"
+
+    @extend_schema(exclude=True)
+    def get(self, request: Request) -> HttpResponse:
+        show_drift()
+        response: HttpResponse = ExportToDjangoView(request._request)
+        return response
 
 
 class ShowLiveness(OpenView):

@@ -5,11 +5,10 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 
-from embeddings.access.callers import caller_of_user
+from embeddings.access.callers import caller_of_user, known_users
 from embeddings.services.callers import SINGLE_USER, Caller
 from embeddings.services.errors import ServiceError
 from media_jobs.conf import conf
@@ -59,7 +58,7 @@ class Command(BaseCommand):
     def _caller(self, owner: str | None) -> Caller:
         if owner is None:
             return SINGLE_USER
-        user = get_user_model()._default_manager.filter(username=owner).first()
+        user = known_users().filter(username=owner).first()
         if user is None:
             raise CommandError(f"There is no user {owner}.")
         return caller_of_user(user)

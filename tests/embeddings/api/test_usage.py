@@ -17,7 +17,9 @@ URL = "/api/v1/usage"
 JANUARY = {"from": "2026-01-01", "to": "2026-01-31"}
 ANNA = Caller(id="user:3", username="anna", is_admin=False, user_id=3)
 KEY = Caller(id="key:7", username="anna", is_admin=False, user_id=3, key_id=7)
-ADMIN = Caller(id="user:1", username="root", is_admin=True, user_id=1)
+ADMIN = Caller(
+    id="user:1", username="root", is_admin=True, is_superuser=True, user_id=1
+)
 
 
 @pytest.fixture(autouse=True)
