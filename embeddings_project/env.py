@@ -1,5 +1,6 @@
 """Typed, strict readers for the environment. Every problem is collected and named; nothing is guessed."""
 
+import base64
 import difflib
 import json
 import re
@@ -68,6 +69,16 @@ class Env:
                 f"cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8 text'}",
             )
             return None
+
+    def signing_secret(self, name: str) -> str | None:
+        """Read a secret; one that begins with `whsec_` goes on in base64."""
+        value = self.secret(name) or ""
+        try:
+            base64.b64decode(value.removeprefix("whsec_"), validate=True)
+        except ValueError:
+            if value.startswith("whsec_"):
+                self.problem(name, "must have base64 after whsec_")
+        return value or None
 
     def integer(self, name: str, default: int, *, minimum: int, maximum: int) -> int:
         value = self._raw(name)

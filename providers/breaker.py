@@ -82,6 +82,16 @@ def reset(provider: str) -> None:
     log.info("breaker_reset", provider=provider)
 
 
+def retry_after(provider: str) -> float | None:
+    """Return the seconds until a breaker that is not closed lets a call through, at least 1; None if it is closed."""
+    try:
+        row = Breaker.objects.filter(provider=provider).exclude(state=CLOSED).first()
+    except DATABASE_PROBLEMS:
+        log.warning("breaker_unavailable", provider=provider, exc_info=True)
+        return None
+    return _seconds_until(row.retry_at, timezone.now()) if row else None
+
+
 def _admit(provider: str) -> bool:
     """Return whether this call is the elected probe. Raises BreakerOpen."""
     if _spotless(provider):
@@ -94,9 +104,9 @@ def _admit(provider: str) -> bool:
             if row is None or row.failure_count == 0:
                 _looked_at[provider] = looked_at
             return False
-        free = Q(state=OPEN, retry_at__lte=now) | Q(state=HALF_OPEN) & (
-            Q(probe_until=None) | Q(probe_until__lte=now)
-        )
+        over = _is_over("probe_until", now, seconds=PROBE_LEASE_SECONDS)
+        free = Q(state=OPEN) & _is_over("retry_at", now, seconds=OPEN_SECONDS)
+        free |= Q(state=HALF_OPEN) & (Q(probe_until=None) | over)
         lease = now + timedelta(seconds=PROBE_LEASE_SECONDS)
         elected = _update(provider, free, state=HALF_OPEN, probe_until=lease)
     except DATABASE_PROBLEMS:
@@ -229,6 +239,12 @@ def _show(provider: str) -> None:
                 state=row.state,
                 last_error=row.last_error,
             )
+
+
+def _is_over(field: str, now: datetime, *, seconds: float) -> Q:
+    """Whether the moment in `field`, once set `seconds` ahead, is over, or so far ahead that the clock was set back."""
+    far = now + timedelta(seconds=2 * seconds)
+    return Q(**{f"{field}__lte": now}) | Q(**{f"{field}__gt": far})
 
 
 def _if(condition: Q, then: str | int, otherwise: str | int | Combinable) -> Case:

@@ -37,6 +37,7 @@ from media_jobs.services.items import (
     visible_items,
 )
 from media_jobs.services.jobs import delete_item
+from media_jobs.services.quotas import check_store
 
 log = structlog.get_logger(__name__)
 
@@ -108,6 +109,7 @@ class MediaItems(MediaView):
     )
     def post(self, request: Request) -> Response:
         """Store a document: a text, or a file (txt, md, html, pdf, docx)."""
+        check_store(caller_of(request))  # before the body is read
         if is_form(request):
             with discarding_files(request):
                 new = _uploaded(request)

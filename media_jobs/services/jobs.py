@@ -11,17 +11,19 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from embeddings.services.callers import Caller
-from embeddings.services.errors import Conflict, NotFound
+from embeddings.services.errors import Conflict, NotAllowed, NotFound
 from embeddings.services.types import Target
 from media_jobs.chunking import chunker
-from media_jobs.models import Job, MediaItem
+from media_jobs.models import LIVE, Job, MediaItem
 from media_jobs.queue import call_worker
 from media_jobs.services.items import find_item, visible_items
+from media_jobs.services.quotas import check_queue
 from media_jobs.services.targets import identity_of, pinned_target
-from media_jobs.services.webhooks import check_address
+from media_jobs.services.webhooks import check_address, host_of
 from media_jobs.vector_store.base import vector_store
 
-LIVE = (Job.Status.QUEUED, Job.Status.PROCESSING)
+# Above this, a job is for staff alone: it passes those of everybody else.
+MAX_COMMON_PRIORITY = 50
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +53,11 @@ class Started:
 def start_job(caller: Caller, media_id: int, wish: JobWish) -> Started:
     """Embed one document. Raises ServiceError."""
     target = _checked_target(caller, wish)
-    return _start(caller, find_item(caller, media_id), target, wish)
+    item = find_item(caller, media_id)
+    with transaction.atomic():
+        started = _start(caller, item, target, wish)
+        check_queue(caller, new_jobs=int(started.is_new))
+    return started
 
 
 def start_jobs(
@@ -64,10 +70,12 @@ def start_jobs(
     if missing:
         raise NotFound(f"There is no media item {missing[0]}.", param="media_ids")
     with transaction.atomic():
-        return [
+        started = [
             _start(caller, found[media_id], target, wish)
             for media_id in dict.fromkeys(media_ids)
         ]
+        check_queue(caller, new_jobs=sum(one.is_new for one in started))
+    return started
 
 
 def visible_jobs(caller: Caller) -> QuerySet[Job]:
@@ -140,6 +148,11 @@ def live_job(media_id: int) -> Job | None:
 
 
 def _checked_target(caller: Caller, wish: JobWish) -> Target:
+    if wish.priority > MAX_COMMON_PRIORITY and not caller.is_admin:
+        raise NotAllowed(
+            f"priority above {MAX_COMMON_PRIORITY} is for staff; send {MAX_COMMON_PRIORITY} or less.",
+            param="priority",
+        )
     if wish.webhook_url:
         check_address(wish.webhook_url)
     return pinned_target(caller, model=wish.model, provider=wish.provider)
@@ -177,6 +190,7 @@ def _create(
         chunk_size=wish.chunk_size,
         chunk_overlap=wish.chunk_overlap,
         webhook_url=wish.webhook_url,
+        webhook_host=host_of(wish.webhook_url),
         not_before=timezone.now() - timedelta(milliseconds=1),
     )
 

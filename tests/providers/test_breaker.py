@@ -257,3 +257,33 @@ def test_a_probe_is_marked_so_that_the_provider_does_not_retry(call, clock):
     with breaker.guarded("openai"):
         assert probing.get()
     assert not probing.get()
+
+
+def test_clock_set_back_keeps_no_breaker_open(call, clock):
+    call.fail(breaker.FAILURES_TO_OPEN)
+    clock.forward(-3600)
+    call()
+    assert call.count == breaker.FAILURES_TO_OPEN + 1
+
+
+def test_clock_set_back_holds_no_probe(call, clock):
+    call.fail(breaker.FAILURES_TO_OPEN)
+    clock.forward(breaker.OPEN_SECONDS)
+    lease = clock.now + timedelta(seconds=breaker.PROBE_LEASE_SECONDS)
+    Breaker.objects.update(state="half_open", probe_until=lease)
+    with pytest.raises(BreakerOpen):
+        call()
+    clock.forward(-3600)
+    call()
+
+
+def test_breaker_says_when_it_lets_a_call_through(call, clock):
+    assert breaker.retry_after("openai") is None
+    call.fail(breaker.FAILURES_TO_OPEN)
+    clock.forward(20)
+    assert breaker.retry_after("openai") == breaker.OPEN_SECONDS - 20
+    clock.forward(3600)
+    assert breaker.retry_after("openai") == 1
+    call()
+    call()
+    assert breaker.retry_after("openai") is None
