@@ -164,6 +164,19 @@ def wait(job: Job, reason: str, *, seconds: float) -> None:
     log.info("media_job_waits", job_id=job.public_id, reason=reason, pause=pause)
 
 
+def put_off_like(job: Job, reason: str, *, seconds: float) -> int:
+    """Have the jobs of the same model that are due wait, too, so that not each has to find out; return their number."""
+    pause = max(MIN_WAIT, seconds)
+    alike = due_jobs().filter(
+        embedding_provider=job.embedding_provider, embedding_model=job.embedding_model
+    )
+    return alike.order_by().update(
+        waiting_reason=reason,
+        waited_seconds=F("waited_seconds") + math.ceil(pause),
+        not_before=timezone.now() + timedelta(seconds=pause),
+    )
+
+
 def notice_at(job: Job) -> datetime | None:
     """Return when the webhook of a job that ends now is due."""
     return timezone.now() if job.webhook_url else None

@@ -28,7 +28,7 @@ class Notifier:
         self._free = threading.Event()
         self._lock = threading.Lock()
         self._hosts: set[str] = set()
-        self._owners: Counter[int] = Counter()
+        self._owners: Counter[int | None] = Counter()
         self._pool = ThreadPoolExecutor(SENDERS, thread_name_prefix="notice")
 
     def run(self, beat: Callable[[], None] = lambda: None) -> None:

@@ -30,6 +30,7 @@ from media_jobs.services.claims import (
     complete,
     fail,
     hand_back,
+    put_off_like,
     try_again,
     wait,
     write,
@@ -39,6 +40,7 @@ from media_jobs.services.heartbeat import BEAT_SECONDS, Heartbeat
 from media_jobs.services.spool import Spool, SpoolBroken, discard
 from media_jobs.services.targets import Identity, identity_of
 from media_jobs.vector_store.base import Chunk, Space, Superseded, vector_store
+from providers import breaker
 from providers.exceptions import (
     ProviderError,
     ProviderMalformed,
@@ -123,6 +125,9 @@ def _settle(job: Job, error: ServiceError | ProviderError) -> None:
     seconds = outage_seconds(error)
     if seconds is not None:
         wait(job, error.message, seconds=seconds)
+        closed = breaker.retry_after(job.embedding_provider)
+        if closed is not None:
+            put_off_like(job, error.message, seconds=closed)
     elif may_pass(error):
         pause = getattr(error, "retry_after_seconds", None)
         try_again(job, error.message, pause_seconds=pause)

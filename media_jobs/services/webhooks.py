@@ -91,7 +91,7 @@ def take_due(
     most: int,
     *,
     but_hosts: Collection[str] = (),
-    owners: Mapping[int, int] | None = None,
+    owners: Mapping[int | None, int] | None = None,
     per_owner: int = CANDIDATES,
 ) -> list[Job]:
     """Take notices that are due, at most one of a host and none of those that are named. They are due again later.
@@ -99,7 +99,7 @@ def take_due(
     `owners`: how many each user has under way, `per_owner` at most. Taken before they are sent: of two senders one
     sends, and a kill in between costs a pause, not the notice.
     """
-    held = Counter(owners)
+    held = Counter(owners or {})
     full = [owner for owner, number in held.items() if number >= per_owner]
     found = due_notices().exclude(webhook_host__in=but_hosts).exclude(owner_id__in=full)
     taken: dict[str, Job] = {}

@@ -138,6 +138,47 @@ def test_job_waits_until_the_breaker_lets_calls_through_and_calls_nobody(job, op
     assert "breaker of openai is open" in job.waiting_reason
 
 
+def test_one_job_finds_out_for_all_of_its_model_that_the_breaker_is_open(
+    job, create, start, openai
+):
+    """Thousands that each found out for themselves would keep the worker from all others."""
+    for number in range(3):
+        start(create(str(number))["media_id"], **REMOTE)
+    start(
+        create("other model")["media_id"],
+        embedding_model="openai:text-embedding-ada-002",
+    )
+    local = start(create("local")["media_id"]).json()["job_id"]
+    retry_at = timezone.now() + timedelta(seconds=50)
+    Breaker.objects.create(provider="openai", state="open", retry_at=retry_at)
+    work()
+    assert Job.objects.get(public_id=local).status == "completed"
+    away = Job.objects.exclude(public_id=local)
+    assert away.filter(started_at=None).count() == 3
+    for waiting in away:
+        assert (waiting.status, waiting.attempts) == ("queued", 0)
+        assert "breaker of openai is open" in waiting.waiting_reason
+        assert 48 < (waiting.not_before - timezone.now()).total_seconds() <= 55
+        assert waiting.waited_seconds >= 49
+
+
+def test_throttled_job_puts_no_other_off(job, create, start, openai):
+    """Its own batches may be what is too much."""
+    start(create("second")["media_id"], **REMOTE)
+    openai.fault = ProviderThrottled("Slow down.", retry_after_seconds=600)
+    real, seen = openai.embed, []
+
+    def embed(model, texts, **options):
+        seen.append(texts)
+        openai.fault = openai.fault if len(seen) == 1 else None
+        return real(model, texts, **options)
+
+    openai.embed = embed
+    work()
+    statuses = Job.objects.order_by("pk").values_list("status", flat=True)
+    assert list(statuses) == ["queued", "completed"]
+
+
 def test_document_that_fails_at_a_provider_that_answers_others_has_its_attempts_only(
     job, openai
 ):
