@@ -41,7 +41,12 @@ class NotifierProcess:
         if self._pid is not None and now - self._beat.value > HUNG_SECONDS:
             log.error("notifier_hung", pid=self._pid)
             self.kill()
-        if not self._lives() and now >= self._due_at:
+        known = self._pid
+        if self._lives():
+            return
+        if known is not None:
+            log.warning("notifier_died", pid=known)
+        if now >= self._due_at:
             self._due_at = now + RESTART_SECONDS
             self._start()
 
@@ -69,7 +74,6 @@ class NotifierProcess:
 
     def _lives(self) -> bool:
         if self._pid is not None and os.waitpid(self._pid, os.WNOHANG)[0]:
-            log.warning("notifier_died", pid=self._pid)
             self._pid = None
         return self._pid is not None
 

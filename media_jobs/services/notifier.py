@@ -38,7 +38,8 @@ class Notifier:
             self._free.clear()
             try:
                 close_old_connections()
-                self.hand_out()
+                while self.hand_out():
+                    beat()
             except (DatabaseError, InterfaceError):
                 log.warning("notifier_lost_database", exc_info=True)
                 connections.close_all()
