@@ -13,6 +13,7 @@ A beat is a value that changes. Whoever watches measures with its own monotonic 
 no clock of any machine has to be right, or to go on steadily.
 """
 
+import contextvars
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -38,7 +39,12 @@ class Heartbeat:
         self._beat = beat
         self._step_seconds = step_seconds
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        self._thread = threading.Thread(
+            target=contextvars.copy_context().run,  # its log lines name the job
+            args=[self._run],
+            name="heartbeat",
+            daemon=True,
+        )
         self.step()
 
     def step(self) -> None:

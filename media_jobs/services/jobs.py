@@ -51,12 +51,13 @@ class Started:
 
 
 def start_job(caller: Caller, media_id: int, wish: JobWish) -> Started:
-    """Embed one document. Raises ServiceError."""
+    """Embed one document. Raises ServiceError, QueueFull among them."""
     target = _checked_target(caller, wish)
     item = find_item(caller, media_id)
     with transaction.atomic():
         started = _start(caller, item, target, wish)
         check_queue(caller, new_jobs=int(started.is_new))
+    _log_new([started])
     return started
 
 
@@ -75,6 +76,7 @@ def start_jobs(
             for media_id in dict.fromkeys(media_ids)
         ]
         check_queue(caller, new_jobs=sum(one.is_new for one in started))
+    _log_new(started)
     return started
 
 
@@ -171,8 +173,14 @@ def _start(caller: Caller, item: MediaItem, target: Target, wish: JobWish) -> St
     except IntegrityError:  # somebody asked for the same in the same moment
         return Started(job=alike.filter(status__in=LIVE).latest("pk"), is_new=False)
     transaction.on_commit(call_worker)
-    log.info("media_job_created", job_id=job.public_id, media_id=item.pk)
     return Started(job=job, is_new=True)
+
+
+def _log_new(started: Sequence[Started]) -> None:
+    for one in started:
+        if one.is_new:
+            job = one.job
+            log.info("media_job_created", job_id=job.public_id, media_id=job.media_id)
 
 
 def _create(
