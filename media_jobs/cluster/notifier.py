@@ -88,7 +88,7 @@ class NotifierProcess:
             self._be_notifier()
 
     def _be_notifier(self) -> None:
-        """Send until told to stop; never return."""
+        """Send until SIGTERM; never return."""
         code = 1
         try:
             os.nice(NICENESS)

@@ -19,7 +19,7 @@ MODEL = "onnx:sentence-transformers/all-MiniLM-L6-v2"
 class Receiver(BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.told.append(json.loads(body)["job_id"])
+        self.server.received.append(json.loads(body)["job_id"])
         self.send_response(204)
         self.end_headers()
 
@@ -30,7 +30,7 @@ class Receiver(BaseHTTPRequestHandler):
 @pytest.fixture
 def receiver():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-    server.told = []
+    server.received = []
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield server
@@ -78,12 +78,12 @@ def test_receiver_that_hangs_delays_no_job_and_no_other_notice(
     ]
     url = f"http://localhost:{receiver.server_port}/"
     quick = start(server, "quick", webhook_url=url)
-    poll(lambda: quick in receiver.told, what="the quick receiver told")
+    poll(lambda: quick in receiver.received, what="the quick notice")
     # Each try at the tarpit takes ten seconds: all jobs are done before two of them have ended.
     assert {shown(server, job)["status"] for job in slow} == {"completed"}
-    told = [shown(server, job)["webhook"] for job in slow]
-    assert "delivered" not in {notice["status"] for notice in told}
-    assert sum(notice["attempts"] for notice in told) <= 2
+    notices = [shown(server, job)["webhook"] for job in slow]
+    assert "delivered" not in {notice["status"] for notice in notices}
+    assert sum(notice["attempts"] for notice in notices) <= 2
     notice = poll(
         lambda: shown(server, quick)["webhook"]["status"] == "delivered",
         what="the notice noted",
@@ -95,8 +95,8 @@ def test_sender_that_is_killed_is_started_again_and_loses_no_notice(server, rece
     sender = poll(lambda: sender_of(server), what="a process that sends")
     sender.kill()
     url = f"http://localhost:{receiver.server_port}/"
-    job = start(server, "told in the end", webhook_url=url)
-    poll(lambda: job in receiver.told, seconds=30, what="told")
+    job = start(server, "sent in the end", webhook_url=url)
+    poll(lambda: job in receiver.received, seconds=30, what="the notice")
     assert sender_of(server).pid != sender.pid
     server.stop()
     assert psutil.wait_procs([sender], 5)[1] == []

@@ -78,27 +78,27 @@ def test_job_says_until_when_it_waits_and_why_and_no_more_once_it_runs(
 ):
     openai.fault = ProviderThrottled("Slow down.", retry_after_seconds=40)
     work()
-    told = job_of(job.public_id)
-    assert (told["status"], told["error"]) == ("queued", None)
-    assert "Slow down" in told["waiting_reason"]
-    assert told["waiting_until"] > timezone.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+    shown = job_of(job.public_id)
+    assert (shown["status"], shown["error"]) == ("queued", None)
+    assert "Slow down" in shown["waiting_reason"]
+    assert shown["waiting_until"] > timezone.now().strftime("%Y-%m-%dT%H:%M:%SZ")
     assert 39 < pause_of(job) <= 40 * (1 + WAIT_SPREAD)
     (current,) = client.get("/api/v1/media/embeddings/jobs").json()["data"]
-    assert current["waiting_until"] == told["waiting_until"]
+    assert current["waiting_until"] == shown["waiting_until"]
     openai.fault = None
     make_due()
     work()
-    told = job_of(job.public_id)
-    assert (told["waiting_until"], told["waiting_reason"]) == (None, None)
+    shown = job_of(job.public_id)
+    assert (shown["waiting_until"], shown["waiting_reason"]) == (None, None)
 
 
 def test_job_that_is_tried_again_says_when(job, openai, job_of):
     openai.fault = ProviderUnavailable("Down.")
     work()
-    told = job_of(job.public_id)
-    assert told["attempts"] == 1
-    assert told["waiting_until"]
-    assert told["waiting_reason"] == told["error"]
+    shown = job_of(job.public_id)
+    assert shown["attempts"] == 1
+    assert shown["waiting_until"]
+    assert shown["waiting_reason"] == shown["error"]
 
 
 def test_outage_fails_no_job_however_long_it_is(job, create, start, openai):

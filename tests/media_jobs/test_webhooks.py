@@ -156,18 +156,18 @@ def test_receiver_that_is_gone_for_good_is_not_asked_again(finished, receiver, j
     receiver.answer = 410
     job = finished()
     assert job.webhook_due_at is None
-    told = job_of(job.public_id)["webhook"]
-    assert (told["status"], told["attempts"]) == ("failed", 1)
-    assert "410" in told["error"]
+    notice = job_of(job.public_id)["webhook"]
+    assert (notice["status"], notice["attempts"]) == ("failed", 1)
+    assert "410" in notice["error"]
 
 
 def test_job_shows_what_became_of_its_notice(finished, receiver, job_of, create, start):
     receiver.answer = 503
     job = finished()
-    told = job_of(job.public_id)["webhook"]
-    assert (told["status"], told["attempts"]) == ("pending", 1)
-    assert told["next_attempt_at"]
-    assert "503" in told["error"]
+    notice = job_of(job.public_id)["webhook"]
+    assert (notice["status"], notice["attempts"]) == ("pending", 1)
+    assert notice["next_attempt_at"]
+    assert "503" in notice["error"]
     receiver.answer = 200
     make_due()
     send_due()

@@ -244,7 +244,7 @@ def receiver():
 
 @pytest.fixture
 def client_at():
-    """Return a function that makes a client which looks names up as it is told."""
+    """Return a function that makes a client which looks names up by the given function."""
     made = []
 
     def make(addresses):
