@@ -162,7 +162,13 @@ class UnderFire:
     def cluster(self):
         """Return the cluster's main process."""
         supervisor = self.child("runworker")
-        return poll(supervisor.children, seconds=PROVEN_SECONDS, what="a cluster")[0]
+        return poll(
+            lambda: next(
+                (c for c in supervisor.children() if is_called("qcluster", c)), None
+            ),
+            seconds=PROVEN_SECONDS,
+            what="a cluster",
+        )
 
     def sentinel(self):
         return poll(self.cluster().children, seconds=PROVEN_SECONDS, what="sentinel")[0]
