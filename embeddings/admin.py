@@ -53,7 +53,7 @@ for model in (
 class UserLimitsInline(StackedInline):  # type: ignore[misc]
     model = UserLimits
     can_delete = True
-    fields = LIMIT_NAMES
+    fields = (*LIMIT_NAMES, "max_documents", "max_stored_bytes", "max_queued_jobs")
 
 
 @admin.register(User)

@@ -39,10 +39,19 @@ class Limited(models.Model):
 
 
 class UserLimits(Limited):
-    """The limits of one user, for all that its keys leave open."""
+    """The limits of one user, for all that its keys leave open, and the quotas of all its keys together."""
 
     user = models.OneToOneField(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="limits"
+    )
+    max_documents = models.PositiveBigIntegerField(
+        null=True, blank=True, help_text="Media items that may be stored."
+    )
+    max_stored_bytes = models.PositiveBigIntegerField(
+        null=True, blank=True, help_text="Of their texts, in UTF-8."
+    )
+    max_queued_jobs = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Jobs that may wait or run at once."
     )
 
     class Meta:

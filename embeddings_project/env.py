@@ -1,5 +1,6 @@
 """Typed, strict readers for the environment. Every problem is collected and named; nothing is guessed."""
 
+import base64
 import difflib
 import json
 import re
@@ -74,6 +75,20 @@ class Env:
                 f"cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8 text'}",
             )
             return None
+
+    def signing_secret(self, name: str) -> str | None:
+        """Read a secret; one that begins with `whsec_` goes on as Standard Webhooks has it, in base64."""
+        value = self.secret(name)
+        if value and value.startswith("whsec_"):
+            try:
+                size = len(
+                    base64.b64decode(value.removeprefix("whsec_"), validate=True)
+                )
+            except ValueError:
+                size = 0
+            if not 24 <= size <= 64:
+                self.problem(name, "must have base64 of 24 to 64 bytes after whsec_")
+        return value
 
     def integer(self, name: str, default: int, *, minimum: int, maximum: int) -> int:
         value = self._raw(name)

@@ -1,21 +1,35 @@
 """Secrets that the server makes at its first start and keeps in the data folder, readable by its owner only."""
 
+import base64
 import os
 import secrets
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
 
 
-def read_or_create_secret(path: Path, *, prefix: str = "") -> str:
+def url_safe_secret() -> str:
+    """Return 32 random bytes for headers and URLs."""
+    return secrets.token_urlsafe(32)
+
+
+def base64_secret() -> str:
+    """Return 32 random bytes in plain base64, as Standard Webhooks has its secrets."""
+    return base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+def read_or_create_secret(
+    path: Path, *, prefix: str = "", make: Callable[[], str] = url_safe_secret
+) -> str:
     """Return the secret kept at `path`; make one first if there is none. Safe when several processes start at once.
 
     Raises ImproperlyConfigured where the folder cannot hold it.
     """
     try:
         if not path.exists():
-            _publish(path, prefix + secrets.token_urlsafe(32))
+            _publish(path, prefix + make())
         return path.read_text(encoding="ascii").strip()
     except OSError as error:
         raise ImproperlyConfigured(

@@ -19,7 +19,7 @@ from embeddings.conf import (
 from embeddings_project import cors, frameworks
 from embeddings_project.env import Env
 from embeddings_project.logging import hide, logging_config
-from embeddings_project.secrets import read_or_create_secret
+from embeddings_project.secrets import base64_secret, read_or_create_secret
 from media_jobs.conf import MediaConf, queue_settings
 from media_jobs.vector_store.conf import VectorStoreConf
 
@@ -279,9 +279,18 @@ MEDIA_JOBS = MediaConf(
     max_bytes=env.integer("MEDIA_MAX_BYTES", 50 * 2**20, minimum=1024, maximum=2**30),
     workers=env.integer("MEDIA_WORKERS", 1, minimum=0, maximum=64),
     work_dir=DATA_DIR / "jobs",
-    worker_name=read_or_create_secret(DATA_DIR / "worker_name")[:12],
-    webhook_secret=env.secret("MEDIA_WEBHOOK_SECRET")
-    or read_or_create_secret(DATA_DIR / "webhook_secret"),
+    wait_days=env.integer("MEDIA_JOB_WAIT_DAYS", 7, minimum=1, maximum=365),
+    max_documents=env.integer("MEDIA_MAX_DOCUMENTS", 100_000, minimum=0, maximum=2**40),
+    max_stored_bytes=env.integer(
+        "MEDIA_MAX_STORED_BYTES", 10 * 2**30, minimum=0, maximum=2**50
+    ),
+    max_queued_jobs=env.integer(
+        "MEDIA_MAX_QUEUED_JOBS", 10_000, minimum=0, maximum=2**30
+    ),
+    webhook_secret=env.signing_secret("MEDIA_WEBHOOK_SECRET")
+    or read_or_create_secret(
+        DATA_DIR / "webhook_secret", prefix="whsec_", make=base64_secret
+    ),
     webhook_allow_private=env.boolean("MEDIA_WEBHOOK_ALLOW_PRIVATE", default=False),
 )
 

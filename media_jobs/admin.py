@@ -193,6 +193,7 @@ class JobAdmin(UnicodeSearch, ReadOnlyPage, AuditedPage):
         "media_id",
         "owner",
         "status",
+        "waiting_until",
         "share_done",
         "embedding_model",
         "attempts",

@@ -11,14 +11,18 @@ from django.conf import settings
 class MediaConf:
     """What the server was told about documents and their jobs.
 
-    `workers`: processes that run jobs, 0 for none on this machine. `worker_name`: tells this installation's apart from
-    those of others at the same database. `work_dir`: where unfinished jobs keep their vectors.
+    `workers`: processes that run jobs, 0 for none on this machine. `work_dir`: where unfinished jobs keep their
+    vectors. `wait_days`: for how long a job waits for its provider. `max_documents`, `max_stored_bytes` and
+    `max_queued_jobs` are each user's quotas, 0 for none.
     """
 
     max_bytes: int
     workers: int
     work_dir: Path
-    worker_name: str
+    wait_days: float
+    max_documents: int
+    max_stored_bytes: int
+    max_queued_jobs: int
     webhook_secret: str
     webhook_allow_private: bool
     chunk_size: int = 1000

@@ -1,6 +1,7 @@
 """Documents, and the jobs that embed them."""
 
 import secrets
+from datetime import datetime
 from typing import ClassVar
 
 from django.conf import settings
@@ -10,7 +11,7 @@ from django.utils import timezone
 from media_jobs.vector_store.rows import ItemVectors, StoredChunk, VectorSpace
 from providers.registry import registry
 
-__all__ = ["ItemVectors", "Job", "MediaItem", "StoredChunk", "VectorSpace"]
+__all__ = ["LIVE", "ItemVectors", "Job", "MediaItem", "StoredChunk", "VectorSpace"]
 
 
 def new_job_id() -> str:
@@ -38,6 +39,9 @@ class MediaItem(models.Model):
     metadata = models.JSONField(default=dict, blank=True)
     checksum = models.CharField(max_length=64, help_text="sha256 of the text in UTF-8.")
     characters = models.PositiveBigIntegerField(default=0)
+    text_bytes = models.PositiveBigIntegerField(
+        default=0, help_text="Of the text in UTF-8."
+    )
     created_at = models.DateTimeField(default=timezone.now, db_index=True)
     updated_at = models.DateTimeField(auto_now=True)
     embedding_provider = models.CharField(max_length=64, blank=True)
@@ -59,6 +63,9 @@ class MediaItem(models.Model):
     class Meta:
         ordering: ClassVar = ["-created_at", "-pk"]
         verbose_name = "media item"
+        indexes: ClassVar = [
+            models.Index(fields=["owner", "text_bytes"], name="media_jobs_sizes")
+        ]
 
     def __str__(self) -> str:
         return self.title
@@ -88,7 +95,7 @@ class Job(models.Model):
 
     `claim` names the run that holds the job; every write of that run is conditional on it and on the status, so that to
     cancel a job is to change its status. `attempts` is counted when a run begins, so that a job that kills its process
-    cannot come back for ever.
+    cannot come back for ever; a run that finds its provider away gives it back (`waiting_reason`).
     """
 
     class Status(models.TextChoices):
@@ -135,9 +142,21 @@ class Job(models.Model):
     not_before = models.DateTimeField(
         default=timezone.now, help_text="When it may run (again)."
     )
+    waiting_reason = models.TextField(
+        blank=True,
+        default="",
+        help_text="What a queued job waits for, until it may run again.",
+    )
+    waited_seconds = models.PositiveIntegerField(
+        default=0, help_text="Since its last step forward."
+    )
     webhook_url = models.CharField(max_length=2000, blank=True)
+    webhook_host = models.CharField(max_length=255, blank=True, default="")
     webhook_attempts = models.PositiveSmallIntegerField(default=0)
     webhook_due_at = models.DateTimeField(null=True, blank=True)
+    webhook_error = models.CharField(
+        max_length=300, blank=True, default="", help_text="Why the last try failed."
+    )
     created_at = models.DateTimeField(default=timezone.now)
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
@@ -150,6 +169,11 @@ class Job(models.Model):
             ),
             models.Index(fields=["media", "status"], name="media_jobs_by_item"),
             models.Index(fields=["-created_at"], name="media_jobs_newest"),
+            models.Index(
+                fields=["webhook_due_at"],
+                name="media_jobs_notices",
+                condition=models.Q(webhook_due_at__isnull=False),
+            ),
         ]
         constraints: ClassVar = [
             models.UniqueConstraint(
@@ -163,6 +187,14 @@ class Job(models.Model):
         return self.public_id
 
     @property
+    def waiting_until(self) -> datetime | None:
+        """When a job that was put back after a failure, or waits for its provider, may run again; else None."""
+        put_back = self.status == self.Status.QUEUED and (
+            self.waiting_reason or self.error
+        )
+        return self.not_before if put_back else None
+
+    @property
     def progress(self) -> float:
         """Return the share of chunks that are done, 0 to 1."""
         if self.status == self.Status.COMPLETED:
@@ -170,3 +202,7 @@ class Job(models.Model):
         if not self.chunks_total:
             return 0.0
         return min(1.0, self.chunks_processed / self.chunks_total)
+
+
+# Jobs that wait or run.
+LIVE = (Job.Status.QUEUED, Job.Status.PROCESSING)

@@ -5,7 +5,6 @@ from multiprocessing import RawValue
 
 from media_jobs.services.claims import claim_next
 from media_jobs.services.runs import run
-from media_jobs.services.webhooks import deliver_due
 
 # A worker that is called does what there is to do, for so long; then it lets go, and is called again.
 SHIFT_SECONDS = 600.0
@@ -14,12 +13,10 @@ closing = RawValue("b", 0)
 
 
 def work() -> None:
-    """Run the jobs that are due, the most urgent first, and tell those who asked to be told."""
+    """Run the jobs that are due, the most urgent first."""
     end = time.monotonic() + SHIFT_SECONDS
     while not closing.value and time.monotonic() < end:
         job = claim_next()
-        if job is not None:
-            run(job, until=end)
-        deliver_due()
         if job is None:
             return
+        run(job, until=end)

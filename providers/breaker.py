@@ -27,8 +27,6 @@ SUCCESSES_TO_CLOSE = 2
 OPEN_SECONDS = 60
 # A probe whose process died is forgotten after this; longer than any request may take.
 PROBE_LEASE_SECONDS = 660
-# By how much the clocks of machines may differ.
-SKEW_SECONDS = 60
 # How long a change may wait for a lock on the row or, with SQLite, on the database.
 LOCK_WAIT_MILLISECONDS = 500
 
@@ -95,8 +93,18 @@ def open_until(provider: str) -> datetime | None:
     now = timezone.now()
     if row is None or row.retry_at is None:
         return None
-    longest = timedelta(seconds=OPEN_SECONDS + SKEW_SECONDS)
+    longest = timedelta(seconds=2 * OPEN_SECONDS)  # further ahead: set back
     return row.retry_at if now < row.retry_at <= now + longest else None
+
+
+def retry_after(provider: str) -> float | None:
+    """Return the seconds until a breaker that is not closed lets a call through, at least 1; None if it is closed."""
+    try:
+        row = Breaker.objects.filter(provider=provider).exclude(state=CLOSED).first()
+    except DATABASE_PROBLEMS:
+        log.warning("breaker_unavailable", provider=provider, exc_info=True)
+        return None
+    return _seconds_until(row.retry_at, timezone.now()) if row else None
 
 
 def _admit(provider: str) -> bool:
@@ -111,9 +119,9 @@ def _admit(provider: str) -> bool:
             if row is None or row.failure_count == 0:
                 _looked_at[provider] = looked_at
             return False
-        waited = Q(state=OPEN) & _past(now, retry_at=OPEN_SECONDS)
-        unproven = Q(probe_until=None) | _past(now, probe_until=PROBE_LEASE_SECONDS)
-        free = waited | Q(state=HALF_OPEN) & unproven
+        over = _is_over("probe_until", now, seconds=PROBE_LEASE_SECONDS)
+        free = Q(state=OPEN) & _is_over("retry_at", now, seconds=OPEN_SECONDS)
+        free |= Q(state=HALF_OPEN) & (Q(probe_until=None) | over)
         lease = now + timedelta(seconds=PROBE_LEASE_SECONDS)
         elected = _update(provider, free, state=HALF_OPEN, probe_until=lease)
     except DATABASE_PROBLEMS:
@@ -125,13 +133,6 @@ def _admit(provider: str) -> bool:
         f"The circuit breaker of {provider} is open.",
         retry_after_seconds=_seconds_until(row.retry_at, now),
     )
-
-
-def _past(now: datetime, **longest: float) -> Q:
-    """Match a moment that is over, or further ahead than it was ever set: then the clock was set back."""
-    [(field, seconds)] = longest.items()
-    ahead = now + timedelta(seconds=seconds + SKEW_SECONDS)
-    return Q(**{f"{field}__lte": now}) | Q(**{f"{field}__gt": ahead})
 
 
 def _spotless(provider: str) -> bool:
@@ -255,6 +256,12 @@ def _show(provider: str) -> None:
             )
 
 
+def _is_over(field: str, now: datetime, *, seconds: float) -> Q:
+    """Whether the moment in `field`, once set `seconds` ahead, is over, or so far ahead that the clock was set back."""
+    far = now + timedelta(seconds=2 * seconds)
+    return Q(**{f"{field}__lte": now}) | Q(**{f"{field}__gt": far})
+
+
 def _if(condition: Q, then: str | int, otherwise: str | int | Combinable) -> Case:
     return Case(
         When(condition, then=Value(then)),
@@ -264,4 +271,6 @@ def _if(condition: Q, then: str | int, otherwise: str | int | Combinable) -> Cas
 
 
 def _seconds_until(moment: datetime | None, now: datetime) -> float:
-    return max(1.0, (moment - now).total_seconds()) if moment else 1.0
+    """Return the seconds until `retry_at`; of one that a clock set back left far ahead, as if it were set now."""
+    ahead = (moment - now).total_seconds() if moment else 0.0
+    return min(max(1.0, ahead), OPEN_SECONDS)

@@ -258,6 +258,7 @@ def _verdict(
 def _claim(row: RemoteSpace, *, now: datetime, lease: datetime) -> bool:
     """Take the row for a check, unless another has it or has checked it meanwhile."""
     free = Q(lease_until=None) | Q(lease_until__lte=now)
+    free |= Q(lease_until__gt=now + 2 * LEASE)  # from before the clock was set back
     unchecked = Q(pk=row.pk, checked_at=row.checked_at)
     return bool(RemoteSpace.objects.filter(free & unchecked).update(lease_until=lease))
 

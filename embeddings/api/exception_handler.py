@@ -48,6 +48,8 @@ SERVICE_STATUS: dict[type[Exception], int] = {
     errors.UnsupportedFormat: 415,
     errors.ModelActionFailed: 502,
     errors.BudgetExhausted: 429,
+    errors.QuotaExceeded: 403,
+    errors.QueueFull: 429,
     errors.ServiceUnavailable: 503,
 }
 
@@ -186,7 +188,7 @@ def _problem(error: Exception) -> Problem | None:
 
 
 def _headers(error: Exception) -> dict[str, str]:
-    if isinstance(error, errors.ServiceUnavailable):
+    if isinstance(error, errors.ServiceUnavailable | errors.QueueFull):
         return {"Retry-After": str(error.retry_after_seconds)}
     if isinstance(error, errors.BudgetExhausted):
         # OpenAI's SDKs would ask again at once, twice, since they wait a minute at most.

@@ -73,6 +73,21 @@ class BudgetExhausted(ServiceError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class QuotaExceeded(ServiceError):
+    """The caller may not store more; to ask again is no use before something is deleted."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="quota_exceeded")
+
+
+class QueueFull(ServiceError):
+    """The caller has as many jobs waiting as it may; some end with time."""
+
+    def __init__(self, message: str, *, retry_after_seconds: int) -> None:
+        super().__init__(message, code="quota_exceeded")
+        self.retry_after_seconds = retry_after_seconds
+
+
 class ModelNotReady(ServiceError):
     """What was asked for cannot be served here until an operator acts; the message says how. To ask again is no use."""
 

@@ -57,6 +57,16 @@ JOB = an_object(
     progress=NUMBER,
     attempts=INTEGER,
     error=or_null(STRING),
+    waiting_until=or_null(MOMENT),
+    waiting_reason=or_null(STRING),
+    webhook=or_null(
+        an_object(
+            status=one_of("waiting", "pending", "delivered", "failed"),
+            attempts=INTEGER,
+            next_attempt_at=or_null(MOMENT),
+            error=or_null(STRING),
+        )
+    ),
     created_at=MOMENT,
     started_at=or_null(MOMENT),
     finished_at=or_null(MOMENT),
@@ -77,6 +87,8 @@ EMBEDDINGS_STATUS = an_object(
     last_generated=or_null(MOMENT),
     current_job=or_null(JOB),
 )
+AMOUNT = an_object(used=INTEGER, limit=or_null(INTEGER))
+QUOTA = an_object(documents=AMOUNT, stored_bytes=AMOUNT, queued_jobs=AMOUNT)
 SEARCH_RESULTS = an_object(
     results=a_list(
         an_object(

@@ -35,6 +35,7 @@ from media_jobs.services.items import (
     visible_items,
 )
 from media_jobs.services.jobs import delete_item
+from media_jobs.services.quotas import check_store
 
 log = structlog.get_logger(__name__)
 
@@ -92,6 +93,7 @@ class MediaItems(MediaView):
     )
     def post(self, request: Request) -> Response:
         """Store a document: a text, or a file (txt, md, html, pdf, docx)."""
+        check_store(caller_of(request))  # before the body is read
         if is_form(request):
             with discarding_files(request):
                 new = _uploaded(request)

@@ -80,9 +80,32 @@ def job_report(job: Job) -> dict[str, Any]:
         "progress": round(job.progress, 4),
         "attempts": job.attempts,
         "error": job.error or None,
+        "waiting_until": timestamp(job.waiting_until),
+        "waiting_reason": (job.waiting_reason or job.error or None)
+        if job.waiting_until
+        else None,
+        "webhook": webhook_report(job),
         "created_at": timestamp(job.created_at),
         "started_at": timestamp(job.started_at),
         "finished_at": timestamp(job.finished_at),
+    }
+
+
+def webhook_report(job: Job) -> dict[str, Any] | None:
+    """Return what became of a job's notice, or None for a job without one."""
+    if not job.webhook_url:
+        return None
+    if job.finished_at is None:
+        status = "waiting"
+    elif job.webhook_due_at is not None:
+        status = "pending"
+    else:
+        status = "failed" if job.webhook_error else "delivered"
+    return {
+        "status": status,
+        "attempts": job.webhook_attempts,
+        "next_attempt_at": timestamp(job.webhook_due_at),
+        "error": job.webhook_error or None,
     }
 
 

@@ -43,12 +43,12 @@ class Cluster:
         if self._pid == 0:
             self._own_lock.close()
             _be_cluster()
-        self._lock.write(self._pid)
+        self._lock.write(str(self._pid))
         self._lock.close()
         log.info("worker_cluster_started", pid=self._pid)
 
     def lives(self) -> bool:
-        """Tell whether the cluster's main process runs."""
+        """Whether the cluster's main process runs."""
         if self._pid is None:
             return False
         done, _ = os.waitpid(self._pid, os.WNOHANG)
@@ -57,6 +57,12 @@ class Cluster:
             kill_group(self._pid)
             self._pid = None
         return self._pid is not None
+
+    def end_process(self, pid: int) -> None:
+        """Kill one process, if it is the cluster's. Its own parent starts another."""
+        with contextlib.suppress(ProcessLookupError):
+            if self._pid is not None and os.getpgid(pid) == self._pid:
+                os.kill(pid, signal.SIGKILL)
 
     def stop(self, *, seconds: float) -> None:
         """Let the cluster finish, for so long at most, and end what is left of it."""
@@ -86,9 +92,9 @@ def end_orphans(lock: LivenessLock, *, seconds: float = 10.0) -> None:
     deadline = time.monotonic() + seconds
     while not lock.take():
         # The lock is held, so its group lives and its number has not been given to others.
-        if (group := lock.read()) is not None:
-            log.warning("worker_cluster_orphaned", pid=group)
-            kill_group(group)
+        if (group := lock.read()).isdecimal():
+            log.warning("worker_cluster_orphaned", pid=int(group))
+            kill_group(int(group))
         if time.monotonic() > deadline:
             raise RuntimeError("The processes of an earlier worker do not end.")
         time.sleep(POLL_SECONDS)

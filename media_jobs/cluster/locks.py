@@ -1,4 +1,4 @@
-"""File locks that tell whether processes live: the kernel lets go of one when its last holder is gone."""
+"""File locks that show whether processes live: the kernel lets go of one when its last holder is gone."""
 
 import fcntl
 import os
@@ -7,7 +7,7 @@ from typing import Self
 
 
 class LivenessLock:
-    """An exclusive lock, shared with all children that are forked while it is held. Its file holds one number."""
+    """An exclusive lock, shared with all children that are forked while it is held. Its file holds one line."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -25,18 +25,23 @@ class LivenessLock:
         self._handle = handle
         return True
 
-    def write(self, number: int) -> None:
-        """Leave a number for whoever finds the lock taken."""
+    def write(self, line: str) -> None:
+        """Leave a line for whoever finds the lock taken, or takes it next."""
         if self._handle is not None:
             os.ftruncate(self._handle, 0)
-            os.pwrite(self._handle, str(number).encode(), 0)
+            os.pwrite(self._handle, line.encode(), 0)
 
-    def read(self) -> int | None:
-        """Return the number that the holder left, or None."""
+    def read(self) -> str:
+        """Return the line that the last holder left; empty where there is none."""
         try:
-            return int(self._path.read_text())
+            return self._path.read_text()
         except (OSError, ValueError):
-            return None
+            return ""
+
+    def place(self) -> str:
+        """Name the file itself: a copy, on this disk or another, is another one."""
+        status = self._path.stat()
+        return f"{status.st_dev}:{status.st_ino}"
 
     def close(self) -> None:
         """Let go in this process. Children that hold the lock keep it."""

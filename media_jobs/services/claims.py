@@ -1,16 +1,20 @@
 """Who holds a job. Every change is one conditional UPDATE, so that of several runs of one job only one can write.
 
-A claim is `worker:pid:random`: the worker is this installation's name, the pid that of the process that runs the job.
+A claim is `worker:pid:random`: the worker is a name made at random at each start, so that a copied DATA_DIR is another
+worker; the pid is that of the process that runs the job.
 """
 
+import functools
+import math
 import os
+import random
 import secrets
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
@@ -24,6 +28,12 @@ PAUSES = (5, 30, 120, 600)
 # The same where the process died: once is an accident.
 PAUSES_AFTER_DEATH = (0, 5, 30, 120)
 CANDIDATES = 5
+# A job that waits for its provider asks again after at least, and at most, so many seconds; between them, after a
+# quarter of the time it has waited. Those that wait together spread over a tenth more.
+MIN_WAIT, MAX_WAIT = 10.0, 900.0
+WAIT_GROWTH, WAIT_SPREAD = 0.25, 0.1
+# No pause is nearly as long. A job that is due later than this was put off before the clock was set back.
+FAR_FUTURE = timedelta(seconds=2 * MAX_WAIT)
 
 log = structlog.get_logger(__name__)
 
@@ -32,17 +42,24 @@ class ClaimLost(Exception):
     """The job was cancelled, or given to another run: nothing more may be written."""
 
 
+@functools.cache
+def worker_id() -> str:
+    """Return this worker's name. Its supervisor makes it before it forks, so that all its processes have the same."""
+    return secrets.token_hex(6)
+
+
 def claim_next() -> Job | None:
     """Take the most urgent job that is due; None if there is none. Its attempt counts from here on."""
     while candidates := list(due_jobs().values_list("pk", flat=True)[:CANDIDATES]):
         for pk in candidates:
             now = timezone.now()
-            claim = f"{conf().worker_name}:{os.getpid()}:{secrets.token_hex(4)}"
+            claim = f"{worker_id()}:{os.getpid()}:{secrets.token_hex(4)}"
             won = Job.objects.filter(pk=pk, status=Job.Status.QUEUED).update(
                 status=Job.Status.PROCESSING,
                 claim=claim,
                 attempts=F("attempts") + 1,
                 heartbeat_at=now,
+                waiting_reason="",
                 started_at=Coalesce("started_at", now),
             )
             if won:
@@ -52,8 +69,11 @@ def claim_next() -> Job | None:
 
 def due_jobs() -> QuerySet[Job]:
     """Return the jobs that may run now, in their turn."""
-    due = Job.objects.filter(status=Job.Status.QUEUED, not_before__lte=timezone.now())
-    return due.order_by("-priority", "created_at", "pk")
+    now = timezone.now()
+    due = Q(not_before__lte=now) | Q(not_before__gt=now + FAR_FUTURE)
+    return Job.objects.filter(due, status=Job.Status.QUEUED).order_by(
+        "-priority", "created_at", "pk"
+    )
 
 
 def write(job: Job, **changes: Any) -> None:
@@ -61,6 +81,15 @@ def write(job: Job, **changes: Any) -> None:
     held = Job.objects.filter(pk=job.pk, claim=job.claim, status=Job.Status.PROCESSING)
     if not held.update(**{"heartbeat_at": timezone.now(), **changes}):
         raise ClaimLost
+
+
+def beat(job: Job) -> bool:
+    """Show that this run lives; return whether it still holds the job."""
+    try:
+        write(job)
+    except ClaimLost:
+        return False
+    return True
 
 
 def complete(job: Job, *, chunks: int) -> None:
@@ -98,7 +127,7 @@ def try_again(
         fail(job, f"{reason.rstrip('.')} (given up after {job.attempts} attempts).")
         return
     usual = pauses[min(job.attempts, len(pauses)) - 1]
-    pause = max(usual, pause_seconds or 0)
+    pause = min(max(usual, pause_seconds or 0), MAX_WAIT)
     write(
         job,
         status=Job.Status.QUEUED,
@@ -109,6 +138,43 @@ def try_again(
     if not pause:
         call_worker()
     log.info("media_job_retried", job_id=job.public_id, reason=reason, pause=pause)
+
+
+def wait(job: Job, reason: str, *, seconds: float) -> None:
+    """Put a job back until what it needs may be there again, in about `seconds`. That is no failed attempt.
+
+    A job that has waited for MEDIA_JOB_WAIT_DAYS, without a step forward, fails.
+    """
+    left = conf().wait_days * 86400 - job.waited_seconds
+    if left <= 0:
+        fail(job, f"{reason.rstrip('.')} (given up after {conf().wait_days:g} days).")
+        return
+    pause = max(MIN_WAIT, seconds, job.waited_seconds * WAIT_GROWTH)
+    pause = min(pause, MAX_WAIT, left)
+    pause += random.uniform(0, pause * WAIT_SPREAD)  # noqa: S311 -- no secret
+    write(
+        job,
+        status=Job.Status.QUEUED,
+        claim="",
+        attempts=job.attempts - 1,
+        waiting_reason=reason,
+        waited_seconds=job.waited_seconds + math.ceil(pause),
+        not_before=timezone.now() + timedelta(seconds=pause),
+    )
+    log.info("media_job_waits", job_id=job.public_id, reason=reason, pause=pause)
+
+
+def put_off_like(job: Job, reason: str, *, seconds: float) -> int:
+    """Have the jobs of the same model that are due wait, too, so that not each has to find out; return their number."""
+    pause = max(MIN_WAIT, seconds)
+    alike = due_jobs().filter(
+        embedding_provider=job.embedding_provider, embedding_model=job.embedding_model
+    )
+    return alike.order_by().update(
+        waiting_reason=reason,
+        waited_seconds=F("waited_seconds") + math.ceil(pause),
+        not_before=timezone.now() + timedelta(seconds=pause),
+    )
 
 
 def notice_at(job: Job) -> datetime | None:

@@ -12,6 +12,7 @@ from django.db.models import QuerySet
 from embeddings.services.callers import Caller, refusal
 from embeddings.services.errors import NotAllowed, NotFound
 from media_jobs.models import MediaItem
+from media_jobs.services.quotas import check_store
 from media_jobs.text import checked, checksum
 
 VIEW, CHANGE, DELETE = (
@@ -68,8 +69,13 @@ def check_permission(caller: Caller, owner_id: int | None, permission: str) -> N
 
 
 def create_item(caller: Caller, new: NewItem) -> MediaItem:
-    """Store a document. Raises InvalidRequest for one without text, NotAllowed where its owner is gone."""
+    """Store a document.
+
+    Raises InvalidRequest for one without text, QuotaExceeded, NotAllowed where its owner is gone.
+    """
     content = checked(new.content, param="content")
+    size = len(content.encode())
+    check_store(caller, more_bytes=size)
     try:
         item = MediaItem.objects.create(
             owner_id=caller.user_id,
@@ -77,6 +83,7 @@ def create_item(caller: Caller, new: NewItem) -> MediaItem:
             content=content,
             checksum=checksum(content),
             characters=len(content),
+            text_bytes=size,
             metadata=dict(new.metadata),
             language=new.language,
             source_filename=new.source_filename,
@@ -88,13 +95,19 @@ def create_item(caller: Caller, new: NewItem) -> MediaItem:
 
 
 def change_item(caller: Caller, media_id: int, changes: Mapping[str, Any]) -> MediaItem:
-    """Change fields of a document. Another text leaves its vectors in place, and stale."""
+    """Change fields of a document. Another text leaves its vectors in place, and stale. Raises QuotaExceeded."""
     with transaction.atomic():
         item = find_item(caller, media_id, permission=CHANGE)
         fields = dict(changes)
         if "content" in fields:
             content = checked(fields["content"], param="content")
-            fields |= {"checksum": checksum(content), "characters": len(content)}
+            size = len(content.encode())
+            check_store(caller, new_documents=0, more_bytes=size - item.text_bytes)
+            fields |= {
+                "checksum": checksum(content),
+                "characters": len(content),
+                "text_bytes": size,
+            }
         for name, value in fields.items():
             setattr(item, name, value)
         item.save(update_fields=[*fields, "updated_at"])

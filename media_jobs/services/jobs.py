@@ -11,10 +11,10 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from embeddings.services.callers import Caller
-from embeddings.services.errors import Conflict, NotFound
+from embeddings.services.errors import Conflict, NotAllowed, NotFound
 from embeddings.services.types import Target
 from media_jobs.chunking import chunker
-from media_jobs.models import Job, MediaItem
+from media_jobs.models import LIVE, Job, MediaItem
 from media_jobs.queue import call_worker
 from media_jobs.services.items import (
     CHANGE,
@@ -23,12 +23,14 @@ from media_jobs.services.items import (
     find_item,
     visible_items,
 )
+from media_jobs.services.quotas import check_queue
 from media_jobs.services.targets import identity_of, pinned_target
-from media_jobs.services.webhooks import check_address
+from media_jobs.services.webhooks import check_address, host_of
 from media_jobs.vector_store.base import vector_store
 
 VIEW_JOB, CHANGE_JOB = "media_jobs.view_job", "media_jobs.change_job"
-LIVE = (Job.Status.QUEUED, Job.Status.PROCESSING)
+# Above this, a job is for staff alone: it passes those of everybody else.
+MAX_COMMON_PRIORITY = 50
 
 log = structlog.get_logger(__name__)
 
@@ -56,10 +58,14 @@ class Started:
 
 
 def start_job(caller: Caller, media_id: int, wish: JobWish) -> Started:
-    """Embed one document. Raises ServiceError."""
+    """Embed one document. Raises ServiceError, QueueFull among them."""
     target = _checked_target(caller, wish)
     item = find_item(caller, media_id, permission=CHANGE)
-    return _start(caller, item, target, wish)
+    with transaction.atomic():
+        started = _start(caller, item, target, wish)
+        check_queue(caller, new_jobs=int(started.is_new))
+    _log_new([started])
+    return started
 
 
 def start_jobs(
@@ -74,10 +80,13 @@ def start_jobs(
     for item in found.values():
         check_permission(caller, item.owner_id, CHANGE)
     with transaction.atomic():
-        return [
+        started = [
             _start(caller, found[media_id], target, wish)
             for media_id in dict.fromkeys(media_ids)
         ]
+        check_queue(caller, new_jobs=sum(one.is_new for one in started))
+    _log_new(started)
+    return started
 
 
 def visible_jobs(caller: Caller) -> QuerySet[Job]:
@@ -153,6 +162,11 @@ def live_job(media_id: int) -> Job | None:
 
 
 def _checked_target(caller: Caller, wish: JobWish) -> Target:
+    if wish.priority > MAX_COMMON_PRIORITY and not caller.is_admin:
+        raise NotAllowed(
+            f"priority above {MAX_COMMON_PRIORITY} is for staff; send {MAX_COMMON_PRIORITY} or less.",
+            param="priority",
+        )
     if wish.webhook_url:
         check_address(wish.webhook_url)
     return pinned_target(caller, model=wish.model, provider=wish.provider)
@@ -171,8 +185,14 @@ def _start(caller: Caller, item: MediaItem, target: Target, wish: JobWish) -> St
     except IntegrityError:  # somebody asked for the same in the same moment
         return Started(job=alike.filter(status__in=LIVE).latest("pk"), is_new=False)
     transaction.on_commit(call_worker)
-    log.info("media_job_created", job_id=job.public_id, media_id=item.pk)
     return Started(job=job, is_new=True)
+
+
+def _log_new(started: Sequence[Started]) -> None:
+    for one in started:
+        if one.is_new:
+            job = one.job
+            log.info("media_job_created", job_id=job.public_id, media_id=job.media_id)
 
 
 def _create(
@@ -190,6 +210,7 @@ def _create(
         chunk_size=wish.chunk_size,
         chunk_overlap=wish.chunk_overlap,
         webhook_url=wish.webhook_url,
+        webhook_host=host_of(wish.webhook_url),
         not_before=timezone.now() - timedelta(milliseconds=1),
     )
 

@@ -6,16 +6,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import structlog
-from django.db import DatabaseError, InterfaceError
+from django.db import DatabaseError, InterfaceError, OperationalError
 from django.utils import timezone
 
+from embeddings.conf import conf as embeddings_conf
 from embeddings.services.budgets import check_budgets
 from embeddings.services.callers import Caller
 from embeddings.services.embed import embed
 from embeddings.services.errors import (
     InvalidRequest,
     ServiceError,
-    ServiceUnavailable,
 )
 from embeddings.services.routing import fallback_targets, find_target
 from embeddings.services.space_watch import confirm_again
@@ -26,28 +26,32 @@ from media_jobs.models import Job, MediaItem
 from media_jobs.services.askers import asker
 from media_jobs.services.claims import (
     ClaimLost,
+    beat,
     complete,
     fail,
     hand_back,
+    put_off_like,
     try_again,
+    wait,
     write,
 )
+from media_jobs.services.failures import may_pass, outage_seconds
+from media_jobs.services.heartbeat import BEAT_SECONDS, Heartbeat
 from media_jobs.services.spool import Spool, SpoolBroken, discard
 from media_jobs.services.targets import Identity, identity_of
 from media_jobs.vector_store.base import Chunk, Space, Superseded, vector_store
+from providers import breaker
 from providers.exceptions import (
     ProviderError,
     ProviderMalformed,
     ProviderMisconfigured,
-    ProviderRejected,
     SpaceDrifted,
 )
 from providers.registry import registry
 
 BATCH_CHUNKS = 128
-HEARTBEAT_SECONDS = 5.0
-# What no second attempt mends: the operator must act first.
-LASTING_REASONS = {"not_configured", "denied", "drifted"}
+# What a step may take beyond its deadlines before its process counts as hung.
+STEP_MARGIN_SECONDS = 60.0
 ENDED = (Job.Status.COMPLETED, Job.Status.FAILED, Job.Status.CANCELLED)
 SERVER_FAILED = "The server failed; its log has the details under the id of this job."
 
@@ -88,8 +92,13 @@ def run(job: Job, *, until: float) -> None:
 
 
 def _run_and_settle(job: Job, *, until: float) -> None:
+    deadlines = embeddings_conf()
+    seconds = deadlines.engine_timeout_seconds + deadlines.request_timeout_seconds
     try:
-        _embed_item(job, until=until)
+        with Heartbeat(
+            lambda: beat(job), step_seconds=seconds + STEP_MARGIN_SECONDS
+        ) as heart:
+            _embed_item(job, heart, until=until)
     except _ModelChanged:
         log.info("media_job_model_changed")
         hand_back(job)
@@ -99,9 +108,12 @@ def _run_and_settle(job: Job, *, until: float) -> None:
         log.warning("media_job_spool_broken")
         discard(conf().work_dir, job.public_id)
         try_again(job, "The vectors kept on disk were damaged.")
-    except (DatabaseError, InterfaceError) as error:
+    except (OperationalError, InterfaceError) as error:
         log.warning("media_job_lost_database", reason=type(error).__name__)
-        try_again(job, "The database did not answer.")
+        wait(job, "The database did not answer.", seconds=0)
+    except DatabaseError:
+        log.exception("media_job_refused_by_database")
+        try_again(job, SERVER_FAILED)
     except ClaimLost:
         raise
     except Exception:
@@ -110,18 +122,24 @@ def _run_and_settle(job: Job, *, until: float) -> None:
 
 
 def _settle(job: Job, error: ServiceError | ProviderError) -> None:
-    if isinstance(error, ServiceUnavailable | ProviderError) and not _is_lasting(error):
+    seconds = outage_seconds(error)
+    if seconds is not None:
+        wait(job, error.message, seconds=seconds)
+        closed = breaker.retry_after(job.embedding_provider)
+        if closed is not None:
+            put_off_like(job, error.message, seconds=closed)
+    elif may_pass(error):
         pause = getattr(error, "retry_after_seconds", None)
         try_again(job, error.message, pause_seconds=pause)
     else:
         fail(job, error.message)
 
 
-def _embed_item(job: Job, *, until: float) -> None:
+def _embed_item(job: Job, heart: Heartbeat, *, until: float) -> None:
     item = MediaItem.objects.filter(pk=job.media_id).first()
     if item is None:
         raise ClaimLost
-    work = _prepared(job, item)
+    work = _prepared(job, item, heart)
     spool = Spool(conf().work_dir, job_id=job.public_id)
     source = _source(work, spool)
     write(job, chunks_total=len(work.spans), chunks_processed=len(spool))
@@ -130,8 +148,11 @@ def _embed_item(job: Job, *, until: float) -> None:
             hand_back(job)
             return
         batch = work.spans[done : done + BATCH_CHUNKS]
+        heart.step()
         source = _extend(work, spool, source, [*work.texts(batch)])
-        write(job, chunks_processed=len(spool))
+        job.waited_seconds = 0
+        write(job, chunks_processed=len(spool), waited_seconds=0)
+    heart.step()
     _confirm(work, spool, source)
     _store(work, spool)
 
@@ -147,16 +168,16 @@ def _confirm(work: _Work, spool: Spool, source: Target) -> None:
         raise _ModelChanged from None
 
 
-def _prepared(job: Job, item: MediaItem) -> _Work:
+def _prepared(job: Job, item: MediaItem, heart: Heartbeat) -> _Work:
     """Cut the text for the job's model. Raises ServiceError, ProviderError, ClaimLost."""
     target = find_target(model=job.embedding_model, provider=job.embedding_provider)
     found: list[Span] = []
-    beat_at = time.monotonic() + HEARTBEAT_SECONDS
+    beat_at = time.monotonic() + BEAT_SECONDS
     for span in _cut(job, item, target):
         found.append(span)
         if time.monotonic() > beat_at:
             write(job)
-            beat_at = time.monotonic() + HEARTBEAT_SECONDS
+            beat_at = time.monotonic() + BEAT_SECONDS
     if not found:
         raise InvalidRequest(f"The text has nothing that {target.label} can read.")
     return _Work(
@@ -309,9 +330,3 @@ def _chunks(work: _Work, spool: Spool) -> Iterator[Chunk]:
         yield Chunk(
             index=index, text=text, start=span.start, end=span.end, vector=vector
         )
-
-
-def _is_lasting(error: ServiceUnavailable | ProviderError) -> bool:
-    if isinstance(error, ServiceUnavailable):
-        return all(failure.reason in LASTING_REASONS for failure in error.failures)
-    return isinstance(error, ProviderRejected) or error.reason in LASTING_REASONS

@@ -25,7 +25,7 @@ from providers.exceptions import (
 )
 from providers.remote.answers import Json
 from providers.remote.deadline import Deadline, current_deadline
-from providers.remote.transport import DeadlineTransport
+from providers.remote.transport import Addresses, DeadlineTransport
 
 MAX_ERROR_BYTES = 64 * 1024
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -51,9 +51,16 @@ class HttpClient:
     none of its parent's.
     """
 
-    def __init__(self, provider: str, *, proxy_url: str | None = None) -> None:
+    def __init__(
+        self,
+        provider: str,
+        *,
+        proxy_url: str | None = None,
+        addresses: Addresses | None = None,
+    ) -> None:
         self._provider = provider
         self._proxy_url = proxy_url
+        self._addresses = addresses
         self._clients: dict[int, httpx2.Client] = {}
         self._lock = Lock()
 
@@ -64,10 +71,10 @@ class HttpClient:
         headers: Mapping[str, str],
         content: bytes,
         deadline: Deadline,
-        max_bytes: int,
+        max_bytes: int | None,
     ) -> Reply:
         """Send `content` (JSON) and return the answer, at most `max_bytes` long once
-        unpacked.
+        unpacked; None: its body is not read.
 
         Raises ProviderTimeout, ProviderUnavailable (no connection, or a broken one) and
         ProviderMalformed (too long, badly packed).
@@ -89,6 +96,7 @@ class HttpClient:
             httpcore2.ProtocolError,
             httpcore2.ProxyError,
             httpx2.HTTPError,
+            httpx2.InvalidURL,
             OSError,
         ) as error:
             failure = ProviderUnavailable(
@@ -114,7 +122,7 @@ class HttpClient:
         headers: Mapping[str, str],
         content: bytes,
         deadline: Deadline,
-        max_bytes: int,
+        max_bytes: int | None,
     ) -> Reply:
         seconds = deadline.remaining_seconds()
         if seconds <= 0:
@@ -124,7 +132,9 @@ class HttpClient:
             "POST", url, headers=dict(headers), content=content, timeout=seconds
         ) as response:
             succeeded = response.status_code == 200
-            body = self._read(response, max_bytes if succeeded else MAX_ERROR_BYTES)
+            body: bytes | None = b""
+            if max_bytes is not None:
+                body = self._read(response, max_bytes if succeeded else MAX_ERROR_BYTES)
             if body is None and succeeded:
                 raise ProviderMalformed(
                     f"{self._provider} answered with more than {max_bytes} bytes."
@@ -160,7 +170,9 @@ class HttpClient:
         # The environment's proxies are not taken: a stray HTTP_PROXY would see keys and
         # texts of http:// upstreams.
         return httpx2.Client(
-            transport=DeadlineTransport(proxy_url=self._proxy_url),
+            transport=DeadlineTransport(
+                proxy_url=self._proxy_url, addresses=self._addresses
+            ),
             headers={
                 "user-agent": "embeddings-server",
                 "accept": "application/json",

@@ -6,7 +6,7 @@ connect, handshake, write and read.
 """
 
 import ssl
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from functools import cache
 from threading import Thread
@@ -21,19 +21,24 @@ from providers.remote.deadline import current_deadline
 MAX_CONNECTIONS = 100
 KEEPALIVE_SECONDS = 30.0
 
+# Looks a host and port up; what it returns is connected to, in turn, and nothing else.
+Addresses = Callable[[str, int], list[str]]
+
 
 class DeadlineTransport(httpx2.BaseTransport):
     """A keep-alive connection pool, shared by threads; raises httpcore2's exceptions as
     they are.
     """
 
-    def __init__(self, *, proxy_url: str | None = None) -> None:
+    def __init__(
+        self, *, proxy_url: str | None = None, addresses: Addresses | None = None
+    ) -> None:
         pool_options: dict[str, Any] = {
             "ssl_context": _ssl_context(),
             "max_connections": MAX_CONNECTIONS,
             "max_keepalive_connections": MAX_CONNECTIONS // 4,
             "keepalive_expiry": KEEPALIVE_SECONDS,
-            "network_backend": _DeadlineBackend(),
+            "network_backend": _DeadlineBackend(addresses),
         }
         self._pool = (
             httpcore2.ConnectionPool(**pool_options)
@@ -99,8 +104,9 @@ class _Body(httpx2.SyncByteStream):
 
 
 class _DeadlineBackend(httpcore2.NetworkBackend):
-    def __init__(self) -> None:
+    def __init__(self, addresses: Addresses | None) -> None:
         self._sockets = httpcore2.SyncBackend()
+        self._addresses = addresses or (lambda host, port: [host])
 
     def connect_tcp(
         self,
@@ -118,7 +124,7 @@ class _DeadlineBackend(httpcore2.NetworkBackend):
 
         def connect() -> None:
             try:
-                stream = self._sockets.connect_tcp(
+                stream = self._connect(
                     host, port, timeout, local_address, socket_options
                 )
             except Exception as error:  # handed to the waiter, whatever it is
@@ -132,6 +138,16 @@ class _DeadlineBackend(httpcore2.NetworkBackend):
 
         Thread(target=connect, name="upstream-connect", daemon=True).start()
         return _DeadlineStream(_wait_for(connection, timeout))
+
+    def _connect(self, host: str, port: int, *options: Any) -> httpcore2.NetworkStream:
+        """Connect to the first address that answers. The name stays the certificate's."""
+        *others, last = self._addresses(host, port)
+        for address in others:
+            try:
+                return self._sockets.connect_tcp(address, port, *options)
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
+                continue
+        return self._sockets.connect_tcp(last, port, *options)
 
 
 def _wait_for(

@@ -16,7 +16,7 @@ from tests.e2e.under_fire import SlowUpstream, UnderFire, Watch
 
 TARGETS = (
     *("task worker", "cluster parent", "sentinel", "cluster group"),
-    *("supervisor", "web worker", "everything"),
+    *("supervisor", "web worker", "everything", "hung task worker"),
 )
 JOB_SECONDS = 2.5  # of a job that nobody disturbs
 
@@ -25,6 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--target", choices=TARGETS, help="Only this one.")
     options = parser.parse_args()
     choose = random.Random(options.seed)
     failed = 0
@@ -34,7 +35,7 @@ def main() -> None:
             for number in range(options.kills):
                 failed += not kill(
                     fire,
-                    target=choose.choice(TARGETS),
+                    target=options.target or choose.choice(TARGETS),
                     after_seconds=choose.uniform(0, JOB_SECONDS),
                     number=number,
                 )

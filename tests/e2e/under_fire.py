@@ -21,6 +21,8 @@ DIMENSIONS = 16
 CHUNK = {"chunk_size": 60, "chunk_overlap": 0}
 SENTENCES = 300  # chunks; several batches
 PROVEN_SECONDS = 60.0
+# A process that stands still is given up only then.
+TAKEN_UP_SECONDS = 120.0
 SERVE = (sys.executable, "manage.py", "serve")
 CUT_OFF = (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)
 
@@ -104,7 +106,7 @@ class UnderFire:
 
         return poll(
             ended,
-            seconds=PROVEN_SECONDS,
+            seconds=PROVEN_SECONDS + TAKEN_UP_SECONDS,
             what=f"the end of {job_id}\n{self.server.output[-3000:]}",
         )
 
@@ -160,7 +162,13 @@ class UnderFire:
     def cluster(self):
         """Return the cluster's main process."""
         supervisor = self.child("runworker")
-        return poll(supervisor.children, seconds=PROVEN_SECONDS, what="a cluster")[0]
+        return poll(
+            lambda: next(
+                (c for c in supervisor.children() if is_called("qcluster", c)), None
+            ),
+            seconds=PROVEN_SECONDS,
+            what="a cluster",
+        )
 
     def sentinel(self):
         return poll(self.cluster().children, seconds=PROVEN_SECONDS, what="sentinel")[0]
@@ -170,8 +178,11 @@ class UnderFire:
         return [root, *root.children(recursive=True)]
 
     def fire(self, target, job_id):
-        """Kill -9 what `target` names."""
-        if target == "task worker":
+        """Kill -9 what `target` names, or have it stand still."""
+        if target == "hung task worker":
+            if (pid := self.claim_pid(job_id)) > 0:
+                os.kill(pid, signal.SIGSTOP)
+        elif target == "task worker":
             if (pid := self.claim_pid(job_id)) > 0:  # it may have ended already
                 os.kill(pid, signal.SIGKILL)
         elif target == "cluster group":

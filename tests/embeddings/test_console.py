@@ -131,8 +131,11 @@ def test_new_user_and_changed_rights_and_limits_are_audited(console):
         date_joined_1="00:00:00",
         **{f"limits-{n}_FORMS": v for n, v in (("TOTAL", 1), ("INITIAL", 0))},
         **{"limits-0-user": eve.pk, "limits-0-burst": "7"},
+        **{"limits-0-max_documents": "0", "limits-0-max_stored_bytes": ""},
     )
-    assert UserLimits.objects.get().burst == 7
+    limits = UserLimits.objects.get()
+    assert limits.burst == 7
+    assert (limits.max_documents, limits.max_stored_bytes) == (0, None)
     added, changed = AuditEntry.objects.order_by("pk")
     assert added.after["username"] == "eve"
     assert added.after["password"] == "set"
@@ -140,6 +143,7 @@ def test_new_user_and_changed_rights_and_limits_are_audited(console):
     assert changed.after["is_staff"] is True
     assert changed.before["limits"] is None
     assert changed.after["limits"]["burst"] == 7
+    assert changed.after["limits"]["max_documents"] == 0
 
 
 def test_changed_password_is_audited_without_it(console, ada):

@@ -128,3 +128,19 @@ def test_what_is_no_origin_is_named(value):
     env = Env({"CORS_ALLOWED_ORIGINS": value})
     env.origins("CORS_ALLOWED_ORIGINS")
     assert "CORS_ALLOWED_ORIGINS" in complaint(env)
+
+
+@pytest.mark.parametrize("after", ["", "!!", "c2hvcnQ=", "A" * 100])
+def test_signing_secret_that_no_library_would_take_is_refused(after):
+    env = Env({"MEDIA_WEBHOOK_SECRET": f"whsec_{after}"})
+    env.signing_secret("MEDIA_WEBHOOK_SECRET")
+    message = complaint(env)
+    assert "MEDIA_WEBHOOK_SECRET must have base64" in message
+    assert not after or after not in message
+
+
+@pytest.mark.parametrize("value", ["whsec_" + "A" * 32, "any text", "whsec", None])
+def test_signing_secret_is_taken_as_it_is(value):
+    env = Env({"MEDIA_WEBHOOK_SECRET": value or ""})
+    assert env.signing_secret("MEDIA_WEBHOOK_SECRET") == value
+    env.finish()

@@ -1,10 +1,11 @@
+import base64
 import stat
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from embeddings_project.secrets import read_or_create_secret
+from embeddings_project.secrets import base64_secret, read_or_create_secret
 
 
 def test_secret_is_made_once_and_kept_private(tmp_path):
@@ -28,3 +29,9 @@ def test_folder_that_cannot_hold_a_secret_is_named_with_its_variable(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ImproperlyConfigured, match=r"DATA_DIR .*file/data/key: Not a"):
         read_or_create_secret(tmp_path / "file" / "data" / "key")
+
+
+def test_signing_secret_is_32_bytes_in_plain_base64(tmp_path):
+    made = read_or_create_secret(tmp_path / "key", prefix="whsec_", make=base64_secret)
+    key = base64.b64decode(made.removeprefix("whsec_"), validate=True)
+    assert (made[:6], len(key)) == ("whsec_", 32)

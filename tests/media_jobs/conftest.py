@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from media_jobs.services.claims import worker_id
 from providers import registry as registry_module
 from tests.embeddings.multi_user import (  # noqa: F401
     access,
@@ -27,7 +28,8 @@ def media_conf(settings, tmp_path):
     def change(**changes):
         settings.MEDIA_JOBS = replace(settings.MEDIA_JOBS, **changes)
 
-    change(work_dir=tmp_path / "jobs", worker_name="tests")
+    change(work_dir=tmp_path / "jobs")
+    worker_id.cache_clear()
     return change
 
 

@@ -77,6 +77,16 @@ def test_embedding_can_be_left_to_the_worker(folder, fakes):
     assert set(Job.objects.values_list("status", flat=True)) == {"queued"}
 
 
+def test_ctrl_c_puts_the_job_under_way_back(folder, fakes, monkeypatch):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("media_jobs.management.commands.embed_folder.run", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run("embed_folder", str(folder))
+    assert set(Job.objects.values_list("status", "attempts")) == {("queued", 0)}
+
+
 def test_what_is_no_folder_is_refused(tmp_path, db):
     with pytest.raises(CommandError, match="not a folder"):
         run("embed_folder", str(tmp_path / "nowhere"))

@@ -259,22 +259,6 @@ def test_a_probe_is_marked_so_that_the_provider_does_not_retry(call, clock):
     assert not probing.get()
 
 
-def test_a_clock_set_back_an_hour_keeps_no_breaker_open(clock, call):
-    call.fail(5)
-    clock.forward(-3600)
-    call()
-    call()
-    assert Breaker.objects.get().state == "closed"
-
-
-def test_a_probe_that_a_clock_set_back_left_behind_does_not_block(clock, call):
-    call.fail(5)
-    clock.forward(61)
-    Breaker.objects.update(state="half_open", probe_until=clock.now + timedelta(660))
-    call()
-    assert call.count == 6
-
-
 def test_open_until_names_the_moment_and_only_while_it_is_ahead(clock, call):
     assert breaker.open_until("openai") is None
     call.fail(5)
@@ -283,3 +267,33 @@ def test_open_until_names_the_moment_and_only_while_it_is_ahead(clock, call):
     assert breaker.open_until("openai") is None
     clock.forward(-3600)
     assert breaker.open_until("openai") is None
+
+
+def test_clock_set_back_keeps_no_breaker_open(call, clock):
+    call.fail(breaker.FAILURES_TO_OPEN)
+    clock.forward(-3600)
+    call()
+    assert call.count == breaker.FAILURES_TO_OPEN + 1
+
+
+def test_clock_set_back_holds_no_probe(call, clock):
+    call.fail(breaker.FAILURES_TO_OPEN)
+    clock.forward(breaker.OPEN_SECONDS)
+    lease = clock.now + timedelta(seconds=breaker.PROBE_LEASE_SECONDS)
+    Breaker.objects.update(state="half_open", probe_until=lease)
+    with pytest.raises(BreakerOpen):
+        call()
+    clock.forward(-3600)
+    call()
+
+
+def test_breaker_says_when_it_lets_a_call_through(call, clock):
+    assert breaker.retry_after("openai") is None
+    call.fail(breaker.FAILURES_TO_OPEN)
+    clock.forward(20)
+    assert breaker.retry_after("openai") == breaker.OPEN_SECONDS - 20
+    clock.forward(3600)
+    assert breaker.retry_after("openai") == 1
+    call()
+    call()
+    assert breaker.retry_after("openai") is None

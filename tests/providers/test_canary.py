@@ -241,6 +241,15 @@ def test_check_of_a_process_that_died_is_forgotten_and_never_written(
     assert (first == later.embed(SMALL, TEXTS, **UNASKED).vectors.ravel()).all()
 
 
+def test_clock_set_back_holds_no_check_of_a_process_that_died(canary, upstream, clock):
+    canary.check(upstream, SMALL)
+    clock.now += DAY
+    RemoteSpace.objects.update(lease_until=clock.now + LEASE)
+    assert canary.check(upstream, SMALL) is None
+    RemoteSpace.objects.update(lease_until=clock.now + LEASE + timedelta(hours=1))
+    assert canary.check(upstream, SMALL) is not None
+
+
 def test_failed_check_is_no_drift_and_is_made_again_later_each_time(
     canary, upstream, clock
 ):

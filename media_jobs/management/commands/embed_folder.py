@@ -12,10 +12,11 @@ from embeddings.access.callers import caller_of_user, known_users
 from embeddings.services.callers import SINGLE_USER, Caller
 from embeddings.services.errors import ServiceError
 from media_jobs.conf import conf
-from media_jobs.models import Job
+from media_jobs.models import LIVE, Job
 from media_jobs.services.claims import claim_next
 from media_jobs.services.ingestion import files_in, take_files
-from media_jobs.services.jobs import LIVE, JobWish, start_job
+from media_jobs.services.jobs import JobWish, start_job
+from media_jobs.services.recovery import hand_back_mine
 from media_jobs.services.runs import run
 
 POLL_SECONDS = 0.5
@@ -52,8 +53,12 @@ class Command(BaseCommand):
             jobs = self._start(caller, folder, wish)
         except ServiceError as error:
             raise CommandError(error.message) from error
-        if not no_wait:
+        if no_wait:
+            return
+        try:
             self._finish(jobs)
+        finally:
+            hand_back_mine()  # what Ctrl-C interrupted
 
     def _caller(self, owner: str | None) -> Caller:
         if owner is None:

@@ -45,3 +45,13 @@ def test_documents_survive_the_column_of_revisions_and_their_texts_stay_last(
     # SQLite reads through a long text to the columns behind it.
     last = columns[-1].name if connection.vendor == "sqlite" else "content"
     assert last == "content"
+
+
+def test_texts_that_were_stored_before_are_measured(store, new_item):
+    item = new_item()
+    documents = MediaItem.objects.using(store.using)
+    documents.filter(pk=item).update(content="mät 東京", text_bytes=0)
+    for migration in ("0005", None):
+        names = [name for name in ("media_jobs", migration) if name]
+        call_command("migrate", *names, database=store.using, verbosity=0)
+    assert documents.get(pk=item).text_bytes == len("mät 東京".encode())

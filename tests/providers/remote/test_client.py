@@ -4,6 +4,7 @@ import socket
 import ssl
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from unittest.mock import Mock
 
 import pytest
@@ -11,9 +12,13 @@ import trustme
 
 from providers.exceptions import (
     ProviderMalformed,
+    ProviderRejected,
     ProviderTimeout,
     ProviderUnavailable,
 )
+from providers.remote import transport
+from providers.remote.client import HttpClient
+from providers.remote.deadline import Deadline
 from tests.collector import collector_off, failing
 from tests.providers.remote.echo import EchoProvider, embed
 from tests.upstreams import Fault, OpenAIUpstream
@@ -201,3 +206,102 @@ def respond_with(upstream, monkeypatch, pack):
         return pack(body), {**headers, "Content-Encoding": "gzip"}
 
     monkeypatch.setattr(upstream, "_good_answer", packed)
+
+
+def post(client, url, **options):
+    return client.post(
+        url,
+        headers={},
+        content=b"{}",
+        deadline=Deadline.after(5, time.monotonic),
+        **{"max_bytes": 1000, **options},
+    )
+
+
+@pytest.fixture
+def receiver():
+    """A server that answers 201 to whatever it gets, and notes the Host header."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.server.hosts.append(self.headers["Host"])
+            self.send_response(201)
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    server.hosts = []
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def client_at():
+    """Return a function that makes a client which looks names up by the given function."""
+    made = []
+
+    def make(addresses):
+        made.append(HttpClient("the receiver", addresses=addresses))
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.close()
+
+
+def test_addresses_of_the_callers_own_look_up_are_called_in_turn(receiver, client_at):
+    """The first refuses; the name stays the Host header's."""
+    port, asked = receiver.server_port, []
+
+    def addresses(host, port):
+        asked.append((host, port))
+        return ["127.0.0.9", "127.0.0.1"]
+
+    client = client_at(addresses)
+    reply = post(client, f"http://hooks.example:{port}/", max_bytes=None)
+    assert reply.status == 201
+    assert receiver.hosts == [f"hooks.example:{port}"]
+    assert asked == [("hooks.example", port)]
+
+
+def test_refusal_of_the_callers_own_look_up_is_the_calls(receiver, client_at):
+    def addresses(host, port):
+        raise ProviderRejected("Not there.")
+
+    with pytest.raises(ProviderRejected, match="Not there"):
+        post(client_at(addresses), f"http://localhost:{receiver.server_port}/")
+    assert receiver.hosts == []
+
+
+@pytest.mark.parametrize(
+    ("name", "fits"), [("hooks.example", True), ("else.example", False)]
+)
+def test_certificate_is_the_names_and_not_the_addresss(
+    receiver, client_at, monkeypatch, name, fits
+):
+    authority = trustme.CA()
+    theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("hooks.example").configure_cert(theirs)
+    receiver.socket = theirs.wrap_socket(receiver.socket, server_side=True)
+    ours = ssl.create_default_context()
+    authority.configure_trust(ours)
+    monkeypatch.setattr(transport, "_ssl_context", lambda: ours)
+    client = client_at(lambda host, port: ["127.0.0.1"])
+    url = f"https://{name}:{receiver.server_port}/"
+    if fits:
+        assert post(client, url).status == 201
+    else:
+        with pytest.raises(ProviderUnavailable):
+            post(client, url)
+
+
+def test_url_that_is_none_is_said_so(client_at):
+    with pytest.raises(ProviderUnavailable, match="InvalidURL"):
+        post(client_at(lambda host, port: []), "http://[::1%/")
