@@ -2,7 +2,7 @@
 
 from django.templatetags.static import static
 
-VERSION = "0.1.0"
+from embeddings_project import __version__
 
 AUTH_PASSWORD_VALIDATORS = [
     {
@@ -29,7 +29,7 @@ REST_FRAMEWORK = {
 SPECTACULAR_SETTINGS = {
     "TITLE": "Embeddings API",
     "DESCRIPTION": "OpenAI-compatible embeddings, answered by local and remote models.",
-    "VERSION": VERSION,
+    "VERSION": __version__,
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PUBLIC": True,
     "SERVE_AUTHENTICATION": [],

@@ -7,6 +7,14 @@ from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
 
+_kept = True
+
+
+def keep_nothing() -> None:
+    """From now on make up a secret that is missing, and write nothing: for commands that only look."""
+    global _kept
+    _kept = False
+
 
 def read_or_create_secret(path: Path, *, prefix: str = "") -> str:
     """Return the secret kept at `path`; make one first if there is none. Safe when several processes start at once.
@@ -15,7 +23,10 @@ def read_or_create_secret(path: Path, *, prefix: str = "") -> str:
     """
     try:
         if not path.exists():
-            _publish(path, prefix + secrets.token_urlsafe(32))
+            fresh = prefix + secrets.token_urlsafe(32)
+            if not _kept:
+                return fresh
+            _publish(path, fresh)
         return path.read_text(encoding="ascii").strip()
     except OSError as error:
         raise ImproperlyConfigured(

@@ -1,4 +1,4 @@
-"""All settings, read once from the environment and from `.env` beside manage.py (the environment wins)."""
+"""All settings, read once from the environment and from `.env` (the environment wins)."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import dj_database_url
-from dotenv import dotenv_values
 
 from embeddings.conf import (
     DEFAULT_FALLBACK_CHAIN,
@@ -16,21 +15,22 @@ from embeddings.conf import (
     EmbeddingsConf,
     LimiterConf,
 )
-from embeddings_project import cors, frameworks
+from embeddings_project import cors, frameworks, layout
 from embeddings_project.env import Env
 from embeddings_project.logging import logging_config
 from embeddings_project.secrets import read_or_create_secret
 from media_jobs.conf import MediaConf, queue_settings
 from media_jobs.vector_store.conf import VectorStoreConf
 
-BASE_DIR = Path(__file__).resolve().parent.parent
+BASE_DIR = layout.PACKAGE.parent
+COMMAND = layout.COMMAND
 
-env = Env(
-    {**{k: v or "" for k, v in dotenv_values(BASE_DIR / ".env").items()}, **os.environ}
-)
+values = layout.with_env_file(os.environ)
+env = Env(values)
 
 # Where the server keeps what it makes: database, secrets, weights.
-DATA_DIR = Path(env.text("DATA_DIR", str(BASE_DIR / "var"))).expanduser().absolute()
+DATA_DIR = layout.data_dir(values)
+env.text("DATA_DIR")  # known
 
 # The address to serve at.
 HOST = env.text("HOST", "127.0.0.1")
@@ -120,7 +120,7 @@ WSGI_APPLICATION = "embeddings_project.wsgi.application"
 TEMPLATES: list[dict[str, Any]] = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [BASE_DIR / "templates"],
+        "DIRS": [layout.TEMPLATES],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
