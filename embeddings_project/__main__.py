@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from django.apps import apps
+from django.conf import settings
 from django.core.management import ManagementUtility, get_commands, load_command_class
 
 from embeddings_project import __version__, layout, secrets
@@ -51,7 +52,7 @@ def only_looks(arguments: Sequence[str]) -> bool:
 
 
 def _prepare_to_write(*, counts: bool) -> None:
-    from embeddings_project.gunicorn import count_in, metrics_dir, settings
+    from embeddings_project.gunicorn import count_in, metrics_dir
 
     layout.require_writable(settings.DATA_DIR)
     if counts:  # the web server is forked from this process, and prometheus_client is imported with Django

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 from django.http import HttpRequest, HttpResponse
 
+from embeddings_project import content_policy
 from embeddings_project.middleware import Handler
 
 API_PREFIX = "/api/"
@@ -19,6 +20,7 @@ HEADERS: Mapping[str, str] = {
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "X-Frame-Options": "DENY",
+    content_policy.HEADER: content_policy.DATA,
 }
 
 

@@ -20,6 +20,7 @@ OWN_PREFIXES = (
     "AUTH_",
     "JWT_",
     "MEDIA_",
+    "UPSTREAM_",
 )
 # Other tools use these too (OPENAI_ORG_ID, GOOGLE_CLOUD_PROJECT): only a near miss of a known name is a typo.
 SHARED_PREFIXES = (
@@ -34,6 +35,11 @@ SHARED_PREFIXES = (
     "WEB_",
     "LOG_",
     "CORS_",
+    "PUBLIC_",
+    "HSTS_",
+    "HTTPS_",
+    "FORWARDED_",
+    "SECRET_KEY",
 )
 NEAR_MISS = 0.88
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")

@@ -1,6 +1,8 @@
 """Settings of the frameworks that no environment variable changes."""
 
 from django.templatetags.static import static
+from django.urls import reverse_lazy
+from django.utils.functional import lazy
 
 from embeddings_project import __version__
 
@@ -35,7 +37,7 @@ SPECTACULAR_SETTINGS = {
     "SERVE_AUTHENTICATION": [],
     "SERVE_PERMISSIONS": [],
     "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "/static/embeddings/icon.svg",
+    "SWAGGER_UI_FAVICON_HREF": lazy(static, str)("embeddings/icon.svg"),
     "REDOC_DIST": "SIDECAR",
     "SCHEMA_PATH_PREFIX": r"/api/v1",
     "PREPROCESSING_HOOKS": ["embeddings.api.schema.without_what_is_off"],
@@ -46,7 +48,7 @@ UNFOLD = {
     "SITE_HEADER": "Embeddings",
     "SITE_SUBHEADER": "Operator console",
     "SITE_SYMBOL": "scatter_plot",
-    "SITE_URL": "/docs",
+    "SITE_URL": reverse_lazy("docs"),
     "SITE_FAVICONS": [
         {
             "rel": "icon",

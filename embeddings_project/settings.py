@@ -19,6 +19,7 @@ from embeddings_project import cors, frameworks, layout
 from embeddings_project.env import Env
 from embeddings_project.logging import logging_config
 from embeddings_project.secrets import read_or_create_secret
+from embeddings_project.site import NO_REDIRECT, SILENCED_CHECKS, read_site
 from media_jobs.conf import MediaConf, queue_settings
 from media_jobs.vector_store.conf import VectorStoreConf
 
@@ -42,10 +43,15 @@ LOOPBACK = HOST in ("127.0.0.1", "localhost", "::1")
 # Security. The API authenticates by header; sessions and cookies serve the console alone.
 DEBUG = env.boolean("DEBUG", default=False)
 SECRET_KEY = env.secret("SECRET_KEY") or read_or_create_secret(DATA_DIR / "secret_key")
-ALLOWED_HOSTS = list(env.words("ALLOWED_HOSTS")) or (
-    ["localhost", "127.0.0.1", "[::1]"] if LOOPBACK else ["*"]
-)
-CSRF_TRUSTED_ORIGINS = list(env.words("CSRF_TRUSTED_ORIGINS"))
+SECRET_KEY_FALLBACKS = [key for key in [env.secret("SECRET_KEY_FORMER")] if key]
+site = read_site(env, loopback=LOOPBACK)
+PUBLIC_URL, FORCE_SCRIPT_NAME = site.url, site.prefix or None
+ALLOWED_HOSTS, CSRF_TRUSTED_ORIGINS = list(site.hosts), list(site.origins)
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = site.https
+SESSION_COOKIE_PATH = CSRF_COOKIE_PATH = f"{site.prefix}/"
+SECURE_HSTS_SECONDS, SECURE_SSL_REDIRECT = site.hsts_seconds, site.redirect
+SECURE_REDIRECT_EXEMPT = NO_REDIRECT
+SILENCED_SYSTEM_CHECKS = SILENCED_CHECKS
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
@@ -66,6 +72,10 @@ ACCESS = AccessConf(
     ).upper(),  # type: ignore[arg-type]
     jwt_secret_key=env.secret("JWT_SECRET_KEY") or "",
     jwt_public_key=(env.secret("JWT_PUBLIC_KEY") or "").replace("\\n", "\n"),
+    former_jwt_secret_key=env.secret("JWT_SECRET_KEY_FORMER") or "",
+    former_jwt_public_key=(env.secret("JWT_PUBLIC_KEY_FORMER") or "").replace(
+        "\\n", "\n"
+    ),
     jwt_audience=env.text("JWT_AUDIENCE") or None,
     jwt_issuer=env.text("JWT_ISSUER") or None,
     jwt_leeway_seconds=env.seconds("JWT_LEEWAY", 10, maximum=300),
@@ -74,6 +84,10 @@ ACCESS = AccessConf(
         "JWT_REFRESH_TTL", 7 * 86400, maximum=365 * 86400
     ),
     trusted_proxies=env.integer("AUTH_TRUSTED_PROXIES", 0, minimum=0, maximum=16),
+)
+# Whose X-Forwarded-Proto is believed: those whose X-Forwarded-For is, or a proxy on this machine.
+FORWARDED_ALLOW_IPS = env.text(
+    "FORWARDED_ALLOW_IPS", "*" if ACCESS.trusted_proxies else "127.0.0.1,::1"
 )
 # What REST framework's token library takes from here; keys and lifetimes come from ACCESS.
 SIMPLE_JWT = {"USER_ID_CLAIM": "sub", "USER_ID_FIELD": "username", "JTI_CLAIM": None}
@@ -104,6 +118,7 @@ MIDDLEWARE = [
     "embeddings_project.middleware.RequestBodyMiddleware",
     *(["corsheaders.middleware.CorsMiddleware"] if CORS_ALLOWED_ORIGINS else []),
     "embeddings_project.api_middleware.ApiMiddleware",  # what follows is for pages
+    "embeddings_project.content_policy.ContentPolicyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "embeddings_project.middleware.OptionalTrailingSlashMiddleware",
@@ -342,6 +357,8 @@ PROVIDERS["google"]["api_key"] = PROVIDERS["google"]["api_key"] or env.secret(
 
 REST_FRAMEWORK = frameworks.REST_FRAMEWORK
 SPECTACULAR_SETTINGS = frameworks.SPECTACULAR_SETTINGS
+if site.prefix:
+    SPECTACULAR_SETTINGS = {**SPECTACULAR_SETTINGS, "SERVERS": [{"url": site.prefix}]}
 UNFOLD = frameworks.UNFOLD
 
 env.finish()

@@ -4,6 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
+from django.test import Client
+
 from embeddings_project import secrets
 from embeddings_project.secrets import read_or_create_secret
 
@@ -38,3 +40,20 @@ def test_command_that_only_looks_makes_a_secret_up(tmp_path, monkeypatch):
     assert read_or_create_secret(tmp_path / "kept") == kept
     assert read_or_create_secret(tmp_path / "data" / "new", prefix="sk-")
     assert not (tmp_path / "data").exists()
+
+
+def test_console_session_of_the_former_key_goes_on(settings, admin_user):
+    client = Client()
+    client.force_login(admin_user)
+    former, settings.SECRET_KEY = settings.SECRET_KEY, "b" * 40
+    settings.SECRET_KEY_FALLBACKS = [former]
+    assert client.get("/admin/").status_code == 200
+    settings.SECRET_KEY_FALLBACKS = []
+    assert client.get("/admin/").status_code == 200, "it is signed with the new key"
+
+
+def test_console_session_of_a_key_that_is_gone_ends(settings, admin_user):
+    client = Client()
+    client.force_login(admin_user)
+    settings.SECRET_KEY = "b" * 40
+    assert client.get("/admin/").status_code == 302

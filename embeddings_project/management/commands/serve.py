@@ -116,7 +116,7 @@ class Command(BaseCommand):
 
     def _greet(self, login: str | None) -> None:
         host = "localhost" if settings.HOST in WILDCARDS else settings.HOST
-        base = f"http://{host}:{settings.PORT}"
+        base = settings.PUBLIC_URL or f"http://{host}:{settings.PORT}"
         lines = [
             f"API      {base}/api/v1",
             f"Docs     {base}/docs",
