@@ -180,6 +180,18 @@ def check_providers(**_: Any) -> list[CheckMessage]:
 
 
 @register("embeddings")
+def check_upstream_keys(**_: Any) -> list[CheckMessage]:
+    known = set(registry().names())
+    return [
+        Error(
+            f"UPSTREAM_{name.upper()}_API_KEY names no provider; known: {', '.join(sorted(known))}.",
+            id="embeddings.E010",
+        )
+        for name in sorted(settings.PROVIDERS.keys() - known)
+    ]
+
+
+@register("embeddings")
 def check_redis(**_: Any) -> list[CheckMessage]:
     if conf().limiter.redis_url and find_spec("redis") is None:
         return [

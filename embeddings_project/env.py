@@ -75,6 +75,18 @@ class Env:
             )
             return None
 
+    def between(self, prefix: str, suffix: str) -> tuple[str, ...]:
+        """Return what stands between the two in the names of variables that are set, or whose _FILE is."""
+        given = [name for name, value in self._values.items() if value.strip()]
+        names = {name.removesuffix("_FILE") for name in given}
+        return tuple(
+            sorted(
+                name[len(prefix) : -len(suffix)]
+                for name in names
+                if name.startswith(prefix) and name.endswith(suffix)
+            )
+        )
+
     def integer(self, name: str, default: int, *, minimum: int, maximum: int) -> int:
         value = self._raw(name)
         if value is None:

@@ -20,6 +20,7 @@ from embeddings_project.env import Env
 from embeddings_project.logging import logging_config
 from embeddings_project.secrets import read_or_create_secret
 from embeddings_project.site import NO_REDIRECT, SILENCED_CHECKS, read_site
+from embeddings_project.upstreams import read_allowed_hosts, read_providers
 from media_jobs.conf import MediaConf, queue_settings
 from media_jobs.vector_store.conf import VectorStoreConf
 
@@ -327,33 +328,13 @@ LOCAL_ENGINE: dict[str, Any] = {
     ),
 }
 
-
-def remote(prefix: str, *, url: str = "_BASE_URL", **options: Any) -> dict[str, Any]:
-    return {
-        "api_key": env.secret(f"{prefix}_API_KEY"),
-        "base_url": env.url(f"{prefix}{url}"),
-        "timeout_seconds": REQUEST_TIMEOUT_SECONDS,
-        **options,
-    }
-
-
-PROVIDERS: dict[str, dict[str, Any]] = {
-    "openai": remote("OPENAI", data_dir=DATA_DIR),
-    "cohere": remote("COHERE"),
-    "voyage": remote("VOYAGE"),
-    "google": remote("GOOGLE"),
-    "mistral": remote("MISTRAL"),
-    "local_api": remote(
-        "LOCAL",
-        url="_API_URL",
-        kind=env.choice("LOCAL_API_KIND", "openai", ["openai", "tei", "ollama"]),
-    ),
-    "huggingface": LOCAL_ENGINE,
-    "onnx": LOCAL_ENGINE,
-}
-PROVIDERS["google"]["api_key"] = PROVIDERS["google"]["api_key"] or env.secret(
-    "GEMINI_API_KEY"
+PROVIDERS = read_providers(
+    env,
+    data_dir=DATA_DIR,
+    engine=LOCAL_ENGINE,
+    timeout_seconds=REQUEST_TIMEOUT_SECONDS,
 )
+UPSTREAM_ALLOWED_HOSTS = read_allowed_hosts(env)
 
 REST_FRAMEWORK = frameworks.REST_FRAMEWORK
 SPECTACULAR_SETTINGS = frameworks.SPECTACULAR_SETTINGS

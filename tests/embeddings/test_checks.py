@@ -56,6 +56,13 @@ def test_unknown_providers_in_the_settings_stop_the_start(configure):
     assert "embeddings.E005" in ids()
 
 
+def test_key_of_an_upstream_that_is_none_stops_the_start(fakes, settings):
+    settings.PROVIDERS = {**settings.PROVIDERS, "opnai": {"api_key": "x"}}
+    [problem] = run_checks(tags=["embeddings"])
+    assert problem.id == "embeddings.E010"
+    assert problem.msg.startswith("UPSTREAM_OPNAI_API_KEY names no provider; known: ")
+
+
 SECRET = "Quite-random-0123456789-abcdefghij"
 
 

@@ -4,6 +4,7 @@ import pytest
 from django.conf import settings as project
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
+from django.urls import clear_script_prefix
 
 from embeddings_project.env import Env
 from embeddings_project.handler import Handler
@@ -107,7 +108,10 @@ def test_server_answers_with_and_without_its_prefix(settings, db, path):
         "wsgi.url_scheme": "http",
     }
     said = []
-    Handler()(environ, lambda status, headers: said.append(status))
+    try:
+        Handler()(environ, lambda status, headers: said.append(status))
+    finally:
+        clear_script_prefix()
     assert said == ["200 OK"]
 
 
