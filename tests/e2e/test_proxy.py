@@ -102,3 +102,47 @@ def test_page_over_http_leads_to_https(site):
 def test_probes_from_inside_are_not_redirected(site, path):
     answer = requests.get(site.server.url + path, allow_redirects=False, timeout=60)
     assert answer.status_code == 200
+
+
+@pytest.fixture(scope="module")
+def far_proxy_server(prepared_weights, tmp_path_factory):
+    """A server whose proxy is another machine: this one's word does not count."""
+    server = Server(
+        tmp_path_factory.mktemp("far"),
+        PUBLIC_URL="https://embed.example/emb",
+        ALLOWED_HOSTS="127.0.0.1",
+        HTTPS_REDIRECT="true",
+        FORWARDED_ALLOW_IPS="192.0.2.1",
+    )
+    yield server.wait_until_ready()
+    server.end()
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        {"X-Forwarded-Proto": "https"},
+        {"X-Forwarded-Ssl": "on"},
+        {"SCRIPT_NAME": "/evil", "X-Script-Name": "/evil"},
+        {"X-Forwarded-Prefix": "/evil", "X-Forwarded-Host": "evil.example"},
+    ],
+)
+def test_claims_of_who_is_no_proxy_do_not_count(far_proxy_server, claim):
+    answer = requests.get(
+        f"{far_proxy_server.url}/emb/admin/login/",
+        headers=claim,
+        allow_redirects=False,
+        timeout=60,
+    )
+    assert answer.status_code == 301
+    own = far_proxy_server.url.replace("http://", "https://")
+    assert answer.headers["Location"] == f"{own}/emb/admin/login/"
+
+
+@pytest.mark.parametrize("host", ["evil.example", "embed.example.evil.example"])
+def test_other_host_names_are_refused(far_proxy_server, host):
+    for path in ("/healthz", "/emb/docs", "/api/v1/models"):
+        answer = far_proxy_server.get(path, Host=host)
+        assert answer.status_code == 400, path
+        assert "ALLOWED_HOSTS" in answer.json()["detail"]
+    assert far_proxy_server.get("/healthz", Host="embed.example").status_code == 200
