@@ -10,12 +10,13 @@ from pathlib import Path
 from django.core.exceptions import ImproperlyConfigured
 from dotenv import dotenv_values
 
+from providers.command import IN_CLONE
+
 NAME = "embeddings-server"
 PACKAGE = Path(__file__).resolve().parent
 # The clone that this code is run from; None where it is installed as a package.
-CLONE = PACKAGE.parent if (PACKAGE.parent / "manage.py").is_file() else None
+CLONE = PACKAGE.parent if IN_CLONE else None
 TEMPLATES = CLONE / "templates" if CLONE else PACKAGE / "templates"
-COMMAND = "manage.py" if CLONE else NAME  # what operators type
 
 
 def with_env_file(environ: Mapping[str, str]) -> dict[str, str]:

@@ -25,7 +25,6 @@ from media_jobs.conf import MediaConf, queue_settings
 from media_jobs.vector_store.conf import VectorStoreConf
 
 BASE_DIR = layout.PACKAGE.parent
-COMMAND = layout.COMMAND
 
 values = layout.with_env_file(os.environ)
 env = Env(values)

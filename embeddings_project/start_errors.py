@@ -4,6 +4,8 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError
 
+from providers.command import COMMAND
+
 EXPLAINED = (ImproperlyConfigured, DatabaseError)
 
 
@@ -20,7 +22,7 @@ def _explain_database(error: DatabaseError) -> str:
     sqlite = database["ENGINE"].endswith("sqlite3")
     where = database["NAME"] if sqlite else "that DATABASE_URL names"
     if "no such table" in reason or "does not exist" in reason:
-        remedy = f"Run `{settings.COMMAND} migrate` (`serve` does so at its start)."
+        remedy = f"Run `{COMMAND} migrate` (`serve` does so at its start)."
     elif "not a database" in reason or "malformed" in reason:
         remedy = "Put a backup in its place, or move it (and its -wal and -shm) away to begin with an empty one."
     else:

@@ -12,7 +12,16 @@ from pathlib import Path
 from tests.e2e.server import REPOSITORY
 
 APPS = ("embeddings_project", "embeddings", "media_jobs", "providers")
-SOURCES = (*APPS, "templates", "pyproject.toml", "setup.py", "README.md", "LICENSE")
+SOURCES = (
+    *APPS,
+    "templates",
+    "pyproject.toml",
+    "setup.py",
+    "MANIFEST.in",
+    "manage.py",
+    "README.md",
+    "LICENSE",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -89,7 +89,9 @@ def test_wheel_installs_the_apps_and_nothing_else_at_the_top(installed):
 
 def test_sdist_builds_the_same_wheel(installed, tmp_path):
     sdist = build("sdist", copy_sources(tmp_path / "source"), tmp_path / "sdist")
-    wheel = build("wheel", unpack(sdist, tmp_path / "unpacked"), tmp_path / "wheel")
+    source = unpack(sdist, tmp_path / "unpacked")
+    assert (source / "manage.py").is_file()
+    wheel = build("wheel", source, tmp_path / "wheel")
     assert names_in(wheel) == names_in(installed.wheel)
 
 
@@ -164,6 +166,13 @@ def test_help_names_every_command_of_the_server(installed):
     }
     assert own <= set(re.findall(r"^  (\w+) ", text, re.MULTILINE))
     assert "embeddings-server help COMMAND" in text
+
+
+def test_remedies_name_the_command_that_is_installed(installed, tmp_path):
+    installed.run("migrate", HOME=str(tmp_path))
+    model = "sentence-transformers/all-MiniLM-L6-v2"
+    done = installed.run("warmup", model, HOME=str(tmp_path))
+    assert f"run `embeddings-server download_model {model}`" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 import io
 
 import pytest
-from django.conf import settings as project
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.urls import clear_script_prefix
@@ -135,7 +134,3 @@ def test_deploy_check_is_content_on_loopback_and_behind_tls(settings, fakes):
 def test_deploy_check_asks_a_server_of_the_network_for_tls(settings, fakes, url):
     settings.LOOPBACK, settings.PUBLIC_URL = False, url
     assert deploy_ids() == {"embeddings.W040"}
-
-
-def test_console_s_cookies_are_bound_to_the_prefix():
-    assert project.SESSION_COOKIE_PATH == project.CSRF_COOKIE_PATH == "/"

@@ -19,6 +19,7 @@ from embeddings.services.errors import ServiceError
 from embeddings.services.preparation import prepare_local_model
 from embeddings_project.start_errors import EXPLAINED, explain
 from embeddings_project.together import Together, serve, start_process
+from providers.command import COMMAND
 from providers.seeding import seed_registry
 
 WILDCARDS = ("0.0.0.0", "::", "127.0.0.1", "::1")  # noqa: S104  (compared with, not bound)
@@ -125,10 +126,10 @@ class Command(BaseCommand):
         ]
         if login:
             lines.append(
-                f"Login    admin / {login}   (shown once; change it with {settings.COMMAND} changepassword admin)"
+                f"Login    admin / {login}   (shown once; change it with {COMMAND} changepassword admin)"
             )
         if settings.MULTI_USER:
-            lines.append(f"API keys {settings.COMMAND} create_api_key USERNAME")
+            lines.append(f"API keys {COMMAND} create_api_key USERNAME")
         elif settings.API_KEY_WAS_MADE:
             lines.append(
                 f"API key  {settings.EMBEDDINGS.single_user_api_key}   (kept in {settings.GENERATED_API_KEY_FILE})"
