@@ -67,8 +67,8 @@ def single_slashed(request: HttpRequest) -> str:
         return MANY_SLASHES.sub("/", path)
     if not sent.startswith("/"):
         sent = "/" + sent.partition("://")[2].partition("/")[2]  # with the host
-    sent = sent.partition("?")[0].removeprefix(request.META.get("SCRIPT_NAME", ""))
-    return unquote(MANY_SLASHES.sub("/", sent))
+    sent = MANY_SLASHES.sub("/", sent.partition("?")[0])
+    return unquote(sent.removeprefix(request.META.get("SCRIPT_NAME", "")))
 
 
 def drop_empty_headers(request: HttpRequest) -> None:

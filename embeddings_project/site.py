@@ -73,5 +73,5 @@ def _bracketed(host: str) -> str:
 
 def without_prefix(path: str, prefix: str) -> str:
     """Return the path below the prefix, which some proxies take away and others leave."""
-    rest = path.removeprefix(prefix)
+    rest = f"/{path.lstrip('/')}".removeprefix(prefix)
     return rest or "/" if rest[:1] in ("", "/") else path

@@ -45,9 +45,15 @@ def test_greeting_names_the_public_address(site):
 
 def test_api_is_served_below_the_prefix(site):
     body = {"input": "behind a proxy", "model": MODEL}
-    for path in ("/api/v1/embeddings", "/api/v1/embeddings/", "//api/v1/embeddings"):
+    for path in ("/api/v1/embeddings", "/api/v1/embeddings/", "//api//v1/embeddings"):
         answer = site.post(site.url + path, json=body, headers=site.server.headers)
         assert answer.status_code == 200, path
+
+
+def test_slashes_before_the_prefix_count_as_one(site):
+    address = f"{site.server.url}//emb//api/v1/embeddings/models"
+    answer = requests.get(address, headers=site.server.headers, timeout=60)
+    assert answer.status_code == 200
 
 
 def test_login_leads_to_the_console_with_cookies_for_https_alone(site):

@@ -83,6 +83,7 @@ def test_address_that_makes_no_sense_is_refused(values, complaint):
     [
         ("/emb/api/v1/embeddings", "/api/v1/embeddings"),
         ("/emb//api/v1", "//api/v1"),
+        ("//emb/api/v1", "/api/v1"),
         ("/emb/", "/"),
         ("/emb", "/"),
         ("/api/v1/embeddings", "/api/v1/embeddings"),
