@@ -40,9 +40,10 @@ def main() -> None:
             [layout.NAME if name == "__main__.py" else name, *arguments]
         ).execute()
     except EXPLAINED as error:
-        if "--traceback" in arguments:
+        sentence = explain(error)
+        if sentence is None or "--traceback" in arguments:
             raise
-        sys.exit(f"Error: {explain(error)}")
+        sys.exit(f"Error: {sentence}")
 
 
 def only_looks(arguments: Sequence[str]) -> bool:

@@ -1,6 +1,7 @@
 """Where the server's own files lie: in a clone beside manage.py, or installed as a package."""
 
 import contextlib
+import errno
 import os
 import sys
 import tempfile
@@ -56,7 +57,10 @@ def _user_data(values: Mapping[str, str]) -> Path:
 
 
 def require_writable(folder: Path) -> None:
-    """Make the data folder if need be. Raises ImproperlyConfigured where this user cannot write to it."""
+    """Make the data folder if need be. Raises ImproperlyConfigured where this user cannot write to it.
+
+    A full disk is no reason to refuse: much is served without writing.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=folder)
@@ -64,6 +68,8 @@ def require_writable(folder: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
             Path(name).unlink()
     except OSError as error:
+        if error.errno == errno.ENOSPC:
+            return
         raise ImproperlyConfigured(
             f"DATA_DIR must be a folder that this user can write to: {folder}: {error.strerror or error}."
         ) from error

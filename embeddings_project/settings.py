@@ -19,7 +19,12 @@ from embeddings_project import cors, frameworks, layout
 from embeddings_project.env import Env
 from embeddings_project.logging import logging_config
 from embeddings_project.secrets import read_or_create_secret
-from embeddings_project.site import NO_REDIRECT, SILENCED_CHECKS, read_site
+from embeddings_project.site import (
+    NO_REDIRECT,
+    SILENCED_CHECKS,
+    read_proxies,
+    read_site,
+)
 from embeddings_project.upstreams import read_allowed_hosts, read_providers
 from media_jobs.conf import MediaConf, queue_settings
 from media_jobs.vector_store.conf import VectorStoreConf
@@ -85,10 +90,7 @@ ACCESS = AccessConf(
     ),
     trusted_proxies=env.integer("AUTH_TRUSTED_PROXIES", 0, minimum=0, maximum=16),
 )
-# Whose X-Forwarded-Proto is believed: those whose X-Forwarded-For is, or a proxy on this machine.
-FORWARDED_ALLOW_IPS = env.text(
-    "FORWARDED_ALLOW_IPS", "*" if ACCESS.trusted_proxies else "127.0.0.1,::1"
-)
+FORWARDED_ALLOW_IPS = read_proxies(env, counted=ACCESS.trusted_proxies)
 # What REST framework's token library takes from here; keys and lifetimes come from ACCESS.
 SIMPLE_JWT = {"USER_ID_CLAIM": "sub", "USER_ID_FIELD": "username", "JTI_CLAIM": None}
 

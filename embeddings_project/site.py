@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from ipaddress import ip_network
 from urllib.parse import urlsplit
 
 from embeddings_project.env import Env
@@ -69,6 +70,21 @@ def read_site(env: Env, *, loopback: bool) -> Site:
 
 def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
+
+
+def read_proxies(env: Env, *, counted: int) -> str:
+    """Return whose X-Forwarded-Proto is believed: anybody's, where X-Forwarded-For of `counted` proxies is, else those
+    of this machine, or whom FORWARDED_ALLOW_IPS names."""
+    words = env.words("FORWARDED_ALLOW_IPS")
+    for word in words:
+        try:
+            word == "*" or ip_network(word)
+        except ValueError:
+            env.problem(
+                "FORWARDED_ALLOW_IPS",
+                f"must be addresses or networks such as 10.0.0.0/8, not {word!r}",
+            )
+    return ",".join(words) or ("*" if counted else "127.0.0.1,::1")
 
 
 def without_prefix(path: str, prefix: str) -> str:

@@ -2,16 +2,26 @@
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError
+from django.db import (
+    DatabaseError,
+    DataError,
+    IntegrityError,
+    InternalError,
+    NotSupportedError,
+)
 
 from providers.command import COMMAND
 
 EXPLAINED = (ImproperlyConfigured, DatabaseError)
+# Of one statement or its values: our fault, which only a traceback explains.
+OUR_FAULT = (IntegrityError, DataError, InternalError, NotSupportedError)
 
 
-def explain(error: Exception) -> str:
-    """Return the sentence for one of EXPLAINED."""
-    return _explain_database(error) if isinstance(error, DatabaseError) else str(error)
+def explain(error: Exception) -> str | None:
+    """Return the sentence for one of EXPLAINED, or None where a traceback says more."""
+    if not isinstance(error, DatabaseError):
+        return str(error)
+    return None if isinstance(error, OUR_FAULT) else _explain_database(error)
 
 
 def _explain_database(error: DatabaseError) -> str:

@@ -1,3 +1,4 @@
+import errno
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,14 @@ def test_folder_that_cannot_be_written_is_named_with_its_variable(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ImproperlyConfigured, match=r"DATA_DIR .*/file/data: Not a dir"):
         layout.require_writable(tmp_path / "file" / "data")
+
+
+def test_full_disk_is_no_reason_to_refuse(tmp_path, monkeypatch):
+    def full(**_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(layout.tempfile, "mkstemp", full)
+    layout.require_writable(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from django.urls import clear_script_prefix
 
 from embeddings_project.env import Env
 from embeddings_project.handler import Handler
-from embeddings_project.site import read_site, without_prefix
+from embeddings_project.site import read_proxies, read_site, without_prefix
 
 
 def site(*, loopback=True, **values):
@@ -76,6 +76,29 @@ def test_hosts_and_origins_that_were_named_stay():
 def test_address_that_makes_no_sense_is_refused(values, complaint):
     with pytest.raises(ImproperlyConfigured, match=complaint):
         site(**values)
+
+
+@pytest.mark.parametrize(
+    ("given", "counted", "believed"),
+    [
+        ("", 0, "127.0.0.1,::1"),
+        ("", 1, "*"),
+        ("10.0.0.0/8, 2001:db8::1", 2, "10.0.0.0/8,2001:db8::1"),
+        ("*", 0, "*"),
+    ],
+)
+def test_whose_word_on_https_is_believed(given, counted, believed):
+    env = Env({"FORWARDED_ALLOW_IPS": given})
+    assert read_proxies(env, counted=counted) == believed
+    env.finish()
+
+
+@pytest.mark.parametrize("given", ["proxy.example", "10.0.0.1/8", "10.0.0.1;10.0.0.2"])
+def test_proxy_that_is_no_address_is_refused(given):
+    env = Env({"FORWARDED_ALLOW_IPS": given})
+    read_proxies(env, counted=0)
+    with pytest.raises(ImproperlyConfigured, match="FORWARDED_ALLOW_IPS must be"):
+        env.finish()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError, OperationalError
+from django.db import DatabaseError, IntegrityError, OperationalError
 
 from embeddings_project.start_errors import explain
 
@@ -26,6 +26,10 @@ def test_database_error_names_the_database_and_a_remedy(settings, reason, remedy
     assert f"{settings.DATABASES['default']['NAME']} cannot be used" in text
     assert remedy in text
     assert "\n" not in text
+
+
+def test_fault_of_one_statement_is_left_to_its_traceback():
+    assert explain(IntegrityError("UNIQUE constraint failed")) is None
 
 
 def test_server_s_error_is_one_sentence(settings, monkeypatch):

@@ -70,7 +70,9 @@ class Command(BaseCommand):
             self.stderr.write(f"CommandError: {error}")
             sys.exit(error.returncode)
         except EXPLAINED as error:
-            self.stderr.write(f"Error: {explain(error)}")
+            if (sentence := explain(error)) is None:
+                raise
+            self.stderr.write(f"Error: {sentence}")
             sys.exit(1)
 
     def _prepare(self, *, local_model: bool) -> None:
