@@ -9,7 +9,7 @@ from embeddings_project.env import Env
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*", re.ASCII)
-# The server's own paths: below a prefix that begins with one, the two could not be told apart.
+# The server's own paths: below a prefix that begins with one, nobody could say whose path it is.
 OWN_PATHS = ("api", "admin", "docs", "healthz", "metrics", "openapi.json", "readyz", "static")  # fmt: skip
 # Probes and scrapers come from inside, past the proxy that ends TLS. The API has no redirects: a key was sent by then.
 NO_REDIRECT = [r"(^|/)(healthz|readyz|metrics)/?$"]

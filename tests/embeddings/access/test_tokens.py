@@ -293,7 +293,7 @@ def test_new_password_ends_tokens_of_the_former_secret(access, ada):
     assert "password" in refused(get(**bearer(token)))
 
 
-def test_expired_token_of_the_former_secret_is_told_so(access):
+def test_expired_token_of_the_former_secret_says_so(access):
     access(former_jwt_secret_key=FORMER)
     token = signed(secret=FORMER, exp=int(time.time()) - 600)
     assert "expired" in refused(get(**bearer(token)))
