@@ -4,7 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Processes that share the tests, a file at a time: one for each processor, or as many as named; 0 runs all in one.
 WORKERS ?= logical
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .ci/lock.txt
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Exactly what a lock names, in whatever index pip finds it: a file with another hash is refused.
+LOCKED := --no-deps --require-hashes --requirement
 
 # Where the shell says so, each of the tests' processes would compile all code anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -41,7 +43,7 @@ bench: $(VENV)/.dev
 bench-access: $(VENV)/.dev
 	for credential in single key token; do $(BIN)/python benchmarks/access_overhead.py --credential $$credential; done
 
-# Resolve anew from pyproject.toml and write down the exact set.
+# Resolve pyproject.toml and write down the exact sets, with hashes.
 lock:
 	.ci/lock
 
@@ -52,12 +54,15 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; set PYTHON=/path/to/python")'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.runtime: $(VENV)/bin/python pyproject.toml .ci/lock.txt
+$(VENV)/.runtime: $(VENV)/bin/python pyproject.toml setup.py .ci/lock.txt
 	@echo "Installing the server (a minute on first use) ..."
-	@$(PIP_INSTALL) --editable .
+	@$(PIP_INSTALL) $(LOCKED) .ci/lock.txt
+	@$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.runtime
+# torch is not in the lock, since each machine has another build of it; its version is in pyproject.toml.
+$(VENV)/.dev: $(VENV)/.runtime .ci/lock-dev.txt
 	@echo "Installing the development tools ..."
-	@$(PIP_INSTALL) --no-compile --editable '.[torch,dev]'
+	@$(PIP_INSTALL) --no-compile $(LOCKED) .ci/lock-dev.txt
+	@$(PIP_INSTALL) --no-compile --no-build-isolation --editable '.[torch,dev]'
 	@touch $@

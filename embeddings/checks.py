@@ -76,28 +76,44 @@ def check_metrics_token(**_: Any) -> list[CheckMessage]:
 
 
 @register("embeddings")
+def check_secret_keys(**_: Any) -> list[CheckMessage]:
+    keys = {"SECRET_KEY": settings.SECRET_KEY}
+    if settings.SECRET_KEY_FALLBACKS:
+        keys["SECRET_KEY_FORMER"] = settings.SECRET_KEY_FALLBACKS[0]
+    return [problem for name, key in keys.items() for problem in _weak(name, key)]
+
+
+@register("embeddings")
 def check_jwt_secret(**_: Any) -> list[CheckMessage]:
-    access, secret = conf().access, conf().access.jwt_secret_key
+    access = conf().access
     if not access.multi_user or access.jwt_algorithm != "HS256":
         return []
-    if not secret:
+    if not access.jwt_secret_key:
         return [
             Error(
                 "JWT_SECRET_KEY must be set when AUTH_MODE is multi_user (or JWT_PUBLIC_KEY, with JWT_ALGORITHM).",
                 id="embeddings.E006",
             )
         ]
+    former = access.former_jwt_secret_key
+    return [
+        *_weak("JWT_SECRET_KEY", access.jwt_secret_key),
+        *(_weak("JWT_SECRET_KEY_FORMER", former) if former else ()),
+    ]
+
+
+def _weak(name: str, secret: str) -> list[CheckMessage]:
     if len(secret) < SECRET_MIN_LENGTH:
         return [
             Error(
-                f"JWT_SECRET_KEY must have at least {SECRET_MIN_LENGTH} characters.",
+                f"{name} must have at least {SECRET_MIN_LENGTH} characters.",
                 id="embeddings.E007",
             )
         ]
     if is_placeholder(secret) or "-----BEGIN" in secret:
         return [
             Error(
-                "JWT_SECRET_KEY is a placeholder or no secret; set a random key.",
+                f"{name} is a placeholder or no secret; set a random key.",
                 id="embeddings.E008",
             )
         ]
@@ -116,17 +132,34 @@ def check_jwt_public_key(**_: Any) -> list[CheckMessage]:
                 id="embeddings.E006",
             )
         ]
-    if not _fits_algorithm(access.jwt_public_key, access.jwt_algorithm):
-        kind = f"an RSA key of at least {RSA_MIN_BITS} bits"
-        if access.jwt_algorithm == "ES256":
-            kind = "a key on the curve P-256"
-        return [
-            Error(
-                f"JWT_PUBLIC_KEY must be {kind}, in PEM, without its private half.",
-                id="embeddings.E009",
-            )
-        ]
-    return []
+    kind = f"an RSA key of at least {RSA_MIN_BITS} bits"
+    if access.jwt_algorithm == "ES256":
+        kind = "a key on the curve P-256"
+    keys = {
+        "JWT_PUBLIC_KEY": access.jwt_public_key,
+        "JWT_PUBLIC_KEY_FORMER": access.former_jwt_public_key,
+    }
+    return [
+        Error(
+            f"{name} must be {kind}, in PEM, without its private half.",
+            id="embeddings.E009",
+        )
+        for name, key in keys.items()
+        if key and not _fits_algorithm(key, access.jwt_algorithm)
+    ]
+
+
+@register("embeddings", deploy=True)
+def check_public_url(**_: Any) -> list[CheckMessage]:
+    if settings.LOOPBACK or settings.PUBLIC_URL.startswith("https://"):
+        return []
+    return [
+        Warning(
+            "PUBLIC_URL names no https:// address: keys and the console's cookies travel unencrypted.",
+            hint="Let a proxy end TLS, and set PUBLIC_URL to the address it is reached at.",
+            id="embeddings.W040",
+        )
+    ]
 
 
 @register("embeddings")
@@ -158,6 +191,18 @@ def check_providers(**_: Any) -> list[CheckMessage]:
         )
         for variable, names in named.items()
         if names - known
+    ]
+
+
+@register("embeddings")
+def check_upstream_keys(**_: Any) -> list[CheckMessage]:
+    known = set(registry().names())
+    return [
+        Error(
+            f"UPSTREAM_{name.upper()}_API_KEY names no provider; known: {', '.join(sorted(known))}.",
+            id="embeddings.E010",
+        )
+        for name in sorted(settings.PROVIDERS.keys() - known)
     ]
 
 

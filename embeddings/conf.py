@@ -28,7 +28,7 @@ JwtAlgorithm = Literal["HS256", "RS256", "ES256"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessConf:
-    """Who may call. The `jwt_` fields count in multi-user mode only.
+    """Who may call. The `jwt_` fields count in multi-user mode only; what a `former_` one signed still counts.
 
     `trusted_proxies`: how many proxies in front of the server add to X-Forwarded-For.
     `guesses_per_minute`: wrong keys and tokens of one address that are looked at; 0: all.
@@ -39,6 +39,8 @@ class AccessConf:
     jwt_algorithm: JwtAlgorithm = "HS256"
     jwt_secret_key: str = ""
     jwt_public_key: str = ""
+    former_jwt_secret_key: str = ""
+    former_jwt_public_key: str = ""
     jwt_audience: str | None = None
     jwt_issuer: str | None = None
     jwt_leeway_seconds: float = 10

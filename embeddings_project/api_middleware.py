@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 from django.http import HttpRequest, HttpResponse
 
+from embeddings_project import content_policy
 from embeddings_project.middleware import Handler
 
 API_PREFIX = "/api/"
@@ -19,6 +20,7 @@ HEADERS: Mapping[str, str] = {
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "X-Frame-Options": "DENY",
+    content_policy.HEADER: content_policy.DATA,
 }
 
 
@@ -65,8 +67,8 @@ def single_slashed(request: HttpRequest) -> str:
         return MANY_SLASHES.sub("/", path)
     if not sent.startswith("/"):
         sent = "/" + sent.partition("://")[2].partition("/")[2]  # with the host
-    sent = sent.partition("?")[0].removeprefix(request.META.get("SCRIPT_NAME", ""))
-    return unquote(MANY_SLASHES.sub("/", sent))
+    sent = MANY_SLASHES.sub("/", sent.partition("?")[0])
+    return unquote(sent.removeprefix(request.META.get("SCRIPT_NAME", "")))
 
 
 def drop_empty_headers(request: HttpRequest) -> None:

@@ -22,6 +22,7 @@ OWN_PREFIXES = (
     "JWT_",
     "MEDIA_",
     "METRICS_",
+    "UPSTREAM_",
 )
 # Other tools use these too (OPENAI_ORG_ID, GOOGLE_CLOUD_PROJECT): only a near miss of a known name is a typo.
 SHARED_PREFIXES = (
@@ -37,6 +38,11 @@ SHARED_PREFIXES = (
     "LOG_",
     "CORS_",
     "DATABASE_",
+    "PUBLIC_",
+    "HSTS_",
+    "HTTPS_",
+    "FORWARDED_",
+    "SECRET_KEY",
 )
 NEAR_MISS = 0.88
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
@@ -89,6 +95,18 @@ class Env:
             if not 24 <= size <= 64:
                 self.problem(name, "must have base64 of 24 to 64 bytes after whsec_")
         return value
+
+    def between(self, prefix: str, suffix: str) -> tuple[str, ...]:
+        """Return what stands between the two in the names of variables that are set, or whose _FILE is."""
+        given = [name for name, value in self._values.items() if value.strip()]
+        names = {name.removesuffix("_FILE") for name in given}
+        return tuple(
+            sorted(
+                name[len(prefix) : -len(suffix)]
+                for name in names
+                if name.startswith(prefix) and name.endswith(suffix)
+            )
+        )
 
     def integer(self, name: str, default: int, *, minimum: int, maximum: int) -> int:
         value = self._raw(name)

@@ -1,8 +1,10 @@
 """Settings of the frameworks that no environment variable changes."""
 
 from django.templatetags.static import static
+from django.urls import reverse_lazy
+from django.utils.functional import lazy
 
-VERSION = "0.1.0"
+from embeddings_project import __version__
 
 AUTH_PASSWORD_VALIDATORS = [
     {
@@ -29,13 +31,13 @@ REST_FRAMEWORK = {
 SPECTACULAR_SETTINGS = {
     "TITLE": "Embeddings API",
     "DESCRIPTION": "OpenAI-compatible embeddings, answered by local and remote models.",
-    "VERSION": VERSION,
+    "VERSION": __version__,
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PUBLIC": True,
     "SERVE_AUTHENTICATION": [],
     "SERVE_PERMISSIONS": [],
     "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "/static/embeddings/icon.svg",
+    "SWAGGER_UI_FAVICON_HREF": lazy(static, str)("embeddings/icon.svg"),
     "REDOC_DIST": "SIDECAR",
     "SCHEMA_PATH_PREFIX": r"/api/v1",
     "PREPROCESSING_HOOKS": ["embeddings.api.schema.without_what_is_off"],
@@ -46,7 +48,7 @@ UNFOLD = {
     "SITE_HEADER": "Embeddings",
     "SITE_SUBHEADER": "Operator console",
     "SITE_SYMBOL": "scatter_plot",
-    "SITE_URL": "/docs",
+    "SITE_URL": reverse_lazy("docs"),
     "SITE_FAVICONS": [
         {
             "rel": "icon",

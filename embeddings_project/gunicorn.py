@@ -31,6 +31,8 @@ keepalive = 75
 timeout = 60  # seconds without a heartbeat before a worker is replaced; a long request does not stop the heartbeat
 graceful_timeout = 30
 control_socket_disable = True
+forwarded_allow_ips = settings.FORWARDED_ALLOW_IPS
+forwarder_headers = ""  # PUBLIC_URL says the prefix; a header could be the client's
 
 
 class ErrorLogger(Logger):  # type: ignore[misc]

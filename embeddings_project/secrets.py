@@ -9,6 +9,14 @@ from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
 
+_kept = True
+
+
+def keep_nothing() -> None:
+    """From now on make up a secret that is missing, and write nothing: for commands that only look."""
+    global _kept
+    _kept = False
+
 
 def url_safe_secret() -> str:
     """Return 32 random bytes for headers and URLs."""
@@ -29,7 +37,10 @@ def read_or_create_secret(
     """
     try:
         if not path.exists():
-            _publish(path, prefix + make())
+            fresh = prefix + make()
+            if not _kept:
+                return fresh
+            _publish(path, fresh)
         return path.read_text(encoding="ascii").strip()
     except OSError as error:
         raise ImproperlyConfigured(

@@ -1,4 +1,4 @@
-"""All settings, read once from the environment and from `.env` beside manage.py (the environment wins)."""
+"""All settings, read once from the environment and from `.env` (the environment wins)."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import dj_database_url
-from dotenv import dotenv_values
 
 from embeddings.conf import (
     DEFAULT_FALLBACK_CHAIN,
@@ -16,21 +15,28 @@ from embeddings.conf import (
     EmbeddingsConf,
     LimiterConf,
 )
-from embeddings_project import cors, frameworks
+from embeddings_project import cors, frameworks, layout
 from embeddings_project.env import Env
 from embeddings_project.logging import hide, logging_config
 from embeddings_project.secrets import base64_secret, read_or_create_secret
+from embeddings_project.site import (
+    NO_REDIRECT,
+    SILENCED_CHECKS,
+    read_proxies,
+    read_site,
+)
+from embeddings_project.upstreams import read_allowed_hosts, read_providers
 from media_jobs.conf import MediaConf, queue_settings
 from media_jobs.vector_store.conf import VectorStoreConf
 
-BASE_DIR = Path(__file__).resolve().parent.parent
+BASE_DIR = layout.PACKAGE.parent
 
-env = Env(
-    {**{k: v or "" for k, v in dotenv_values(BASE_DIR / ".env").items()}, **os.environ}
-)
+values = layout.with_env_file(os.environ)
+env = Env(values)
 
 # Where the server keeps what it makes: database, secrets, weights.
-DATA_DIR = Path(env.text("DATA_DIR", str(BASE_DIR / "var"))).expanduser().absolute()
+DATA_DIR = layout.data_dir(values)
+env.text("DATA_DIR")  # known
 
 # The address to serve at.
 HOST = env.text("HOST", "127.0.0.1")
@@ -42,10 +48,15 @@ LOOPBACK = HOST in ("127.0.0.1", "localhost", "::1")
 # Security. The API authenticates by header; sessions and cookies serve the console alone.
 DEBUG = env.boolean("DEBUG", default=False)
 SECRET_KEY = env.secret("SECRET_KEY") or read_or_create_secret(DATA_DIR / "secret_key")
-ALLOWED_HOSTS = list(env.words("ALLOWED_HOSTS")) or (
-    ["localhost", "127.0.0.1", "[::1]"] if LOOPBACK else ["*"]
-)
-CSRF_TRUSTED_ORIGINS = list(env.words("CSRF_TRUSTED_ORIGINS"))
+SECRET_KEY_FALLBACKS = [key for key in [env.secret("SECRET_KEY_FORMER")] if key]
+site = read_site(env, loopback=LOOPBACK)
+PUBLIC_URL, FORCE_SCRIPT_NAME = site.url, site.prefix or None
+ALLOWED_HOSTS, CSRF_TRUSTED_ORIGINS = list(site.hosts), list(site.origins)
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = site.https
+SESSION_COOKIE_PATH = CSRF_COOKIE_PATH = f"{site.prefix}/"
+SECURE_HSTS_SECONDS, SECURE_SSL_REDIRECT = site.hsts_seconds, site.redirect
+SECURE_REDIRECT_EXEMPT = NO_REDIRECT
+SILENCED_SYSTEM_CHECKS = SILENCED_CHECKS
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
@@ -66,6 +77,10 @@ ACCESS = AccessConf(
     ).upper(),  # type: ignore[arg-type]
     jwt_secret_key=env.secret("JWT_SECRET_KEY") or "",
     jwt_public_key=(env.secret("JWT_PUBLIC_KEY") or "").replace("\\n", "\n"),
+    former_jwt_secret_key=env.secret("JWT_SECRET_KEY_FORMER") or "",
+    former_jwt_public_key=(env.secret("JWT_PUBLIC_KEY_FORMER") or "").replace(
+        "\\n", "\n"
+    ),
     jwt_audience=env.text("JWT_AUDIENCE") or None,
     jwt_issuer=env.text("JWT_ISSUER") or None,
     jwt_leeway_seconds=env.seconds("JWT_LEEWAY", 10, maximum=300),
@@ -80,6 +95,7 @@ ACCESS = AccessConf(
     metrics_token=env.secret("METRICS_TOKEN") or "",
     metrics_open=env.boolean("METRICS_OPEN", default=False),
 )
+FORWARDED_ALLOW_IPS = read_proxies(env, counted=ACCESS.trusted_proxies)
 # What REST framework's token library takes from here; keys and lifetimes come from ACCESS.
 SIMPLE_JWT = {"USER_ID_CLAIM": "sub", "USER_ID_FIELD": "username", "JTI_CLAIM": None}
 
@@ -109,6 +125,7 @@ MIDDLEWARE = [
     "embeddings_project.middleware.RequestBodyMiddleware",
     *(["corsheaders.middleware.CorsMiddleware"] if CORS_ALLOWED_ORIGINS else []),
     "embeddings_project.api_middleware.ApiMiddleware",  # what follows is for pages
+    "embeddings_project.content_policy.ContentPolicyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "embeddings_project.middleware.OptionalTrailingSlashMiddleware",
@@ -125,7 +142,7 @@ WSGI_APPLICATION = "embeddings_project.wsgi.application"
 TEMPLATES: list[dict[str, Any]] = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [BASE_DIR / "templates"],
+        "DIRS": [layout.TEMPLATES],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -333,36 +350,18 @@ LOCAL_ENGINE: dict[str, Any] = {
     ),
 }
 
-
-def remote(prefix: str, *, url: str = "_BASE_URL", **options: Any) -> dict[str, Any]:
-    return {
-        "api_key": env.secret(f"{prefix}_API_KEY"),
-        "base_url": env.url(f"{prefix}{url}"),
-        "timeout_seconds": REQUEST_TIMEOUT_SECONDS,
-        **options,
-    }
-
-
-PROVIDERS: dict[str, dict[str, Any]] = {
-    "openai": remote("OPENAI", data_dir=DATA_DIR),
-    "cohere": remote("COHERE"),
-    "voyage": remote("VOYAGE"),
-    "google": remote("GOOGLE"),
-    "mistral": remote("MISTRAL"),
-    "local_api": remote(
-        "LOCAL",
-        url="_API_URL",
-        kind=env.choice("LOCAL_API_KIND", "openai", ["openai", "tei", "ollama"]),
-    ),
-    "huggingface": LOCAL_ENGINE,
-    "onnx": LOCAL_ENGINE,
-}
-PROVIDERS["google"]["api_key"] = PROVIDERS["google"]["api_key"] or env.secret(
-    "GEMINI_API_KEY"
+PROVIDERS = read_providers(
+    env,
+    data_dir=DATA_DIR,
+    engine=LOCAL_ENGINE,
+    timeout_seconds=REQUEST_TIMEOUT_SECONDS,
 )
+UPSTREAM_ALLOWED_HOSTS = read_allowed_hosts(env)
 
 REST_FRAMEWORK = frameworks.REST_FRAMEWORK
 SPECTACULAR_SETTINGS = frameworks.SPECTACULAR_SETTINGS
+if site.prefix:
+    SPECTACULAR_SETTINGS = {**SPECTACULAR_SETTINGS, "SERVERS": [{"url": site.prefix}]}
 UNFOLD = frameworks.UNFOLD
 
 hide(*env.secrets, SECRET_KEY, EMBEDDINGS.single_user_api_key)

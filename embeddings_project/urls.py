@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
-from drf_spectacular.views import SpectacularSwaggerView
+from drf_spectacular.views import SpectacularSwaggerSplitView
 
 from embeddings.api.views.document import ShowDocument
 from embeddings.api.views.operations import (
@@ -16,12 +16,12 @@ urlpatterns = [
     # In the order of use: what comes before a path is compared with each request for it.
     path("api/v1/", include("embeddings.api.urls")),
     path("api/v1/", include("media_jobs.api.urls")),
-    path("", RedirectView.as_view(url="/docs")),
+    path("", RedirectView.as_view(pattern_name="docs")),
     path("healthz", ShowLiveness.as_view()),
     path("readyz", ShowReadiness.as_view()),
     path("metrics", ShowPrometheus.as_view()),
     path("openapi.json", ShowDocument.as_view(), name="openapi"),
-    path("docs", SpectacularSwaggerView.as_view(url_name="openapi")),
+    path("docs", SpectacularSwaggerSplitView.as_view(url_name="openapi"), name="docs"),
     path("admin/", admin.site.urls),
 ]
 

@@ -8,7 +8,7 @@ from django.core.management.base import SystemCheckError
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "embeddings_project.settings")
 
-django.setup(set_prefix=False)
+django.setup()
 
 from django.conf import settings  # noqa: E402  (after the set-up)
 

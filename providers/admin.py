@@ -14,6 +14,7 @@ from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldBooleanSwitchWidget
 
 from providers import breaker, canary
+from providers.addresses import origin_of
 from providers.base import InputType, ModelSpec
 from providers.folding import UnicodeSearch
 from providers.models import (
@@ -47,12 +48,35 @@ class WatchedAdmin(ModelAdmin):  # type: ignore[misc]
         return super().log_change(request, obj, message)
 
 
+class ProviderSettingForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A provider's row. Its key is sent to its address, so not everybody who may change the rest may change that."""
+
+    by_superuser = False
+
+    def clean_base_url(self) -> str:
+        address: str = self.cleaned_data["base_url"]
+        unchanged = address == self.instance.base_url
+        allowed = origin_of(address) in settings.UPSTREAM_ALLOWED_HOSTS
+        if not (self.by_superuser or unchanged or allowed):
+            raise ValidationError(
+                "Only a superuser may change this address, since the provider's key and all texts are sent to it."
+                " UPSTREAM_ALLOWED_HOSTS names hosts that others may set."
+            )
+        return address
+
+
 @admin.register(ProviderSetting)
 class ProviderSettingAdmin(WatchedAdmin):
+    form = ProviderSettingForm
     list_display = ("name", "enabled", "setup", "key", "base_url", "timeout_seconds")
     list_filter = ("enabled",)
     readonly_fields = ("name", "setup", "key")
     formfield_overrides: ClassVar = {URLField: {"assume_scheme": "https"}}
+
+    def get_form(self, request: HttpRequest, *args: Any, **options: Any) -> Any:
+        form = super().get_form(request, *args, **options)
+        form.by_superuser = request.user.is_superuser  # the class is this request's
+        return form
 
     @admin.display(description="set-up")
     def setup(self, row: ProviderSetting) -> str:

@@ -12,6 +12,7 @@ OURS = (
     "LOCAL_API_",
     "AUTH_",
     "JWT_",
+    "UPSTREAM_",
 )
 SHARED = ("OPENAI_", "COHERE_", "VOYAGE_", "GOOGLE_", "GEMINI_", "MISTRAL_", "HF_")
 NAMED = (
@@ -21,6 +22,11 @@ NAMED = (
     "PORT",
     "DEBUG",
     "SECRET_KEY",
+    "SECRET_KEY_FORMER",
+    "PUBLIC_URL",
+    "HSTS_SECONDS",
+    "HTTPS_REDIRECT",
+    "FORWARDED_ALLOW_IPS",
     "LOG_LEVEL",
     "CORS_ALLOWED_ORIGINS",
 )

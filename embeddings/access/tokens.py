@@ -15,7 +15,12 @@ from typing import Any
 from django.contrib.auth.models import User
 from rest_framework_simplejwt import tokens
 from rest_framework_simplejwt.backends import TokenBackend
-from rest_framework_simplejwt.exceptions import ExpiredTokenError, TokenError
+from rest_framework_simplejwt.exceptions import (
+    ExpiredTokenError,
+    TokenBackendError,
+    TokenBackendExpiredToken,
+    TokenError,
+)
 
 from embeddings.access.callers import known_users
 from embeddings.access.row_memory import RowMemory
@@ -98,7 +103,7 @@ def _verified(access: AccessConf, raw: str) -> OwnToken:
 
 def _made(kind: type[OwnToken], user: User) -> str:
     token = kind.for_user(user)
-    token[CREDENTIAL_CLAIM] = _credential(user)
+    token[CREDENTIAL_CLAIM] = _credential(user, conf().access.jwt_secret_key)
     return str(token)
 
 
@@ -125,7 +130,12 @@ def _user(token: OwnToken, *, credential_required: bool) -> User:
     credential = token.get(CREDENTIAL_CLAIM)
     if credential is None and not credential_required:
         return user
-    if not hmac.compare_digest(str(credential).encode(), _credential(user).encode()):
+    access = conf().access
+    if not any(
+        hmac.compare_digest(str(credential).encode(), _credential(user, key).encode())
+        for key in (access.jwt_secret_key, access.former_jwt_secret_key)
+        if key
+    ):
         raise TokenRefused("The token is older than the user's password.")
     return user
 
@@ -142,20 +152,48 @@ def users_by_name() -> RowMemory[User]:
     return RowMemory(known_users(), "username")
 
 
-def _credential(user: User) -> str:
-    """Return a mark of the user's present password."""
-    secret = conf().access.jwt_secret_key.encode()
-    return hmac.new(secret, user.password.encode(), hashlib.sha256).hexdigest()[:16]
+def _credential(user: User, key: str) -> str:
+    """Return a mark of the user's present password, under the key that signs the token."""
+    return hmac.new(key.encode(), user.password.encode(), hashlib.sha256).hexdigest()[
+        :16
+    ]
+
+
+class RotatingBackend(TokenBackend):
+    """Verifies with the former key, too, while there is one."""
+
+    former: TokenBackend | None = None
+
+    def decode(self, token: Any, verify: bool = True) -> Any:  # noqa: FBT001, FBT002 - as in the base
+        try:
+            return super().decode(token, verify)
+        except TokenBackendExpiredToken:
+            raise  # the signature was good
+        except TokenBackendError:
+            if self.former is None:
+                raise
+            return self.former.decode(token, verify)
 
 
 @functools.lru_cache(maxsize=8)
 def _backend(access: AccessConf) -> TokenBackend:
     """Return what signs and verifies: one algorithm, whatever a token's own header says."""
-    return TokenBackend(
-        algorithm=access.jwt_algorithm,
-        signing_key=access.jwt_secret_key,
-        verifying_key=access.jwt_public_key,
-        audience=access.jwt_audience,
-        issuer=access.jwt_issuer,
-        leeway=access.jwt_leeway_seconds,
+    backend = RotatingBackend(
+        **_keys(access.jwt_secret_key, access.jwt_public_key, access)
     )
+    secret, public = access.former_jwt_secret_key, access.former_jwt_public_key
+    # Only the key that this algorithm verifies with: to be without one would be to verify with an empty one.
+    if secret if access.jwt_algorithm == "HS256" else public:
+        backend.former = TokenBackend(**_keys(secret, public, access))
+    return backend
+
+
+def _keys(secret: str, public: str, access: AccessConf) -> dict[str, Any]:
+    return {
+        "algorithm": access.jwt_algorithm,
+        "signing_key": secret,
+        "verifying_key": public,
+        "audience": access.jwt_audience,
+        "issuer": access.jwt_issuer,
+        "leeway": access.jwt_leeway_seconds,
+    }

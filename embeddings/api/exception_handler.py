@@ -8,6 +8,7 @@ import structlog
 from django.core.exceptions import PermissionDenied
 from django.db import DatabaseError, InterfaceError, InternalError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import reverse
 from rest_framework import exceptions, status
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
@@ -139,7 +140,7 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     return plain(
         Problem(
             status=404,
-            detail=f"There is nothing at {request.path}; see /docs for the API.",
+            detail=f"There is nothing at {request.path}; see {reverse('docs')} for the API.",
         )
     )
 

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from django.utils.dateparse import parse_date, parse_datetime
-from drf_spectacular.utils import OpenApiParameter
+from drf_spectacular.utils import OpenApiParameter, extend_schema_field
 from rest_framework import serializers
 from rest_framework.renderers import BaseRenderer
 
@@ -45,6 +45,7 @@ USAGE_PARAMETERS = [
 ]
 
 
+@extend_schema_field({"type": "string"})
 class MomentField(serializers.Field[datetime, Any, Any, Any]):
     """A date or a time, UTC unless it says otherwise. `end`: a date means its end."""
 

@@ -10,6 +10,7 @@ import tiktoken.load
 from tiktoken.model import encoding_name_for_model
 
 from providers.base import Tokenizer
+from providers.command import COMMAND
 from providers.exceptions import ProviderMisconfigured
 
 _DEFAULT_ENCODING = "cl100k_base"
@@ -85,7 +86,7 @@ def _load(encoding_name: str, cache_dir: Path) -> tiktoken.Encoding:
         return tiktoken.get_encoding(encoding_name)
     except (_AbsentError, OSError, ValueError) as error:
         raise ProviderMisconfigured(
-            f"The vocabulary {encoding_name} is not on this machine: run `manage.py download_model` to prepare it."
+            f"The vocabulary {encoding_name} is not on this machine: run `{COMMAND} download_model` to prepare it."
         ) from error
     finally:
         tiktoken.load.read_file = fetch

@@ -17,6 +17,7 @@ import numpy as np
 import structlog
 
 from providers.base import Precision, Vectors
+from providers.command import COMMAND
 from providers.engine.files import Proof
 from providers.engine.machine import usable_cores
 from providers.engine.model_config import ModelConfig
@@ -128,7 +129,7 @@ def open_proved(
     if proof is None or precision not in proof.vectors:
         raise VectorsDiffer(
             f"{prepared.name} was never checked in the {precision} class: "
-            f"run `manage.py download_model {prepared.name}`."
+            f"run `{COMMAND} download_model {prepared.name}`."
         )
     expected = _read(proof.vectors[precision])
     found = _unprompted(opened, proof.texts)
@@ -139,7 +140,7 @@ def open_proved(
         raise VectorsDiffer(
             f"{prepared.name} gives other vectors in the {precision} class than when it was prepared "
             f"(cosine {least:.4f}, {LOAD_COSINE[precision]} is needed) and is not served: "
-            f"run `manage.py download_model {prepared.name}` to prepare and check it on this machine."
+            f"run `{COMMAND} download_model {prepared.name}` to prepare and check it on this machine."
         )
     return opened
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from providers.base import Precision
+from providers.command import COMMAND
 from providers.engine import files
 from providers.engine.described import refused
 from providers.engine.files import FileRecord, Manifest
@@ -123,7 +124,7 @@ class Prepared:
 
 def not_prepared(name: str) -> str:
     """Return the sentence that says so, with the remedy."""
-    return f"The weights of {name} are not on this machine: run `manage.py download_model {name}`."
+    return f"The weights of {name} are not on this machine: run `{COMMAND} download_model {name}`."
 
 
 class Weights:
@@ -173,7 +174,7 @@ class Weights:
         except files.CorruptError as error:
             raise ProviderMisconfigured(
                 f"The file {error} of {name} is damaged or altered and was not loaded: "
-                f"run `manage.py download_model {name}` to replace it."
+                f"run `{COMMAND} download_model {name}` to replace it."
             ) from error
         return Prepared(
             name=name, path=folder, manifest=manifest, config=read_model_config(folder)

@@ -78,6 +78,7 @@ class Server:
         *,
         data_dir: Path | None = None,
         command: tuple[str, ...] = (sys.executable, "manage.py", "serve"),
+        cwd: Path = REPOSITORY,
         **environment: str,
     ) -> None:
         self.folder = folder
@@ -95,7 +96,7 @@ class Server:
         with self.out.open("wb") as out, self.err.open("wb") as err:
             self.process = subprocess.Popen(
                 command,
-                cwd=REPOSITORY,
+                cwd=cwd,
                 env=clean_environment(
                     home=folder,
                     data_dir=self.data_dir,

@@ -1,4 +1,7 @@
-"""The pages in a real browser: they work offline, ask no other host for anything, and complain about nothing."""
+"""The pages in a real browser: they work offline, ask no other host for anything, and complain about nothing.
+
+A browser complains about what the Content-Security-Policy forbids, too.
+"""
 
 import re
 import shutil
@@ -140,3 +143,14 @@ def test_a_user_can_be_opened(console):
     console.goto("/admin/auth/user/")
     console.get_by_role("link", name="admin", exact=True).first.click()
     expect(console.get_by_label("Username").first).to_have_value("admin")
+
+
+def test_an_entry_can_be_added_and_deleted(console):
+    console.goto("/admin/providers/allowlistentry/add/")
+    console.get_by_label("Pattern").fill("no-such-model*")
+    console.locator("select[name=kind]").select_option("model")
+    console.get_by_role("button", name="Save", exact=True).first.click()
+    console.get_by_role("link", name="no-such-model*").first.click()
+    console.locator("a[href$='/delete/']").first.click()
+    console.get_by_role("button", name="Yes").click()
+    expect(console.get_by_text("was deleted")).to_be_visible()

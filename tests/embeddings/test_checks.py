@@ -56,6 +56,13 @@ def test_unknown_providers_in_the_settings_stop_the_start(configure):
     assert "embeddings.E005" in ids()
 
 
+def test_key_of_an_upstream_that_is_none_stops_the_start(fakes, settings):
+    settings.PROVIDERS = {**settings.PROVIDERS, "opnai": {"api_key": "x"}}
+    [problem] = run_checks(tags=["embeddings"])
+    assert problem.id == "embeddings.E010"
+    assert problem.msg.startswith("UPSTREAM_OPNAI_API_KEY names no provider; known: ")
+
+
 SECRET = "Quite-random-0123456789-abcdefghij"
 
 
@@ -83,6 +90,36 @@ def test_unsafe_jwt_secret_stops_the_start(fakes, configure, secret, expected):
 def test_jwt_secret_is_of_no_matter_in_single_user_mode(fakes, configure):
     configure(access=AccessConf(jwt_secret_key="short"))
     assert ids() == set()
+
+
+@pytest.mark.parametrize(
+    ("former", "expected"),
+    [
+        ("", set()),
+        (SECRET[:31], {"embeddings.E007"}),
+        ("changeme-changeme-changeme-changeme", {"embeddings.E008"}),
+        (SECRET[::-1], set()),
+    ],
+)
+def test_former_jwt_secret_is_held_to_the_same(fakes, configure, former, expected):
+    configure(access=multi_user(former_jwt_secret_key=former), single_user_api_key="")
+    assert ids() == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "former", "expected"),
+    [
+        (SECRET[:31], "", ["SECRET_KEY must have at least 32 characters."]),
+        (SECRET, SECRET[:31], ["SECRET_KEY_FORMER must have at least 32 characters."]),
+        (SECRET, "a" * 40, ["SECRET_KEY_FORMER is a placeholder or no secret; set a"]),
+        (SECRET, SECRET[::-1], []),
+    ],
+)
+def test_weak_secret_key_stops_the_start(fakes, settings, key, former, expected):
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = key, [former] if former else []
+    messages = [message.msg for message in run_checks(tags=["embeddings"])]
+    assert len(messages) == len(expected)
+    assert all(map(str.startswith, messages, expected))
 
 
 def pem(key):
@@ -121,6 +158,21 @@ def test_public_key_that_cannot_verify_stops_the_start(
     configure(
         access=multi_user(
             jwt_algorithm=algorithm, jwt_public_key=key, jwt_secret_key=""
+        )
+    )
+    assert ids() == expected
+
+
+@pytest.mark.parametrize(
+    ("former", "expected"),
+    [("nonsense", {"embeddings.E009"}), (pem(RSA_2048.public_key()), set())],
+)
+def test_former_public_key_is_held_to_the_same(fakes, configure, former, expected):
+    configure(
+        access=multi_user(
+            jwt_algorithm="RS256",
+            jwt_public_key=pem(RSA_2048.public_key()),
+            former_jwt_public_key=former,
         )
     )
     assert ids() == expected

@@ -287,6 +287,69 @@ def test_change_that_changes_nothing_is_no_entry(console):
     assert entries() == []
 
 
+@pytest.fixture
+def clerk(make_user):
+    """A console of one who may change providers and is no superuser."""
+    user = make_user("clerk", is_staff=True)
+    user.user_permissions.add(
+        Permission.objects.get(codename="change_providersetting"),
+        Permission.objects.get(codename="view_providersetting"),
+    )
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+@pytest.fixture
+def openai_row():
+    return ProviderSetting.objects.create(name="openai", base_url="https://a.example")
+
+
+def post_provider(console, row, **fields):
+    """Change a provider's row as the page would; return the form's errors and the stored address."""
+    response = console.post(url(ProviderSetting, "change", row.pk), fields)
+    row.refresh_from_db()
+    form = response.context["adminform"] if response.status_code == 200 else None
+    return dict(form.errors) if form else {}, row.base_url
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://evil.example/v1", "http://a.example", "https://a.example:8443", ""],
+)
+def test_address_of_a_provider_is_a_superuser_s_to_change(clerk, openai_row, address):
+    errors, stored = post_provider(clerk, openai_row, base_url=address, enabled="on")
+    assert "UPSTREAM_ALLOWED_HOSTS" in errors["base_url"][0]
+    assert stored == "https://a.example"
+    assert entries() == []
+
+
+def test_all_else_of_a_provider_is_the_clerk_s_to_change(clerk, openai_row):
+    errors, _ = post_provider(clerk, openai_row, base_url="https://a.example")
+    assert not errors
+    assert not openai_row.enabled
+
+
+def test_host_that_the_operator_named_may_be_set_by_others(clerk, openai_row, settings):
+    settings.UPSTREAM_ALLOWED_HOSTS = frozenset({"https://gateway.example:443"})
+    address = "https://gateway.example/openai/v1"
+    errors, stored = post_provider(clerk, openai_row, base_url=address)
+    assert not errors
+    assert stored == address
+    errors, stored = post_provider(clerk, openai_row, base_url="http://gateway.example")
+    assert "base_url" in errors
+    assert stored == address
+
+
+def test_change_of_an_address_is_audited_with_both(console, openai_row):
+    errors, _ = post_provider(console, openai_row, base_url="https://b.example")
+    assert not errors
+    entry = AuditEntry.objects.get()
+    assert (entry.actor, entry.action) == ("operator", "change")
+    assert entry.before["base_url"] == "https://a.example"
+    assert entry.after["base_url"] == "https://b.example"
+
+
 def test_audit_log_can_be_read_and_nothing_else(console, operator):
     AuditEntry.objects.create(
         source="api", actor="ada", action="clear", target="embedding cache"

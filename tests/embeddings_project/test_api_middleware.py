@@ -13,6 +13,7 @@ def browser():
 
 # What a page says of itself rather than of how browsers are to treat it.
 OF_THE_PAGE = {
+    "Content-Security-Policy",  # test_content_policy.py
     "Cache-Control",
     "Content-Language",
     "Content-Length",

@@ -17,7 +17,9 @@ from django.db import connections
 
 from embeddings.services.errors import ServiceError
 from embeddings.services.preparation import prepare_local_model
+from embeddings_project.start_errors import EXPLAINED, explain
 from embeddings_project.together import Together, serve, start_process
+from providers.command import COMMAND
 from providers.seeding import seed_registry
 
 WILDCARDS = ("0.0.0.0", "::", "127.0.0.1", "::1")  # noqa: S104  (compared with, not bound)
@@ -36,6 +38,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *, skip_prepare: bool, **options: Any) -> None:
+        self._count_in_files()
         os.umask(0o077)  # what the server writes is its owner's alone
         self._claim_port()
         connections.close_all()  # none is shared over a fork
@@ -43,6 +46,12 @@ class Command(BaseCommand):
         if settings.MEDIA_JOBS.workers:
             sys.exit(Together().run())
         serve()
+
+    def _count_in_files(self) -> None:
+        """Begin again by way of `main`, if Django started us: prometheus_client chose when it was imported."""
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ and sys.argv[1:2] == ["serve"]:
+            module = [sys.executable, "-m", "embeddings_project"]
+            os.execv(sys.executable, [*module, *sys.argv[1:]])  # noqa: S606
 
     def _apart(self, work: Callable[[], None]) -> None:
         """Do `work` in a process of its own: what it loads is no burden to those that serve."""
@@ -60,6 +69,11 @@ class Command(BaseCommand):
         except CommandError as error:
             self.stderr.write(f"CommandError: {error}")
             sys.exit(error.returncode)
+        except EXPLAINED as error:
+            if (sentence := explain(error)) is None:
+                raise
+            self.stderr.write(f"Error: {sentence}")
+            sys.exit(1)
 
     def _prepare(self, *, local_model: bool) -> None:
         call_command("migrate", interactive=False, verbosity=0)
@@ -105,18 +119,19 @@ class Command(BaseCommand):
 
     def _greet(self, login: str | None) -> None:
         host = "localhost" if settings.HOST in WILDCARDS else settings.HOST
-        base = f"http://{host}:{settings.PORT}"
+        base = settings.PUBLIC_URL or f"http://{host}:{settings.PORT}"
         lines = [
             f"API      {base}/api/v1",
             f"Docs     {base}/docs",
             f"Console  {base}/admin/",
+            f"Data     {settings.DATA_DIR}",
         ]
         if login:
             lines.append(
-                f"Login    admin / {login}   (shown once; change it with manage.py changepassword admin)"
+                f"Login    admin / {login}   (shown once; change it with {COMMAND} changepassword admin)"
             )
         if settings.MULTI_USER:
-            lines.append("API keys manage.py create_api_key USERNAME")
+            lines.append(f"API keys {COMMAND} create_api_key USERNAME")
         elif settings.API_KEY_WAS_MADE:
             lines.append(
                 f"API key  {settings.EMBEDDINGS.single_user_api_key}   (kept in {settings.GENERATED_API_KEY_FILE})"

@@ -256,3 +256,70 @@ def test_audience_and_issuer_are_checked_where_the_operator_asks(access, ada):
     refused(get(**bearer(signed())))
     refused(get(**bearer(signed(**{**good, "aud": "other"}))))
     refused(get(**bearer(signed(**{**good, "iss": "https://elsewhere.example.org"}))))
+
+
+FORMER = "the-Former-secret-of-the-tests-0123456789"
+
+
+def test_former_secret_still_lets_in_while_it_is_named(access, ada):
+    access(jwt_secret_key=FORMER)
+    ours, foreign = make_tokens(ada)["access"], signed(secret=FORMER)
+    access(former_jwt_secret_key=FORMER)
+    for token in (ours, foreign, signed()):
+        assert get(**bearer(token)).status_code == 200
+    access()
+    for token in (ours, foreign):
+        refused(get(**bearer(token)))
+
+
+def test_refresh_token_of_the_former_secret_leads_to_one_of_the_new(access, ada):
+    access(jwt_secret_key=FORMER)
+    refresh = make_tokens(ada)["refresh"]
+    access(former_jwt_secret_key=FORMER)
+    answer = APIClient().post(
+        "/api/v1/auth/token/refresh", {"refresh": refresh}, format="json"
+    )
+    assert answer.status_code == 200
+    access()
+    assert get(**bearer(answer.json()["access"])).status_code == 200
+
+
+def test_new_password_ends_tokens_of_the_former_secret(access, ada):
+    access(jwt_secret_key=FORMER)
+    token = make_tokens(ada)["access"]
+    access(former_jwt_secret_key=FORMER)
+    ada.set_password("another-Password-1")
+    ada.save()
+    assert "password" in refused(get(**bearer(token)))
+
+
+def test_expired_token_of_the_former_secret_says_so(access):
+    access(former_jwt_secret_key=FORMER)
+    token = signed(secret=FORMER, exp=int(time.time()) - 600)
+    assert "expired" in refused(get(**bearer(token)))
+
+
+def test_former_secret_signs_nothing_new(access, ada):
+    access(former_jwt_secret_key=FORMER)
+    with pytest.raises(jwt.InvalidSignatureError):
+        jwt.decode(make_tokens(ada)["access"], FORMER, algorithms=["HS256"])
+
+
+def test_former_public_key_still_verifies_while_it_is_named(access):
+    former, present = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    token = signed(secret=former, algorithm="ES256")
+    keys = {"jwt_algorithm": "ES256", "jwt_public_key": pem(present)}
+    access(**keys, former_jwt_public_key=pem(former))
+    assert get(**bearer(token)).status_code == 200
+    access(**keys)
+    refused(get(**bearer(token)))
+
+
+@pytest.mark.filterwarnings("ignore:The HMAC key is")
+@pytest.mark.parametrize("own", [{}, {"former_jwt_secret_key": FORMER}])
+def test_former_key_of_another_kind_opens_nothing(access, own):
+    public = pem(PRIVATE["RS256"])
+    access(former_jwt_public_key=public, **own)
+    for secret in ("", public):
+        refused(get(**bearer(handmade(HS256, GOOD, secret=secret))))
+    refused(get(**bearer(signed(secret=PRIVATE["RS256"], algorithm="RS256"))))

@@ -1,0 +1,37 @@
+import pytest
+
+from embeddings_project.content_policy import CONSOLE, DATA, PAGE
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "policy"),
+    [
+        ("/api/v1/models", 200, DATA),
+        ("/api/v1/nothing", 404, DATA),
+        ("/healthz", 200, DATA),
+        ("/openapi.json", 200, DATA),
+        ("/nothing", 404, DATA),
+        ("/docs", 200, PAGE),
+        ("/docs?script=", 200, DATA),
+        ("/admin/login/", 200, CONSOLE),
+    ],
+)
+def test_every_answer_says_what_browsers_may_load(client, fakes, path, status, policy):
+    answer = client.get(path)
+    answer.close()
+    assert answer.status_code == status
+    assert answer["Content-Security-Policy"] == policy
+
+
+def test_policies_let_no_page_be_framed_and_no_foreign_script_run():
+    for policy in (CONSOLE, PAGE, DATA):
+        assert "default-src 'none'" in policy
+        assert "frame-ancestors 'none'" in policy
+        scripts = policy.partition("script-src ")[2].partition(";")[0]
+        assert "'unsafe-inline'" not in scripts
+        assert "//" not in policy
+
+
+def test_only_the_console_may_evaluate():
+    assert "'unsafe-eval'" in CONSOLE
+    assert "'unsafe-eval'" not in PAGE + DATA
