@@ -266,6 +266,9 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = EMBEDDINGS.max_body_bytes
 MEDIA_JOBS = MediaConf(
     max_bytes=env.integer("MEDIA_MAX_BYTES", 50 * 2**20, minimum=1024, maximum=2**30),
     workers=env.integer("MEDIA_WORKERS", 1, minimum=0, maximum=64),
+    extractions=env.integer(
+        "MEDIA_EXTRACTIONS", min(4, os.cpu_count() or 1), minimum=1, maximum=64
+    ),
     work_dir=DATA_DIR / "jobs",
     worker_name=read_or_create_secret(DATA_DIR / "worker_name")[:12],
     webhook_secret=env.secret("MEDIA_WEBHOOK_SECRET")

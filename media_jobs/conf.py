@@ -12,7 +12,8 @@ class MediaConf:
     """What the server was told about documents and their jobs.
 
     `workers`: processes that run jobs, 0 for none on this machine. `worker_name`: tells this installation's apart from
-    those of others at the same database. `work_dir`: where unfinished jobs keep their vectors.
+    those of others at the same database. `work_dir`: where unfinished jobs keep their vectors. `extractions`: how many
+    files are read at once.
     """
 
     max_bytes: int
@@ -21,6 +22,7 @@ class MediaConf:
     worker_name: str
     webhook_secret: str
     webhook_allow_private: bool
+    extractions: int = 2
     chunk_size: int = 1000
     chunk_overlap: int = 200
 

@@ -44,6 +44,7 @@ SERVICE_STATUS: dict[type[Exception], int] = {
     errors.UnsupportedFormat: 415,
     errors.ModelActionFailed: 502,
     errors.BudgetExhausted: 429,
+    errors.Busy: 503,
     errors.ServiceUnavailable: 503,
 }
 
@@ -152,7 +153,7 @@ def _problem(error: Exception) -> Problem | None:
 
 
 def _headers(error: Exception) -> dict[str, str]:
-    if isinstance(error, errors.ServiceUnavailable):
+    if isinstance(error, errors.ServiceUnavailable | errors.Busy):
         return {"Retry-After": str(error.retry_after_seconds)}
     if isinstance(error, errors.BudgetExhausted):
         # OpenAI's SDKs would ask again at once, twice, since they wait a minute at most.

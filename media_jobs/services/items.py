@@ -1,6 +1,6 @@
 """Documents: made, listed, changed, deleted. A caller sees its own; admins see all."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,7 @@ class NewItem:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     language: str = ""
     source_filename: str = ""
+    warnings: Sequence[str] = ()
 
 
 def visible_items(caller: Caller) -> QuerySet[MediaItem]:
@@ -57,19 +58,21 @@ def create_item(caller: Caller, new: NewItem) -> MediaItem:
         metadata=dict(new.metadata),
         language=new.language,
         source_filename=new.source_filename,
+        warnings=list(new.warnings),
     )
     log.info("media_created", media_id=item.pk, characters=item.characters)
     return item
 
 
 def change_item(caller: Caller, media_id: int, changes: Mapping[str, Any]) -> MediaItem:
-    """Change fields of a document. Another text leaves its vectors in place, and stale."""
+    """Change fields of a document. Another text leaves its vectors in place, and stale, and no warnings of the old."""
     with transaction.atomic():
         item = find_item(caller, media_id)
         fields = dict(changes)
         if "content" in fields:
             content = checked(fields["content"], param="content")
             fields |= {"checksum": checksum(content), "characters": len(content)}
+            fields.setdefault("warnings", [])
         for name, value in fields.items():
             setattr(item, name, value)
         item.save(update_fields=[*fields, "updated_at"])
