@@ -295,6 +295,9 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = EMBEDDINGS.max_body_bytes
 MEDIA_JOBS = MediaConf(
     max_bytes=env.integer("MEDIA_MAX_BYTES", 50 * 2**20, minimum=1024, maximum=2**30),
     workers=env.integer("MEDIA_WORKERS", 1, minimum=0, maximum=64),
+    extractions=env.integer(
+        "MEDIA_EXTRACTIONS", min(4, os.cpu_count() or 1), minimum=1, maximum=64
+    ),
     work_dir=DATA_DIR / "jobs",
     wait_days=env.integer("MEDIA_JOB_WAIT_DAYS", 7, minimum=1, maximum=365),
     max_documents=env.integer("MEDIA_MAX_DOCUMENTS", 100_000, minimum=0, maximum=2**40),

@@ -114,7 +114,7 @@ class MediaItemAdmin(UnicodeSearch, AuditedPage, ModelAdmin):  # type: ignore[mi
     date_hierarchy = "created_at"
     fields = (
         *("title", "language", "metadata", "owner", "source_filename"),
-        *("characters", "checksum", "created_at", "updated_at"),
+        *("characters", "warnings", "checksum", "created_at", "updated_at"),
         *("embedding_provider", "embedding_model", "embedded_revision"),
         *("vector_space", "dimensions", "embedding_count"),
         *("embedded_at", "stale", "preview"),

@@ -1,7 +1,8 @@
 """Text to spans: at natural boundaries, of bounded size in characters and in tokens, with exact offsets. Plain Python.
 
-A long text is cut window by window, so that what the splitter holds at once stays small. The last chunk of a window is
-cut again with what follows it: only there does the window's end show.
+A long text is cut window by window, so that what the splitter holds at once stays small: in a text without any marks,
+such as Chinese without punctuation, it takes time by the square of that. The last chunk of a window is cut again with
+what follows it: only there does the window's end show.
 """
 
 import functools
@@ -15,8 +16,9 @@ from providers.base import Tokenizer
 from providers.prompts import count_tokens
 
 # Raised whenever this module cuts some text otherwise than before.
-CHUNKER_VERSION = 2
-WINDOW_CHARACTERS = 1 << 18
+CHUNKER_VERSION = 3
+WINDOW_CHARACTERS = 1 << 15
+WINDOW_CHUNKS = 4
 # How much of what the token limit would allow on average is tried when a chunk must be cut smaller.
 TOKEN_MARGIN = 0.9
 
@@ -59,9 +61,10 @@ def spans(
 ) -> Iterator[Span]:
     """Yield the chunks of `text` in order, each of at most `size` characters, up to `overlap` of them shared."""
     splitter = TextSplitter(size, overlap=overlap)
+    window = max(WINDOW_CHARACTERS, WINDOW_CHUNKS * size)
     start = 0
     while start < len(text):
-        end = start + WINDOW_CHARACTERS
+        end = start + window
         found = _split(splitter, text, start, end)
         if end < len(text) and len(found) > 1:
             found, resume_at = found[:-1], found[-1].start

@@ -13,7 +13,7 @@ class MediaConf:
 
     `workers`: processes that run jobs, 0 for none on this machine. `work_dir`: where unfinished jobs keep their
     vectors. `wait_days`: for how long a job waits for its provider. `max_documents`, `max_stored_bytes` and
-    `max_queued_jobs` are each user's quotas, 0 for none.
+    `max_queued_jobs` are each user's quotas, 0 for none. `extractions`: how many files are read at once.
     """
 
     max_bytes: int
@@ -25,6 +25,7 @@ class MediaConf:
     max_queued_jobs: int
     webhook_secret: str
     webhook_allow_private: bool
+    extractions: int = 2
     chunk_size: int = 1000
     chunk_overlap: int = 200
 

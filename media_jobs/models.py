@@ -37,6 +37,9 @@ class MediaItem(models.Model):
     language = models.CharField(max_length=35, blank=True, help_text="As given.")
     source_filename = models.CharField(max_length=255, blank=True)
     metadata = models.JSONField(default=dict, blank=True)
+    warnings = models.JSONField(
+        default=list, blank=True, help_text="What of the file is not in the text."
+    )
     checksum = models.CharField(max_length=64, help_text="sha256 of the text in UTF-8.")
     characters = models.PositiveBigIntegerField(default=0)
     text_bytes = models.PositiveBigIntegerField(

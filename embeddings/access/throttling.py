@@ -40,10 +40,13 @@ class RateLimited(exceptions.APIException):
 class CallerThrottle(BaseThrottle):
     """Let a caller through if its budgets, its tokens and its requests allow it."""
 
+    spends = True
+
     def allow_request(self, request: Request, view: APIView) -> bool:
         caller = request.auth
         if isinstance(caller, Caller):
-            check_budgets(caller)
+            if self.spends:
+                check_budgets(caller)
             if takes_part():
                 payer = caller.payer("requests_per_minute", "burst")
                 tokens_payer = caller.payer("tokens_per_minute")
@@ -51,6 +54,12 @@ class CallerThrottle(BaseThrottle):
         elif takes_part():
             _admit(f"ip:{client_address(request._request)}", CallerLimits(), view)
         return True
+
+
+class FreeThrottle(CallerThrottle):
+    """The same for what no budget pays for."""
+
+    spends = False
 
 
 class LimitedView(APIView):

@@ -51,6 +51,7 @@ SERVICE_STATUS: dict[type[Exception], int] = {
     errors.BudgetExhausted: 429,
     errors.QuotaExceeded: 403,
     errors.QueueFull: 429,
+    errors.Busy: 503,
     errors.ServiceUnavailable: 503,
 }
 
@@ -189,7 +190,7 @@ def _problem(error: Exception) -> Problem | None:
 
 
 def _headers(error: Exception) -> dict[str, str]:
-    if isinstance(error, errors.ServiceUnavailable | errors.QueueFull):
+    if isinstance(error, errors.ServiceUnavailable | errors.QueueFull | errors.Busy):
         return {"Retry-After": str(error.retry_after_seconds)}
     if isinstance(error, errors.BudgetExhausted):
         # OpenAI's SDKs would ask again at once, twice, since they wait a minute at most.

@@ -88,6 +88,14 @@ class QueueFull(ServiceError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class Busy(ServiceError):
+    """Too much of the same is done now; asked again in `retry_after_seconds`, it may be served."""
+
+    def __init__(self, message: str, *, retry_after_seconds: int) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
 class ModelNotReady(ServiceError):
     """What was asked for cannot be served here until an operator acts; the message says how. To ask again is no use."""
 

@@ -23,6 +23,7 @@ ITEM: dict[str, Schema] = {
     "characters": INTEGER,
     "has_embeddings": BOOLEAN,
     "embeddings_stale": BOOLEAN,
+    "warnings": a_list(STRING),
     "created_at": MOMENT,
     "updated_at": MOMENT,
 }

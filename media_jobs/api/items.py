@@ -9,10 +9,12 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schem
 from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
 from embeddings.access.callers import caller_of
 from embeddings.access.permissions import MayChangeMedia
+from embeddings.access.throttling import FreeThrottle, LimitedView
 from embeddings.api.requests import validated
 from embeddings.services.errors import InvalidRequest
 from media_jobs.api import answers
@@ -25,8 +27,8 @@ from media_jobs.api.serializers import (
     PageSerializer,
     UploadSerializer,
 )
-from media_jobs.api.uploads import UploadParser, discarding_files, path_of
-from media_jobs.extraction.extract import extracted_text
+from media_jobs.api.uploads import UploadParser, discarding_files
+from media_jobs.extraction.extract import extracted
 from media_jobs.services.items import (
     NewItem,
     change_item,
@@ -55,10 +57,15 @@ class MediaView(ExactView):
     permission_classes = (*APIView.permission_classes, MayChangeMedia)
 
 
-class MediaItems(MediaView):
+class MediaItems(MediaView, LimitedView):
     """Documents."""
 
     parser_classes = (ExactJSONParser, UploadParser)
+    throttle_classes = (FreeThrottle,)
+
+    def get_throttles(self) -> list[BaseThrottle]:
+        """Limit what is written, not what is looked at."""
+        return super().get_throttles() if self.request.method == "POST" else []
 
     @extend_schema(
         operation_id="list_media",
@@ -159,10 +166,14 @@ def _uploaded(request: Request) -> NewItem:
     fields = validated(UploadSerializer, request)
     upload = fields.pop("file")
     name = normalize("NFC", PurePath(upload.name or "").name)
-    content = extracted_text(path_of(upload), filename=name)
+    read = extracted(upload.file, filename=name, charset=upload.charset or "")
     title = fields.pop("title", "") or PurePath(name).stem
     if not title:
         raise InvalidRequest("title must be given, since the file has no name.")
     return NewItem(
-        title=title[:500], content=content, source_filename=name[:255], **fields
+        title=title[:500],
+        content=read.text,
+        source_filename=name[:255],
+        warnings=read.warnings,
+        **fields,
     )

@@ -25,6 +25,7 @@ def item_report(item: MediaItem) -> dict[str, Any]:
         "characters": item.characters,
         "has_embeddings": bool(item.embedding_count),
         "embeddings_stale": item.is_stale,
+        "warnings": item.warnings,
         "created_at": timestamp(item.created_at),
         "updated_at": timestamp(item.updated_at),
     }

@@ -4,7 +4,7 @@ from typing import Any, cast
 from unicodedata import normalize
 
 import orjson
-from django.core.files.uploadedfile import TemporaryUploadedFile
+from django.core.files.uploadedfile import UploadedFile
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
@@ -43,11 +43,11 @@ class FormMetadataField(MetadataField):
 
 
 @extend_schema_field({"type": "string", "format": "binary"})
-class UploadField(serializers.Field[TemporaryUploadedFile, Any, Any, Any]):
+class UploadField(serializers.Field["UploadedFile[Any]", Any, Any, Any]):
     """The file of a form."""
 
-    def to_internal_value(self, data: Any) -> TemporaryUploadedFile:
-        if not isinstance(data, TemporaryUploadedFile):
+    def to_internal_value(self, data: Any) -> "UploadedFile[Any]":
+        if not isinstance(data, UploadedFile):
             raise serializers.ValidationError("must be a file.")
         return data
 

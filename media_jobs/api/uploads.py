@@ -1,13 +1,16 @@
-"""Files as they come in: streamed to disk, within bounds, one a request."""
+"""Files as they come in: streamed to disk, within bounds, one a request.
 
+They have no name there, so that nothing of them is left when they are closed, or their process is killed.
+"""
+
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO, Any, cast
 
 import orjson
-from django.core.files.uploadedfile import TemporaryUploadedFile
-from django.core.files.uploadhandler import TemporaryFileUploadHandler
+from django.core.files.uploadedfile import UploadedFile
+from django.core.files.uploadhandler import FileUploadHandler
 from django.http.multipartparser import MultiPartParser as DjangoMultiPartParser
 from django.http.multipartparser import MultiPartParserError
 from django.http.request import QueryDict
@@ -32,19 +35,35 @@ class FileTooLarge(APIException):
         super().__init__(f"The file is over the limit of {conf().max_bytes} bytes.")
 
 
-class BoundedFile(TemporaryFileUploadHandler):
+class BoundedFile(FileUploadHandler):
     """Write the file to disk as it comes, and give up as soon as it is too large."""
 
     def new_file(self, *args: Any, **kwargs: Any) -> None:
         super().new_file(*args, **kwargs)
         self._bytes = 0
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the upload)
 
     def receive_data_chunk(self, raw_data: bytes, start: int) -> None:
         self._bytes += len(raw_data)
         if self._bytes > conf().max_bytes:
-            self.file.close()
+            self._file.close()
             raise FileTooLarge
-        super().receive_data_chunk(raw_data, start)
+        self._file.write(raw_data)
+
+    def file_complete(self, file_size: int) -> "UploadedFile[Any]":
+        self._file.flush()
+        charset: Any = self.charset  # bytes, whatever Django's types say
+        return UploadedFile(
+            cast(Any, self._file),
+            self.file_name,
+            self.content_type,
+            file_size,
+            charset.decode("latin-1") if charset else None,
+            self.content_type_extra,
+        )
+
+    def upload_interrupted(self) -> None:
+        self._file.close()
 
 
 class UploadParser(BaseParser):
@@ -81,14 +100,8 @@ def discarding_files(request: Request) -> Iterator[None]:
         yield
     finally:
         for value in dict(request.data).values():
-            if isinstance(value, TemporaryUploadedFile):
+            if isinstance(value, UploadedFile):
                 value.close()
-
-
-def path_of(upload: TemporaryUploadedFile) -> Path:
-    """Return where an upload lies."""
-    upload.flush()
-    return Path(upload.temporary_file_path())
 
 
 def parsed_metadata(text: str) -> Any:
@@ -103,7 +116,7 @@ def _single(values: QueryDict | Any) -> dict[str, Any]:
     for name, given in values.lists():
         if len(given) > 1:
             for upload in given:
-                if isinstance(upload, TemporaryUploadedFile):
+                if isinstance(upload, UploadedFile):
                     upload.close()
             raise ParseError(f"{name} was sent twice.")
     return {name: given[0] for name, given in values.lists()}

@@ -1,5 +1,6 @@
-"""The file formats that are understood, by the ending of the name."""
+"""The file formats that are understood, by the ending of the name, and what is read of a file."""
 
+from dataclasses import dataclass
 from pathlib import PurePath
 
 TEXT, MARKUP, PDF, DOCX = "text", "html", "pdf", "docx"
@@ -13,6 +14,18 @@ FORMATS = {
     ".pdf": PDF,
     ".docx": DOCX,
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extracted:
+    """The text of a file; `warnings` are plain sentences on what of the file is not in it."""
+
+    text: str
+    warnings: tuple[str, ...] = ()
+
+
+class Unreadable(Exception):
+    """The file is not what its name says, or holds no text. The message is public."""
 
 
 def format_of(filename: str) -> str | None:

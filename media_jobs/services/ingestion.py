@@ -7,11 +7,14 @@ from unicodedata import normalize
 
 from embeddings.services.callers import Caller
 from embeddings.services.errors import ServiceError
-from media_jobs.extraction.extract import extracted_text
+from media_jobs.extraction.extract import extracted
 from media_jobs.extraction.formats import format_of
 from media_jobs.models import MediaItem
 from media_jobs.services.items import NewItem, change_item, create_item, visible_items
 from media_jobs.text import checksum
+
+# A folder waits for its turn behind the files that clients send.
+PATIENCE_SECONDS = 600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,18 +50,21 @@ def _take(caller: Caller, path: Path, root: Path) -> MediaItem:
     given = path.relative_to(root).as_posix()
     place = normalize("NFC", given)
     known_as = [place, normalize("NFD", given), given]
-    content = extracted_text(path, filename=path.name)
+    with path.open("rb") as file:
+        read = extracted(file, filename=path.name, patience=PATIENCE_SECONDS)
     known = visible_items(caller).filter(metadata__path__in=known_as).first()
     if known is None:
         return create_item(
             caller,
             NewItem(
                 title=place[-500:],
-                content=content,
+                content=read.text,
                 metadata={"path": place},
                 source_filename=normalize("NFC", path.name)[-255:],
+                warnings=read.warnings,
             ),
         )
-    if known.checksum == checksum(content):
+    if known.checksum == checksum(read.text):
         return known
-    return change_item(caller, known.pk, {"content": content})
+    changes = {"content": read.text, "warnings": list(read.warnings)}
+    return change_item(caller, known.pk, changes)

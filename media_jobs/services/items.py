@@ -1,7 +1,7 @@
 """Documents: made, listed, changed, deleted. A caller's own are its to do with as it likes; those of others take
 Django's permissions, as in the console."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,7 @@ class NewItem:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     language: str = ""
     source_filename: str = ""
+    warnings: Sequence[str] = ()
 
 
 def sees_all_items(caller: Caller) -> bool:
@@ -87,6 +88,7 @@ def create_item(caller: Caller, new: NewItem) -> MediaItem:
             metadata=dict(new.metadata),
             language=new.language,
             source_filename=new.source_filename,
+            warnings=list(new.warnings),
         )
     except IntegrityError as error:
         raise NotAllowed("This user has just been deleted.") from error
@@ -95,7 +97,10 @@ def create_item(caller: Caller, new: NewItem) -> MediaItem:
 
 
 def change_item(caller: Caller, media_id: int, changes: Mapping[str, Any]) -> MediaItem:
-    """Change fields of a document. Another text leaves its vectors in place, and stale. Raises QuotaExceeded."""
+    """Change fields of a document. Another text leaves its vectors in place, and stale, and no warnings of the old.
+
+    Raises QuotaExceeded.
+    """
     with transaction.atomic():
         item = find_item(caller, media_id, permission=CHANGE)
         fields = dict(changes)
@@ -108,6 +113,7 @@ def change_item(caller: Caller, media_id: int, changes: Mapping[str, Any]) -> Me
                 "characters": len(content),
                 "text_bytes": size,
             }
+            fields.setdefault("warnings", [])
         for name, value in fields.items():
             setattr(item, name, value)
         item.save(update_fields=[*fields, "updated_at"])

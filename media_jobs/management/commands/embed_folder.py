@@ -77,6 +77,8 @@ class Command(BaseCommand):
                 refused += 1
                 self.stderr.write(f"{one.path}: {one.problem}")
                 continue
+            for warning in one.item.warnings:
+                self.stderr.write(f"{one.path}: {warning}")
             started = start_job(caller, one.item.pk, wish)
             if started.job.status in LIVE:
                 jobs.append(started.job.pk)

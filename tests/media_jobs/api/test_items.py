@@ -1,16 +1,26 @@
 """Documents over HTTP."""
 
 import hashlib
+import tempfile
+import threading
+from dataclasses import replace
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import InterfaceError, OperationalError, connection
 from rest_framework.test import APIClient
 
+from embeddings.access.limiter.limiter import Limiter
+from embeddings.access.limiter.sqlite_store import SqliteStore
+from media_jobs.api import items
+from media_jobs.conf import conf
+from media_jobs.extraction import slots
+from media_jobs.extraction.formats import Extracted
 from media_jobs.models import MediaItem
 from providers.registry import registry
 from tests.fakes import MINILM
 from tests.media_jobs.conftest import MEDIA
+from tests.media_jobs.extraction.files import encoded, pdf
 
 
 @pytest.fixture
@@ -208,6 +218,76 @@ def test_empty_file_is_400(upload):
 def test_utf_16_with_its_mark_is_read(upload):
     upload("a.txt", "Zwölf".encode("utf-16"))
     assert MediaItem.objects.get().content == "Zwölf"
+
+
+def test_text_file_may_declare_its_charset(client, db):
+    body = (
+        b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n'
+        b"Content-Type: text/plain; charset=windows-1252\r\n\r\ncaf\xe9\r\n--b--\r\n"
+    )
+    answer = client.post(MEDIA, body, content_type="multipart/form-data; boundary=b")
+    assert answer.status_code == 201, answer.content
+    assert MediaItem.objects.get().content == "café"
+    assert answer.json()["warnings"] == []
+
+
+def test_what_a_file_lost_is_said_and_kept_until_its_text_is_another(upload, client):
+    body = upload("a.pdf", pdf("first", encoded(b"x", "/Unknown"))).json()
+    lost = ["Page 2 is damaged and was left out."]
+    assert body["warnings"] == lost
+    url = f"{MEDIA}/{body['media_id']}"
+    assert client.get(url).json()["warnings"] == lost
+    assert client.patch(url, {"title": "x"}, format="json").json()["warnings"] == lost
+    changed = client.patch(url, {"content": "whole"}, format="json").json()
+    assert changed["warnings"] == []
+
+
+def test_file_that_finds_no_turn_is_503_with_a_time(upload, media_conf, monkeypatch):
+    media_conf(extractions=1)
+    monkeypatch.setattr(slots, "_waiting", threading.Semaphore(0))
+    with slots.slot(conf().work_dir, 1, patience=0):
+        answer = upload("a.html", b"<p>x")
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    assert MediaItem.objects.count() == 0
+
+
+@pytest.fixture
+def one_a_minute(configure, settings, monkeypatch, tmp_path):
+    """Limit all callers to one request a minute."""
+    limits = replace(
+        settings.EMBEDDINGS.limiter, embeddings=True, per_minute=1, burst=1
+    )
+    configure(limiter=limits)
+    own = Limiter(SqliteStore(tmp_path / "limiter.sqlite3"))
+    monkeypatch.setattr("embeddings.access.throttling.limiter", lambda: own)
+    yield
+    own._store.close()
+
+
+def test_upload_takes_part_in_the_limits_and_a_look_does_not(
+    upload, client, one_a_minute
+):
+    first = upload("a.txt", b"text")
+    assert first.status_code == 201
+    assert first.headers["x-ratelimit-limit-requests"] == "1"
+    assert upload("b.txt", b"text").status_code == 429
+    assert client.get(MEDIA).status_code == 200
+
+
+def test_file_on_its_way_has_no_name_that_could_be_left(upload, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    seen = []
+
+    def look(file, **_):
+        seen.extend(tmp_path.glob("*"))
+        file.seek(0)
+        return Extracted(text=file.read().decode())
+
+    monkeypatch.setattr(items, "extracted", look)
+    text = "x" * 3 * 2**20
+    assert upload("a.txt", text.encode()).json()["characters"] == len(text)
+    assert seen == []
 
 
 def test_too_large_file_is_413(upload, media_conf):

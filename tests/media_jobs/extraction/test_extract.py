@@ -1,62 +1,20 @@
-"""Files of every format to text, by the real converters."""
+"""Files of every format to text, each by a process of its own."""
 
 import io
+import sys
+import threading
 import zipfile
 
+import psutil
 import pytest
-from pypdf import PdfWriter
-from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
 
-from embeddings.services.errors import InvalidRequest
-from media_jobs.extraction.extract import extracted_text
-
-HTML = b"""<html><head><title>No</title><style>p {}</style></head><body><h1>Cats</h1>
-<p>They <b>s</b>it&nbsp;on&amp;on.</p><script>no()</script><ul><li>one<li>two</ul></body></html>"""
-
-
-def pdf(text):
-    writer = PdfWriter()
-    page = writer.add_blank_page(300, 300)
-    font = DictionaryObject(
-        {
-            NameObject("/Type"): NameObject("/Font"),
-            NameObject("/Subtype"): NameObject("/Type1"),
-            NameObject("/BaseFont"): NameObject("/Helvetica"),
-        }
-    )
-    page[NameObject("/Resources")] = DictionaryObject(
-        {NameObject("/Font"): DictionaryObject({NameObject("/F1"): font})}
-    )
-    stream = DecodedStreamObject()
-    stream.set_data(f"BT /F1 12 Tf 50 200 Td ({text}) Tj ET".encode())
-    page[NameObject("/Contents")] = stream
-    out = io.BytesIO()
-    writer.write(out)
-    return out.getvalue()
-
-
-def docx(*paragraphs):
-    xml = "".join(f"<w:p><w:r><w:t>{text}</w:t></w:r></w:p>" for text in paragraphs)
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as archive:
-        archive.writestr(
-            "_rels/.rels",
-            '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships"><Relationship Id="r1" '
-            'Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument" '
-            'Target="word/document.xml"/></Relationships>',
-        )
-        archive.writestr(
-            "[Content_Types].xml",
-            '<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types"><Override '
-            'PartName="/word/document.xml" ContentType="application/vnd.openxmlformats-officedocument.'
-            'wordprocessingml.document.main+xml"/></Types>',
-        )
-        archive.writestr(
-            "word/document.xml",
-            '<w:document xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main">'
-            f"<w:body>{xml}</w:body></w:document>",
-        )
-    return out.getvalue()
+from embeddings.services.errors import Busy, InvalidRequest
+from media_jobs.extraction import extract, slots
+from media_jobs.extraction.extract import extracted
+from media_jobs.extraction.slots import slot
+from providers.exceptions import Abandoned
+from providers.waiting import caller_left
+from tests.media_jobs.extraction.files import docx, paragraph, pdf
 
 
 @pytest.fixture
@@ -66,31 +24,23 @@ def text_of(tmp_path):
     def extract(name, data):
         path = tmp_path / "upload"
         path.write_bytes(data)
-        return extracted_text(path, filename=name)
+        with path.open("rb") as file:
+            return extracted(file, filename=name).text
 
     return extract
 
 
-def test_html_gives_what_a_browser_would_show(text_of):
-    assert text_of("a.html", HTML) == "Cats\n\nThey sit on&on.\n\none\n\ntwo"
-
-
-def test_html_is_read_in_its_declared_charset(text_of):
-    page = '<meta charset="iso-8859-1"><p>café</p>'.encode("latin-1")
-    assert text_of("a.htm", page) == "café"
-
-
-def test_pdf_gives_its_text(text_of):
-    assert text_of("a.PDF", pdf("Hello from a page")).strip() == "Hello from a page"
-
-
-def test_docx_gives_its_paragraphs(text_of):
-    assert text_of("a.docx", docx("First", "Second")).strip() == "First\n\nSecond"
-
-
-def test_pdf_without_text_says_so(text_of):
-    with pytest.raises(InvalidRequest, match="no text"):
-        text_of("a.pdf", pdf(""))
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.txt", b"One text"),
+        ("a.html", b"<p>One\n<b>text</b>"),
+        ("a.PDF", pdf("One text")),
+        ("a.docx", docx(paragraph("One text"))),
+    ],
+)
+def test_every_format_gives_its_text(text_of, name, data):
+    assert text_of(name, data) == "One text"
 
 
 @pytest.mark.parametrize("name", ["a.pdf", "a.docx"])
@@ -112,3 +62,80 @@ def test_text_beyond_the_limit_is_refused(text_of, settings, media_conf):
     media_conf(max_bytes=1000)
     with pytest.raises(InvalidRequest, match="1000 bytes"):
         text_of("a.html", b"<p>" + b"x" * 2000)
+
+
+@pytest.fixture
+def slow(tmp_path):
+    """An open file that takes seconds to read."""
+    path = tmp_path / "slow"
+    path.write_bytes(b"<div>" * 500_000)
+    with path.open("rb") as file:
+        yield file
+
+
+def test_reader_ends_when_the_client_leaves(slow):
+    token = caller_left.set(lambda: True)
+    try:
+        with pytest.raises(Abandoned):
+            extracted(slow, filename="a.html")
+    finally:
+        caller_left.reset(token)
+    readers = [
+        process
+        for process in psutil.Process().children()
+        if "media_jobs.extraction.child" in process.cmdline()
+    ]
+    assert readers == []
+
+
+@pytest.mark.parametrize(("limit", "value"), [("-t", "1"), ("-v", "300000")])
+def test_file_beyond_the_limits_says_so(text_of, monkeypatch, tmp_path, limit, value):
+    python = tmp_path / "python"
+    python.write_text(
+        f'#!/bin/sh\nulimit {limit} {value}\nexec {sys.executable} "$@"\n'
+    )
+    python.chmod(0o700)
+    monkeypatch.setattr(extract.sys, "executable", str(python))
+    data = b"<div>" * 1_000_000 if limit == "-t" else b"<p>a</p>" * 1_000_000
+    with pytest.raises(InvalidRequest, match="too large or too complex"):
+        text_of("a.html", data)
+
+
+def test_file_waits_for_its_turn_a_bounded_time(media_conf, tmp_path, slow):
+    media_conf(extractions=1)
+    with (
+        slot(tmp_path / "jobs", 1, patience=0),
+        pytest.raises(Busy, match="as many files"),
+    ):
+        extracted(slow, filename="a.html", patience=0)
+
+
+def test_file_that_waits_is_read_when_its_turn_comes(text_of, media_conf, tmp_path):
+    media_conf(extractions=1)
+    texts = []
+    with slot(tmp_path / "jobs", 1, patience=0):
+        waiting = threading.Thread(
+            target=lambda: texts.append(text_of("a.html", b"<p>text"))
+        )
+        waiting.start()
+        waiting.join(0.2)
+        assert texts == []
+    waiting.join()
+    assert texts == ["text"]
+
+
+def test_client_that_leaves_gives_up_its_turn(media_conf, tmp_path, slow):
+    media_conf(extractions=1)
+    token = caller_left.set(lambda: True)
+    try:
+        with slot(tmp_path / "jobs", 1, patience=0), pytest.raises(Abandoned):
+            extracted(slow, filename="a.html")
+    finally:
+        caller_left.reset(token)
+
+
+def test_more_than_a_few_do_not_wait_at_all(media_conf, tmp_path, slow, monkeypatch):
+    media_conf(extractions=1)
+    monkeypatch.setattr(slots, "_waiting", threading.BoundedSemaphore(1))
+    with slots._waiting, slot(tmp_path / "jobs", 1, patience=0), pytest.raises(Busy):
+        extracted(slow, filename="a.html", patience=600)
