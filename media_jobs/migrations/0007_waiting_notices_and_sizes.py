@@ -25,7 +25,7 @@ def measure(apps: StateApps, schema_editor: BaseDatabaseSchemaEditor) -> None:
 class Migration(migrations.Migration):
 
     dependencies = [
-        ("media_jobs", "0005_embedded_revision"),
+        ("media_jobs", "0006_extraction_warnings"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
