@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from django.conf import settings as django_settings
 from rest_framework.test import APIClient
 
 from embeddings.access import row_memory
@@ -51,6 +52,12 @@ def fresh_process(settings, monkeypatch):
     forget_all()
     yield
     forget_all()
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings():
+    """Keep each process's test database in memory; pytest-django knows only Django's own engine to do so."""
+    django_settings.DATABASES["default"]["TEST"]["NAME"] = ":memory:"
 
 
 @pytest.fixture(autouse=True, scope="session")

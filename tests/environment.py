@@ -12,11 +12,14 @@ OURS = (
     "LOCAL_API_",
     "AUTH_",
     "JWT_",
+    "MEDIA_",
+    "METRICS_",
     "UPSTREAM_",
 )
 SHARED = ("OPENAI_", "COHERE_", "VOYAGE_", "GOOGLE_", "GEMINI_", "MISTRAL_", "HF_")
 NAMED = (
     "DATABASE_URL",
+    "DATABASE_TIMEOUT",
     "CACHE_URL",
     "HOST",
     "PORT",
