@@ -17,9 +17,7 @@ class Layout:
         self._last = ""  # the last character
         self._breaks = 0  # line ends that must stand before the next word
         self._between = ""  # what stands before the next word of the same line: a space, or tabs between cells
-        self._in_cell = (
-            False  # at the begin of a table's cell, where nothing asks for a distance
-        )
+        self._in_cell = False  # at a cell's begin: nothing is kept apart there
 
     def text(self, words: str) -> None:
         """Add words; any run of white space is one space, and none at a line's begin."""

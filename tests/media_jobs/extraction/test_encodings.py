@@ -34,7 +34,8 @@ def page(data, charset=""):
     ],
 )
 def test_label_means_what_the_web_means_by_it(label, codec, text):
-    assert page(f'<meta charset="{label}"><p>{text}'.encode(codec)) == text
+    read = read_html(f'<meta charset="{label}"><p>{text}'.encode(codec), "")
+    assert (read.text, read.warnings) == (text, ())
 
 
 @pytest.mark.parametrize(
@@ -57,11 +58,17 @@ def test_letters_that_pythons_tables_lack_are_read(label, data, text):
         "<a title='<meta charset=utf-8>' b><meta charset=koi8-r>",
         '<meta charset="nonsense"><meta charset="koi8-r">',
         '<?xml version="1.0" encoding="koi8-r"?><html>',
-        f"<!-- {'x' * 2000} --><meta charset=koi8-r>",
+        "<meta charset=koi8-r charset=utf-8>",
     ],
 )
 def test_declaration_is_found_where_a_browser_finds_it(declaration):
-    assert page(declaration.encode() + "<p>Привет".encode("koi8-r")) == "Привет"
+    declared = declaration.lower().replace("koi8-r", "iso-2022-jp").encode()
+    assert page(declared + "<p>日本".encode("iso-2022-jp")) == "日本"
+
+
+def test_declaration_behind_the_first_bytes_is_found_too():
+    late = f"<!-- {'x' * 2000} --><meta charset=koi8-r>".encode()
+    assert page(late + "<p>Привет".encode("koi8-r")) == "Привет"
 
 
 @pytest.mark.parametrize(
@@ -130,7 +137,13 @@ def test_bad_byte_of_a_text_file_costs_that_byte():
     assert "1 bad byte" in read.warnings[0]
 
 
-@pytest.mark.parametrize("data", [b"abc\0", b"\0\0\0\0", b"a\0b", b"\x89PNG\r\n\0\xff"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(b"abc\0", b"\0\0\0\0", b"a\0b", b"\x89PNG\r\n\0\xff"),
+        b"\0a\0b\0c\0dx\0",
+    ],
+)
 def test_binary_file_is_not_taken_for_utf_16(data):
     with pytest.raises(InvalidRequest, match="binary"):
         plain_text(data, "")
