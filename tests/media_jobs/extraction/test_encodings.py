@@ -1,5 +1,7 @@
 """The bytes of pages and of text files to characters, by the rules of the web."""
 
+import gzip
+
 import pytest
 
 from embeddings.services.errors import InvalidRequest
@@ -114,6 +116,18 @@ def test_replacement_that_the_text_has_itself_is_no_bad_byte():
 def test_undeclared_page_in_no_utf_8_is_read_as_windows_1252_and_says_so():
     read = read_html("<p>café it\u2019s".encode("cp1252"), "")
     assert read.text == "café it\u2019s"
+    assert "windows-1252" in read.warnings[0]
+
+
+def test_page_that_is_binary_is_refused():
+    with pytest.raises(Unreadable, match="binary"):
+        page(gzip.compress(b"<p>text"))
+
+
+def test_bad_bytes_are_named_with_the_encoding():
+    read = read_html(b"<meta charset=windows-1252><p>a\x81b\x8d", "")
+    assert read.text == "a\ufffdb\ufffd"
+    assert "2 bad bytes" in read.warnings[0]
     assert "windows-1252" in read.warnings[0]
 
 
