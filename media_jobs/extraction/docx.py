@@ -17,7 +17,7 @@ from media_jobs.extraction.formats import Extracted, Unreadable
 
 # A .docx is a zip file: what it unpacks to is bounded before anything is unpacked.
 MAX_UNPACKED_BYTES = 512 * 2**20
-BLOCK_BYTES = 2**16
+BLOCK_BYTES = 2**10  # small, since what is before a damage in a block goes with it
 OLD_WORD = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
 NOT_A_DOCX = "The file is not a docx file that can be read."

@@ -143,10 +143,8 @@ class Story:
         self._hidden = False
 
     def _tab(self, _: Attributes) -> None:
-        if self._path[-2] in (
-            "w:r",
-            "a:p",
-        ):  # the others are places where a tab would end
+        # The others are places where a tab would end.
+        if self._path[-2] in ("w:r", "a:p"):
             self._layout.tab()
 
     def _break(self, _: Attributes) -> None:

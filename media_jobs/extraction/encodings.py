@@ -109,7 +109,7 @@ def within_page(label: str) -> str | None:
 
 
 def _replaced_in(bad: int, codec: str) -> str:
-    name = codec.upper().replace("_", "-")
+    name = codec.replace("cp125", "windows-125").replace("_", "-")
     if bad == 1:
         return f"1 bad byte or character of the text, read as {name}, was replaced by U+FFFD."
     return f"{bad} bad bytes or characters of the text, read as {name}, were replaced by U+FFFD."

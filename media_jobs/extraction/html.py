@@ -64,6 +64,8 @@ def _page(data: bytes, charset: str) -> tuple[encodings.Decoded, LexborHTMLParse
     page = page or encodings.unmarked(data)
     if page:
         return page, _parsed(page.text)
+    if b"\0" in data:
+        raise Unreadable("The file is binary, not a page.")
     guess = encodings.decode(data, "cp1252", declared=False)
     tree = _parsed(guess.text)
     if late := _declared_late(tree):

@@ -16,10 +16,9 @@ class Layout:
         self._parts: list[str] = []
         self._last = ""  # the last character
         self._breaks = 0  # line ends that must stand before the next word
-        self._between = ""  # what stands before the next word of the same line: a space, or tabs between cells
-        self._in_cell = (
-            False  # at the begin of a table's cell, where nothing asks for a distance
-        )
+        self._space = False  # a space stands before the next word of the same line
+        self._tabs = 0  # tabs do, instead: one for each cell that ended
+        self._in_cell = False  # at a cell's begin: nothing is kept apart there
 
     def text(self, words: str) -> None:
         """Add words; any run of white space is one space, and none at a line's begin."""
@@ -36,11 +35,11 @@ class Layout:
 
     def space(self) -> None:
         """Part what follows from what went before, within a line."""
-        self._between = self._between or " "
+        self._space = True
 
     def tab(self) -> None:
         """Part what follows by a tab."""
-        self._between = self._between.replace(" ", "") + "\t"
+        self._tabs += 1
 
     def cell(self) -> None:
         """Begin a cell of a row."""
@@ -54,7 +53,7 @@ class Layout:
 
     def row(self) -> None:
         """Begin or end a row of cells."""
-        self._between, self._in_cell = "", False
+        self._tabs, self._in_cell = 0, False
         self.block(1)
 
     def line(self) -> None:
@@ -70,7 +69,7 @@ class Layout:
     def result(self) -> str:
         """Return the text: no white space at line ends, no two empty lines, none at the begin or the end."""
         text = "".join(self._parts).translate(UNSEEN)
-        text = re.sub(r"[ \t]+$", "", text, flags=re.M)
+        text = "\n".join(line.rstrip(" \t") for line in text.split("\n"))
         return re.sub(r"\n{3,}", "\n\n", text).strip("\n").rstrip()
 
     def _word(self, word: str) -> None:
@@ -88,9 +87,12 @@ class Layout:
         if self._breaks and self._parts:
             standing = 2 if self._ends_with("\n\n") else self._last == "\n"
             self._append("\n" * (self._breaks - standing))
-        if "\t" in self._between or self._last not in ("", "\n"):
-            self._append(self._between)
-        self._breaks, self._between, self._in_cell = 0, "", False
+        if self._tabs:
+            self._append("\t" * self._tabs)
+        elif self._space and self._last not in ("", "\n"):
+            self._append(" ")
+        self._breaks = self._tabs = 0
+        self._space = self._in_cell = False
 
     def _ends_with(self, end: str) -> bool:
         return "".join(self._parts[-2:]).endswith(end)

@@ -4,9 +4,9 @@ import io
 import logging
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from pypdf import PageObject, PdfReader
@@ -42,46 +42,54 @@ def _space_of(encoding: object, letters: object) -> str:
 Font._get_space_char = staticmethod(_space_of)  # type: ignore[method-assign,assignment]
 
 
-@dataclass(slots=True)
-class _Found:
-    """The pages' texts, and the numbers of those of which something is missing."""
-
-    texts: list[str] = field(default_factory=list)
-    unreadable: list[int] = field(default_factory=list)
-    excessive: list[int] = field(default_factory=list)
-    textless: list[int] = field(default_factory=list)
-    damaged: list[int] = field(default_factory=list)
-    unknown: list[int] = field(default_factory=list)
+# What may be said of pages: of one, and of several.
+Kind = tuple[str, str]
+UNREADABLE = ("is damaged and was left out", "are damaged and were left out")
+EXCESSIVE = (
+    "is too large to read and was left out",
+    "are too large to read and were left out",
+)
+TEXTLESS = ("has no text; images are not read", "have no text; images are not read")
+DAMAGED = ("is damaged, and may be incomplete", "are damaged, and may be incomplete")
+MEANINGLESS = (
+    "has letters whose meaning its fonts do not say",
+    "have letters whose meaning their fonts do not say",
+)
+KINDS = (UNREADABLE, EXCESSIVE, TEXTLESS, DAMAGED, MEANINGLESS)
 
 
 def read_pdf(data: bytes) -> Extracted:
-    """Return the text of all pages, a blank line between them. Raises Unreadable."""
+    """Return the text of all pages, a blank line between them, and that of a form's fields. Raises Unreadable."""
+    said: dict[Kind, list[int]] = defaultdict(list)
+    texts = []
     with _logged() as log:
-        reader, is_whole = _opened(data)
-        announced, pages = _announced(reader), _pages(reader)
-        found = _Found()
-        for number, page in enumerate(pages, start=1):
+        reader, warnings = _opened(data)
+        announced = _announced(reader)
+        for number, page in enumerate(_pages(reader), start=1):
             log.clear()
-            _read(page, number, found, log)
-    text = "\n\n".join(text.strip("\n") for text in found.texts if text.strip())
+            text, kind = _read(page, log)
+            texts.append(text)
+            if kind:
+                said[kind].append(number)
+        fields = _fields(reader, warnings)
+    text = "\n\n".join(text.strip("\n") for text in (*texts, fields) if text.strip())
     if not text:
-        raise Unreadable(_nothing(found))
-    warnings = [] if is_whole else [CUT_SHORT]
-    if announced > len(found.texts):
+        raise Unreadable(_nothing(said, len(texts)))
+    if announced > len(texts):
         warnings.append(
-            f"The file is said to have {announced} pages; {len(found.texts)} were found."
+            f"The file is said to have {announced} pages; {len(texts)} were found."
         )
-    return Extracted(text=text, warnings=(*warnings, *_sentences(found)))
+    return Extracted(text=text, warnings=(*warnings, *_sentences(said)))
 
 
-def _opened(data: bytes) -> tuple[PdfReader, bool]:
-    """Return a reader, and whether the file's table of contents was whole. Raises Unreadable."""
+def _opened(data: bytes) -> tuple[PdfReader, list[str]]:
+    """Return a reader, and what is to be said of the whole file. Raises Unreadable."""
     if b"%PDF-" not in data[:HEADER_BYTES] and not OBJECT.search(data):
         raise Unreadable(NOT_A_PDF)
     if reader := _reader(data):
-        return reader, True
+        return reader, []
     if reader := _reader(_completed(data)):
-        return reader, False
+        return reader, [CUT_SHORT]
     raise Unreadable(NOT_A_PDF)
 
 
@@ -138,91 +146,68 @@ def _pages(reader: PdfReader) -> Iterator[PageObject | None]:
             yield None
 
 
-def _read(page: PageObject | None, number: int, found: _Found, log: list[str]) -> None:
-    """Add the text of one page."""
-    text = ""
+def _read(page: PageObject | None, log: list[str]) -> tuple[str, Kind | None]:
+    """Return the text of one page, and what is to be said of it."""
     try:
-        if page is None:
-            found.unreadable.append(number)
-        else:
-            text = page.extract_text()
-            if not text.strip():
-                is_sound = _is_sound(page) and not log
-                (found.textless if is_sound else found.unreadable).append(number)
+        text = page.extract_text() if page else ""
+        is_sound = page and _is_sound(page) and not log
+        if not text.strip():
+            return "", TEXTLESS if is_sound else UNREADABLE
     except (MemoryError, RecursionError, LimitReachedError):
-        found.excessive.append(number)
-        text = ""
+        return "", EXCESSIVE
     except Exception:  # a page may break any part of the parser, and costs itself alone
-        found.unreadable.append(number)
-        text = ""
-    if text.strip():
-        unknown = sum(map(len, UNKNOWN_LETTERS.findall(text)))
-        if unknown > UNKNOWN_SHARE * len(text):
-            found.unknown.append(number)
-        elif log:
-            found.damaged.append(number)
-    found.texts.append(text)
+        return "", UNREADABLE
+    unknown = sum(map(len, UNKNOWN_LETTERS.findall(text)))
+    if unknown > UNKNOWN_SHARE * len(text):
+        return text, MEANINGLESS
+    return text, None if is_sound else DAMAGED
+
+
+def _fields(reader: PdfReader, warnings: list[str]) -> str:
+    """Return what is written into a form's fields, which is no part of any page."""
+    try:
+        values = reader.get_form_text_fields().values()
+    except Exception:  # whatever a broken file makes of the parser
+        warnings.append("The form's fields are damaged and were left out.")
+        return ""
+    return "\n".join(str(value) for value in values if value)
 
 
 def _is_sound(page: PageObject) -> bool:
-    """Whether a page without text is one: its content can be read, and says what it needs."""
+    """Whether a page's content is all there, and with it what it needs."""
     contents = page.get("/Contents")
     contents = contents.get_object() if contents is not None else None
     if contents is None:
         return True
     streams = contents if isinstance(contents, ArrayObject) else [contents]
-    for stream in (entry.get_object() for entry in streams):
-        if not isinstance(stream, StreamObject):
-            return False
-        if not (stream.get_data() or _is_empty(stream._data)):
-            return False
+    if not all(_is_whole(stream.get_object()) for stream in streams):
+        return False
     return "/Resources" in page or not page.get_contents()
 
 
-def _is_empty(raw: bytes) -> bool:
-    """Whether there is nothing in a stream, compressed or not."""
-    try:
-        return not raw.strip() or not zlib.decompress(raw)
-    except zlib.error:
+def _is_whole(stream: object) -> bool:
+    """Whether a stream can be unpacked to its end: the parser takes what it gets of one that cannot."""
+    if not isinstance(stream, StreamObject):
         return False
+    if stream.get("/Filter") not in ("/FlateDecode", ["/FlateDecode"]):
+        return bool(stream.get_data() or not stream._data.strip())
+    try:
+        zlib.decompress(stream._data.lstrip(b"\r\n"))
+    except zlib.error:
+        return not stream._data.strip()
+    return True
 
 
-def _sentences(found: _Found) -> Iterator[str]:
-    for numbers, one, many in (
-        (
-            found.unreadable,
-            "is damaged and was left out",
-            "are damaged and were left out",
-        ),
-        (
-            found.excessive,
-            "is too large to read and was left out",
-            "are too large to read and were left out",
-        ),
-        (
-            found.textless,
-            "has no text; images are not read",
-            "have no text; images are not read",
-        ),
-        (
-            found.damaged,
-            "is damaged, and may be incomplete",
-            "are damaged, and may be incomplete",
-        ),
-        (
-            found.unknown,
-            "has letters whose meaning its fonts do not say",
-            "have letters whose meaning their fonts do not say",
-        ),
-    ):
-        if numbers:
-            yield f"{_listed(numbers)} {many if len(numbers) > 1 else one}."
+def _sentences(said: Mapping[Kind, list[int]]) -> Iterator[str]:
+    for kind in KINDS:
+        if numbers := said.get(kind):
+            yield f"{_listed(numbers)} {kind[len(numbers) > 1]}."
 
 
-def _nothing(found: _Found) -> str:
-    if len(found.textless) == len(found.texts):
+def _nothing(said: Mapping[Kind, list[int]], pages: int) -> str:
+    if len(said.get(TEXTLESS, ())) == pages:
         return "The PDF file holds no text; scanned pages are not read."
-    return "The PDF file holds no text that can be read. " + " ".join(_sentences(found))
+    return "The PDF file holds no text that can be read. " + " ".join(_sentences(said))
 
 
 def _listed(numbers: Iterable[int]) -> str:

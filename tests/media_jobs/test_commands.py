@@ -72,6 +72,16 @@ def test_files_that_differ_in_case_are_two(tmp_path, fakes):
     assert MediaItem.objects.count() == 2
 
 
+def test_what_a_file_lost_is_printed_and_kept(tmp_path, fakes):
+    (tmp_path / "a.txt").write_bytes("Zwölf Boxkämpfer".encode() + b"\xe4")
+    _, err = run("embed_folder", str(tmp_path), "--no-wait")
+    assert "a.txt: 1 bad byte" in err
+    assert "1 bad byte" in MediaItem.objects.get().warnings[0]
+    (tmp_path / "a.txt").write_text("Zwölf Boxkämpfer")
+    run("embed_folder", str(tmp_path), "--no-wait")
+    assert MediaItem.objects.get().warnings == []
+
+
 def test_embedding_can_be_left_to_the_worker(folder, fakes):
     run("embed_folder", str(folder), "--no-wait")
     assert set(Job.objects.values_list("status", flat=True)) == {"queued"}

@@ -1,5 +1,7 @@
 """The bytes of pages and of text files to characters, by the rules of the web."""
 
+import gzip
+
 import pytest
 
 from embeddings.services.errors import InvalidRequest
@@ -34,7 +36,8 @@ def page(data, charset=""):
     ],
 )
 def test_label_means_what_the_web_means_by_it(label, codec, text):
-    assert page(f'<meta charset="{label}"><p>{text}'.encode(codec)) == text
+    read = read_html(f'<meta charset="{label}"><p>{text}'.encode(codec), "")
+    assert (read.text, read.warnings) == (text, ())
 
 
 @pytest.mark.parametrize(
@@ -57,11 +60,17 @@ def test_letters_that_pythons_tables_lack_are_read(label, data, text):
         "<a title='<meta charset=utf-8>' b><meta charset=koi8-r>",
         '<meta charset="nonsense"><meta charset="koi8-r">',
         '<?xml version="1.0" encoding="koi8-r"?><html>',
-        f"<!-- {'x' * 2000} --><meta charset=koi8-r>",
+        "<meta charset=koi8-r charset=utf-8>",
     ],
 )
 def test_declaration_is_found_where_a_browser_finds_it(declaration):
-    assert page(declaration.encode() + "<p>Привет".encode("koi8-r")) == "Привет"
+    declared = declaration.lower().replace("koi8-r", "iso-2022-jp").encode()
+    assert page(declared + "<p>日本".encode("iso-2022-jp")) == "日本"
+
+
+def test_declaration_behind_the_first_bytes_is_found_too():
+    late = f"<!-- {'x' * 2000} --><meta charset=koi8-r>".encode()
+    assert page(late + "<p>Привет".encode("koi8-r")) == "Привет"
 
 
 @pytest.mark.parametrize(
@@ -110,6 +119,18 @@ def test_undeclared_page_in_no_utf_8_is_read_as_windows_1252_and_says_so():
     assert "windows-1252" in read.warnings[0]
 
 
+def test_page_that_is_binary_is_refused():
+    with pytest.raises(Unreadable, match="binary"):
+        page(gzip.compress(b"<p>text"))
+
+
+def test_bad_bytes_are_named_with_the_encoding():
+    read = read_html(b"<meta charset=windows-1252><p>a\x81b\x8d", "")
+    assert read.text == "a\ufffdb\ufffd"
+    assert "2 bad bytes" in read.warnings[0]
+    assert "windows-1252" in read.warnings[0]
+
+
 @pytest.mark.parametrize(
     ("charset", "codec"),
     [("windows-1252", "cp1252"), ("ISO-8859-1", "cp1252"), ("utf-16le", "utf-16-le")],
@@ -130,7 +151,13 @@ def test_bad_byte_of_a_text_file_costs_that_byte():
     assert "1 bad byte" in read.warnings[0]
 
 
-@pytest.mark.parametrize("data", [b"abc\0", b"\0\0\0\0", b"a\0b", b"\x89PNG\r\n\0\xff"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(b"abc\0", b"\0\0\0\0", b"a\0b", b"\x89PNG\r\n\0\xff"),
+        b"\0a\0b\0c\0dx\0",
+    ],
+)
 def test_binary_file_is_not_taken_for_utf_16(data):
     with pytest.raises(InvalidRequest, match="binary"):
         plain_text(data, "")

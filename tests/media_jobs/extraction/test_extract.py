@@ -108,6 +108,7 @@ def test_file_waits_for_its_turn_a_bounded_time(media_conf, tmp_path, slow):
         pytest.raises(Busy, match="as many files"),
     ):
         extracted(slow, filename="a.html", patience=0)
+    assert slots._waiting._value == slots.MAX_WAITING
 
 
 def test_file_that_waits_is_read_when_its_turn_comes(text_of, media_conf, tmp_path):

@@ -25,6 +25,8 @@ def text(html):
         ("<span>a</span><x-tag>b</x-tag><a>c</a>", "abc"),
         ("a<br>b<br><br>c", "a\nb\n\nc"),
         ("a<wbr>b", "ab"),
+        ("a<br><div>b</div>", "a\nb"),
+        ("<pre>a</pre><p>b\nc", "a\n\nb c"),
     ],
 )
 def test_elements_break_lines_as_in_a_browser(html, shown):

@@ -11,6 +11,7 @@ from pypdf.generic import (
     NameObject,
     NullObject,
     NumberObject,
+    TextStringObject,
 )
 
 from media_jobs.extraction.formats import Unreadable
@@ -85,6 +86,23 @@ def test_letters_without_a_meaning_are_said():
     page = b"BT /F9 12 Tf 50 200 Td (words of no font) Tj ET"
     read = read_pdf(pdf("first", page))
     assert read.warnings == ("Page 2 has letters whose meaning its fonts do not say.",)
+
+
+def test_what_is_written_into_a_form_is_read():
+    writer = PdfWriter(clone_from=PdfReader(io.BytesIO(pdf("A form"))))
+    field = DictionaryObject(
+        {
+            NameObject("/FT"): NameObject("/Tx"),
+            NameObject("/T"): TextStringObject("name"),
+            NameObject("/V"): TextStringObject("Ada"),
+        }
+    )
+    fields = ArrayObject([writer._add_object(field)])
+    form = DictionaryObject({NameObject("/Fields"): fields})
+    writer.root_object[NameObject("/AcroForm")] = form
+    out = io.BytesIO()
+    writer.write(out)
+    assert read_pdf(out.getvalue()).text == "A form\n\nAda"
 
 
 def test_words_stay_apart_in_a_font_that_numbers_its_own_letters():
