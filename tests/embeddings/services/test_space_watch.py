@@ -7,7 +7,7 @@ from django.utils import timezone
 from embeddings.services import space_watch as module
 from embeddings.services.cache.cache import embedding_cache
 from embeddings.services.space_watch import SpaceWatch, show_drift, space_watch
-from providers.canary import Canary, accept
+from providers.canary import LEASE, Canary, accept
 from providers.exceptions import (
     ProviderTimeout,
     ProviderUnavailable,
@@ -243,8 +243,13 @@ def test_check_of_another_process_counts_if_it_began_late_enough(
 def test_wait_for_other_processes_ends(watch, openai, clock):
     watch.confirm(openai, SMALL)
     clock.forward(1)
-    for_ever = clock.now + timedelta(days=9)
-    RemoteSpace.objects.update(lease_until=for_ever)
+
+    def others_keep_checking(seconds):
+        clock.forward(seconds)
+        RemoteSpace.objects.update(lease_until=clock.now + LEASE)
+
+    others_keep_checking(0)
+    watch.sleep = others_keep_checking
     with pytest.raises(ProviderTimeout):
         watch.confirm(openai, SMALL, again=True)
     assert len(openai.calls) == 1
