@@ -21,6 +21,7 @@ from embeddings.models import LoginFailures
 
 FIRST_LOCK_SECONDS = 30
 LONGEST_LOCK_SECONDS = 3600
+SKEW_SECONDS = 60  # between the clocks of machines
 KEPT_DAYS = 7
 
 now = timezone.now
@@ -77,10 +78,9 @@ def _count(sources: dict[str, Rule]) -> None:
         moment = (
             now()
         )  # after the wait for the rows, or time would seem to run backwards
-        until = [row.locked_until for row, _ in rows if row.locked_until is not None]
-        seconds = math.ceil((max(until, default=moment) - moment).total_seconds())
+        seconds = max(_locked_for(row, rule, moment) for row, rule in rows)
         if seconds > 0:
-            raise LockedOut(seconds)
+            raise LockedOut(math.ceil(seconds))
         for row, rule in rows:
             _add_one(row, rule, moment)
             row.save()
@@ -107,9 +107,19 @@ def _add_one(row: LoginFailures, rule: Rule, moment: datetime) -> None:
     row.last_at = moment if row.count == 1 else moment - rest
     row.locked_until = None
     if row.count >= rule.free:
-        doublings = min(row.count - rule.free, 20)
-        seconds = min(FIRST_LOCK_SECONDS * 2**doublings, LONGEST_LOCK_SECONDS)
-        row.locked_until = moment + timedelta(seconds=seconds)
+        row.locked_until = moment + timedelta(seconds=_lock_seconds(row, rule))
+
+
+def _locked_for(row: LoginFailures, rule: Rule, moment: datetime) -> float:
+    """Return the seconds until the lock ends; 0 if it is over, or was made before the clock was set back."""
+    ahead = (row.locked_until - moment).total_seconds() if row.locked_until else 0.0
+    return ahead if 0 < ahead <= _lock_seconds(row, rule) + SKEW_SECONDS else 0.0
+
+
+def _lock_seconds(row: LoginFailures, rule: Rule) -> int:
+    doublings = min(max(0, row.count - rule.free), 20)
+    seconds: int = min(FIRST_LOCK_SECONDS * 2**doublings, LONGEST_LOCK_SECONDS)
+    return seconds
 
 
 def _take_back(sources: dict[str, Rule]) -> None:

@@ -89,7 +89,7 @@ class QueueFull(ServiceError):
 
 
 class Busy(ServiceError):
-    """Too much of the same is done now; asked again in `retry_after_seconds`, it may be served."""
+    """What was asked for cannot be done now; asked again in `retry_after_seconds`, it may be."""
 
     def __init__(self, message: str, *, retry_after_seconds: int) -> None:
         super().__init__(message)

@@ -10,6 +10,8 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.samples import Sample
 
+from embeddings.services.errors import Busy
+
 PERCENTILES = (50, 90, 95, 99)
 COUNTERS = (
     "embedding_requests_total",
@@ -23,6 +25,7 @@ COUNTERS = (
 )
 LATENCY = "embedding_request_seconds"
 ACTIVE = "embedding_active_requests"
+RETRY_SECONDS = 5
 
 Buckets = list[tuple[float, float]]
 
@@ -79,12 +82,23 @@ def percentile(buckets: Buckets, percent: float) -> float:
     return 0.0
 
 
-def _samples() -> Iterator[Sample]:
-    registry = REGISTRY
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        registry = CollectorRegistry()
+def collected() -> CollectorRegistry:
+    """Return the metrics of all processes. Raises Busy where their files are gone."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return REGISTRY
+    registry = CollectorRegistry()
+    try:
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    for metric in registry.collect():
+    except ValueError as error:  # it was given no folder
+        raise Busy(
+            "The files of the metrics are gone with DATA_DIR; put it back, or restart the server.",
+            retry_after_seconds=RETRY_SECONDS,
+        ) from error
+    return registry
+
+
+def _samples() -> Iterator[Sample]:
+    for metric in collected().collect():
         if metric.name.startswith("embedding_"):
             yield from metric.samples
 

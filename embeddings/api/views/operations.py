@@ -16,6 +16,7 @@ from embeddings.api.views.administration import AdminView
 from embeddings.services.breakers import known_breaker_states
 from embeddings.services.cache.cache import embedding_cache
 from embeddings.services.health import health_probe
+from embeddings.services.monitoring import collected
 from embeddings.services.space_watch import show_drift
 
 
@@ -56,6 +57,7 @@ class ShowPrometheus(AdminView):
     @extend_schema(exclude=True)
     def get(self, request: Request) -> HttpResponse:
         show_drift()
+        collected()  # says why there are none
         response: HttpResponse = ExportToDjangoView(request._request)
         return response
 

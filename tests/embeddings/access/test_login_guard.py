@@ -74,6 +74,15 @@ def test_waiting_as_long_as_told_is_enough(clock):
     succeed()
 
 
+def test_clock_set_back_an_hour_makes_no_lock_an_hour_longer(clock):
+    for _ in range(5):
+        fail()
+    assert fail() > 0
+    clock.pass_by(hours=-1)
+    assert fail() == 0  # looked at, and the next lock begins
+    assert 0 < fail() <= 60
+
+
 def test_attempts_while_locked_do_not_prolong_the_lock(clock):
     for _ in range(5):
         fail()

@@ -1,4 +1,5 @@
 import pytest
+from rest_framework.test import APIClient
 
 from embeddings.services.monitoring import percentile
 
@@ -19,3 +20,15 @@ def test_beyond_the_last_bound_it_is_that_bound():
 
 def test_nothing_observed_is_zero():
     assert percentile([(1.0, 0.0), (INFINITE, 0.0)], 50) == 0.0
+
+
+def test_files_that_are_gone_are_503_with_the_reason(
+    client, fakes, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "gone"))
+    for answer in (
+        APIClient().get("/metrics"),
+        client.get("/api/v1/embeddings/metrics"),
+    ):
+        assert answer.status_code == 503
+        assert "DATA_DIR" in answer.json()["detail"]
