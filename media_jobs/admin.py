@@ -114,7 +114,7 @@ class MediaItemAdmin(UnicodeSearch, AuditedPage, ModelAdmin):  # type: ignore[mi
     date_hierarchy = "created_at"
     fields = (
         *("title", "language", "metadata", "owner", "source_filename"),
-        *("characters", "warnings", "checksum", "created_at", "updated_at"),
+        *("characters", "left_out", "checksum", "created_at", "updated_at"),
         *("embedding_provider", "embedding_model", "embedded_revision"),
         *("vector_space", "dimensions", "embedding_count"),
         *("embedded_at", "stale", "preview"),
@@ -125,6 +125,11 @@ class MediaItemAdmin(UnicodeSearch, AuditedPage, ModelAdmin):  # type: ignore[mi
     def get_queryset(self, request: HttpRequest) -> QuerySet[MediaItem]:
         items: QuerySet[MediaItem] = super().get_queryset(request)
         return items.defer("content")
+
+    @admin.display(description="Warnings")
+    def left_out(self, item: MediaItem) -> str:
+        """What of the file is not in the text."""
+        return " ".join(item.warnings) or "-"
 
     @admin.display(boolean=True)
     def stale(self, item: MediaItem) -> bool:
