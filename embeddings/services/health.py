@@ -23,12 +23,14 @@ from embeddings.services.routing import (
 )
 from embeddings.services.types import EmbeddingRequest, Target
 from providers import breaker
+from providers.base import Provider
 from providers.exceptions import (
     BreakerOpen,
     ProviderError,
     ProviderMisconfigured,
     ProviderUnavailable,
 )
+from providers.operator_settings import operator_settings
 from providers.registry import registry
 from providers.state.database import KEPT_SECONDS, LOOKUP_SECONDS, waits
 
@@ -171,10 +173,20 @@ def _default_chain() -> Iterator[Target]:
 def _all_allowed() -> Iterator[Target]:
     """Yield whatever may be used, in the order of the providers."""
     for provider in registry().all():
-        for spec in registry().models(provider):
-            target = Target(provider=provider.name, model=spec)
-            if is_allowed(target):
+        for name in _names(provider):
+            spec = registry().resolve(provider, name)
+            target = Target(provider=provider.name, model=spec) if spec else None
+            if target and is_allowed(target):
                 yield target
+
+
+def _names(provider: Provider) -> list[str]:
+    """Return the models that a provider lists; of one that passes names on, those of the allowlist, or any."""
+    if listed := [spec.name for spec in registry().models(provider)]:
+        return listed
+    allowed = operator_settings().allowed_models
+    patterns = [name.removeprefix(f"{provider.name}:") for name in allowed]
+    return [pattern.rstrip("*") or "any" for pattern in patterns or ["any"]]
 
 
 def _try(target: Target) -> None:

@@ -12,10 +12,11 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from embeddings.services import health
-from embeddings.services.health import HealthProbe
+from embeddings.services.health import HealthProbe, health_probe
 from providers.exceptions import ProviderMisconfigured, ProviderUnavailable
 from providers.models import AllowlistEntry, Breaker, Revision
 from providers.operator_settings import reader
+from providers.registry import registry
 from tests.fakes import MINILM
 
 HEALTH = "/api/v1/embeddings/health"
@@ -89,7 +90,7 @@ def test_an_allowlist_without_the_default_model_is_ready_by_what_it_allows(
     [
         ({"provider": "openai"}, "(openai: OPENAI_API_KEY is not set)"),
         ({"model": "text-embedding-3-small"}, "OPENAI_API_KEY is not set"),
-        ({"model": "no-such-model"}, "Nothing allowed is set up."),
+        ({"model": "no-such-model"}, "(local_api: LOCAL_API_URL is not set)"),
         ({"provider": "no-such-provider"}, "Nothing allowed is set up."),
     ],
 )
@@ -102,6 +103,29 @@ def test_an_allowlist_of_what_is_not_set_up_is_503_with_the_reason(
         assert (answer.status_code, answer.json()["status"]) == (503, status)
         assert answer.json()["problem"].startswith("Nothing allowed is set up")
         assert reason in answer.json()["problem"]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"provider": "local_api"},
+        {"model": "local_api:nomic-embed-text"},
+        {"model": "local_api:*"},
+        {"provider": "local_api", "model": "nomic*"},
+    ],
+)
+def test_a_provider_that_passes_names_on_is_ready_once_it_is_set_up(
+    allow, entry, fakes, settings
+):
+    allow(**entry)
+    refused = APIClient().get("/readyz")
+    assert refused.status_code == 503
+    assert "LOCAL_API_URL" in refused.json()["problem"]
+    options = {**settings.PROVIDERS["local_api"], "base_url": "http://127.0.0.1:9"}
+    settings.PROVIDERS = {**settings.PROVIDERS, "local_api": options}
+    registry.cache_clear()
+    health_probe.cache_clear()
+    assert APIClient().get("/readyz").status_code == 200
 
 
 def test_a_remote_default_that_is_set_up_is_not_called(fakes, probe):
