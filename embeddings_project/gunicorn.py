@@ -14,6 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from gunicorn.glogging import Logger
 
 from embeddings_project.metric_files import reserve_metric_files
+from providers.state import process
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "embeddings_project.settings")
 
@@ -94,11 +95,7 @@ def worker_exit(server: Any, worker: Any) -> None:
     """Store what this worker has counted or cached and not stored yet."""
     # A worker may fail before; and gunicorn's main process calls this for one that is gone already.
     if apps.ready and worker.pid == os.getpid():
-        from embeddings.services.cache.cache import embedding_cache
-        from embeddings.services.usage import usage  # not before the fork
-
-        usage().close()
-        embedding_cache().close()
+        process.close()
 
 
 def child_exit(server: Any, worker: Any) -> None:

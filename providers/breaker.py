@@ -21,6 +21,7 @@ from providers import metrics
 from providers.base import probing
 from providers.exceptions import Abandoned, BreakerOpen, ProviderError
 from providers.models import Breaker
+from providers.state.process import owned
 
 FAILURES_TO_OPEN = 5
 SUCCESSES_TO_CLOSE = 2
@@ -36,8 +37,6 @@ CLOSED, OPEN, HALF_OPEN = (
     Breaker.State.HALF_OPEN,
 )
 LOOK_AGAIN_SECONDS = 1.0
-# provider -> when its breaker was last seen closed and without failures, by the monotonic clock
-_looked_at: dict[str, float] = {}
 DATABASE_PROBLEMS = (DatabaseError, InterfaceError)
 
 log = structlog.get_logger(__name__)
@@ -62,9 +61,10 @@ def guarded(provider: str) -> Iterator[None]:
         _record_success(provider, elected=elected)
 
 
-def forget_looks() -> None:
-    """Look at every breaker anew."""
-    _looked_at.clear()
+@owned
+def _looked_at() -> dict[str, float]:
+    """Provider -> when its breaker was last seen closed and without failures, by the monotonic clock."""
+    return {}
 
 
 def reset(provider: str) -> None:
@@ -117,7 +117,7 @@ def _admit(provider: str) -> bool:
         row = Breaker.objects.filter(provider=provider).first()
         if row is None or row.state == CLOSED:
             if row is None or row.failure_count == 0:
-                _looked_at[provider] = looked_at
+                _looked_at()[provider] = looked_at
             return False
         over = _is_over("probe_until", now, seconds=PROBE_LEASE_SECONDS)
         free = Q(state=OPEN) & _is_over("retry_at", now, seconds=OPEN_SECONDS)
@@ -137,7 +137,7 @@ def _admit(provider: str) -> bool:
 
 def _spotless(provider: str) -> bool:
     """Tell whether the breaker was closed and without failures a moment ago."""
-    looked_at = _looked_at.get(provider)
+    looked_at = _looked_at().get(provider)
     return looked_at is not None and time.monotonic() - looked_at < LOOK_AGAIN_SECONDS
 
 
@@ -173,7 +173,7 @@ def _record_success(provider: str, *, elected: bool) -> None:
 
 
 def _record_failure(provider: str, message: str, *, elected: bool) -> None:
-    _looked_at.pop(provider, None)
+    _looked_at().pop(provider, None)
     now = timezone.now()
     retry_at = now + timedelta(seconds=OPEN_SECONDS)
     opened = {

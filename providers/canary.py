@@ -23,6 +23,7 @@ from providers.base import ModelSpec, Provider, Vectors
 from providers.breaker import guarded
 from providers.exceptions import ProviderError, ProviderMalformed
 from providers.models import RemoteSpace, Revision
+from providers.state.process import owned
 
 # Every kept vector is of these: with another text every model would seem to have drifted.
 TEXTS = (
@@ -145,7 +146,7 @@ class Canary:
         return _verdict(row, now, changed=changed)
 
 
-@functools.cache
+@owned
 def canary() -> Canary:
     """Return the process-wide canary."""
     return Canary(started_at=apps.get_app_config("providers").started_at)  # type: ignore[attr-defined]

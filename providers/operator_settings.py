@@ -3,8 +3,6 @@
 While the database is away, what was read last holds. Until the allowlists were seeded, those of the environment hold.
 """
 
-import functools
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,6 +21,8 @@ from providers.models import (
     read_sizes,
 )
 from providers.patterns import allows_model, allows_provider
+from providers.state.memory import Fresh
+from providers.state.process import owned
 
 REFRESH_SECONDS = 2.0
 
@@ -88,24 +88,13 @@ class OperatorSettingsReader:
     timer = staticmethod(time.monotonic)
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._settings = _unseeded()
-        self._looked_at: float | None = None
+        self._fresh = Fresh(
+            self._look, seconds=REFRESH_SECONDS, timer=lambda: self.timer()
+        )
+        self.current = self._fresh.get
 
-    def current(self) -> OperatorSettings:
-        now = self.timer()
-        if self._looked_at is not None and now - self._looked_at < REFRESH_SECONDS:
-            return self._settings
-        # At the first look all wait; later, who comes while another looks goes on with what is known.
-        if self._lock.acquire(blocking=self._looked_at is None):
-            try:
-                self._refresh()
-                self._looked_at = now
-            finally:
-                self._lock.release()
-        return self._settings
-
-    def _refresh(self) -> None:
+    def _look(self) -> OperatorSettings:
         try:
             row = Revision.objects.filter(pk=1, allowlists_seeded=True).first()
             if row is None:
@@ -114,9 +103,10 @@ class OperatorSettingsReader:
                 self._settings = _read(row.number)
         except (DatabaseError, InterfaceError):
             log.warning("operator_settings_unavailable", exc_info=True)
+        return self._settings
 
 
-@functools.cache
+@owned
 def reader() -> OperatorSettingsReader:
     """Return the process-wide reader."""
     return OperatorSettingsReader()

@@ -3,7 +3,6 @@
 Plug-ins are the built-ins by dotted path, then packages with an entry point in `embeddings.providers`.
 """
 
-import functools
 import threading
 import time
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from providers.operator_settings import (
     operator_settings,
 )
 from providers.prompts import with_prompts
+from providers.state.process import owned
 
 ENTRY_POINT_GROUP = "embeddings.providers"
 BUILT_IN = {
@@ -173,7 +173,7 @@ class Registry:
             return None
 
 
-@functools.cache
+@owned
 def registry() -> Registry:
     """Return the process-wide registry."""
     return Registry(settings.PROVIDERS)

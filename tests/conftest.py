@@ -7,22 +7,9 @@ from django.conf import settings as django_settings
 from rest_framework.test import APIClient
 
 from embeddings.access import row_memory
-from embeddings.access.api_keys import keys_by_prefix, keys_in_use, use_notes
-from embeddings.access.guesses import guesses
-from embeddings.access.limiter.limiter import limiter
-from embeddings.access.tokens import users_by_name
-from embeddings.services.budgets import budgets
-from embeddings.services.cache.cache import embedding_cache
-from embeddings.services.health import health_probe
-from embeddings.services.space_watch import space_watch
-from embeddings.services.token_counts import token_counts
-from embeddings.services.usage import usage
-from media_jobs.vector_store.base import vector_store
-from providers import breaker
 from providers import registry as registry_module
-from providers.canary import canary
 from providers.engine.vocabulary import prepare_vocabulary
-from providers.operator_settings import reader
+from providers.state import process
 from tests.environment import DATA_DIR
 from tests.servers import PostgresServer, RedisServer
 
@@ -49,9 +36,9 @@ def fresh_process(settings, monkeypatch):
     settings.EMBEDDINGS_CANARY = False  # its thread would call the providers, too
     # Changes of users and keys count at once, rather than within a second; one test has its own clock for that.
     monkeypatch.setattr(row_memory, "FRESH_SECONDS", 0.0)
-    forget_all()
+    process.renew()
     yield
-    forget_all()
+    process.renew()
 
 
 @pytest.fixture(scope="session")
@@ -66,29 +53,6 @@ def no_reference():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("providers.engine.provider.sentence_transformers", None)
         yield
-
-
-def forget_all():
-    for singleton in (
-        registry_module.registry,
-        embedding_cache,
-        token_counts,
-        health_probe,
-        reader,
-        use_notes,
-        keys_by_prefix,
-        keys_in_use,
-        users_by_name,
-        limiter,
-        guesses,
-        usage,
-        budgets,
-        vector_store,
-        canary,
-        space_watch,
-    ):
-        singleton.cache_clear()
-    breaker.forget_looks()
 
 
 def replace_conf(settings, **changes):

@@ -1,6 +1,5 @@
 """API keys: made, found, revoked. A key is `sk-`, twelve public characters (its prefix), and a secret of 256 bits."""
 
-import functools
 import hashlib
 import hmac
 import math
@@ -24,6 +23,8 @@ from embeddings.access.row_memory import RowMemory
 from embeddings.models import ApiKey
 from embeddings.services.callers import CallerLimits
 from embeddings.services.errors import InvalidRequest
+from providers.state.memory import Fresh
+from providers.state.process import owned
 
 KEY_START = "sk-"
 KEY_FORM = re.compile(r"(sk-[0-9a-f]{12})[A-Za-z0-9_-]{43}", re.ASCII)
@@ -34,6 +35,7 @@ USE_NOTED_EVERY_SECONDS = 60.0
 MAX_KEYS_IN_USE = 10_000
 KEYS_IN_USE_SECONDS = 10.0
 
+timer = time.monotonic
 log = structlog.get_logger(__name__)
 
 
@@ -106,38 +108,22 @@ def public_part(text: str) -> str | None:
     return form[1] if form else None
 
 
-@functools.cache
+@owned
 def keys_by_prefix() -> RowMemory[ApiKey]:
     """Return the process-wide memory of keys."""
     return RowMemory(known_keys(), "prefix")
 
 
-class KeysInUse:
-    """The public parts of the keys that were used or made last, as any process knew them a moment ago."""
-
-    timer = staticmethod(time.monotonic)
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._prefixes: frozenset[str] = frozenset()
-        self._fresh_until = -math.inf
-
-    def prefixes(self) -> frozenset[str]:
-        """Return them. At most one query in ten seconds."""
-        with self._lock:
-            if self.timer() >= self._fresh_until:
-                last = Coalesce("last_used_at", "created_at").desc()
-                keys = ApiKey.objects.filter(revoked_at=None).order_by(last)
-                rows = keys.values_list("prefix", flat=True)[:MAX_KEYS_IN_USE]
-                self._prefixes = frozenset(rows)
-                self._fresh_until = self.timer() + KEYS_IN_USE_SECONDS
-            return self._prefixes
+@owned
+def keys_in_use() -> Fresh[frozenset[str]]:
+    """Return the public parts of the keys that were used or made last, as any process knew them a moment ago."""
+    return Fresh(_read_keys_in_use, seconds=KEYS_IN_USE_SECONDS, timer=lambda: timer())
 
 
-@functools.cache
-def keys_in_use() -> KeysInUse:
-    """Return what this process knows of them."""
-    return KeysInUse()
+def _read_keys_in_use() -> frozenset[str]:
+    last = Coalesce("last_used_at", "created_at").desc()
+    keys = ApiKey.objects.filter(revoked_at=None).order_by(last)
+    return frozenset(keys.values_list("prefix", flat=True)[:MAX_KEYS_IN_USE])
 
 
 def digest_of(text: str) -> str:
@@ -209,7 +195,7 @@ class UseNotes:
         return is_due
 
 
-@functools.cache
+@owned
 def use_notes() -> UseNotes:
     """Return the process-wide notes."""
     return UseNotes()

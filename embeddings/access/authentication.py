@@ -185,7 +185,7 @@ def _found(request: Request, text: str) -> ApiKey | None:
     prefix = public_part(text)
     if prefix and not keys_by_prefix().remembers(prefix):
         seconds = seconds_to_wait(request)
-        if seconds and prefix not in keys_in_use().prefixes():
+        if seconds and prefix not in keys_in_use().get():
             raise TooManyGuesses(seconds)
     return find_key(text)
 

@@ -5,7 +5,6 @@ database, and so are the keys in use. Where an address has sent too many wrong o
 that is not among those.
 """
 
-import functools
 import math
 import threading
 import time
@@ -19,6 +18,7 @@ from embeddings.access.client_address import client_address
 from embeddings.access.limiter.gcra import MICROSECONDS, Rate
 from embeddings.access.limiter.limiter import limiter
 from embeddings.conf import conf
+from providers.state.process import owned
 
 SHORTEST_KEY = 16  # what is shorter beside a good credential is a placeholder, no guess
 MAX_ADDRESSES = 10_000
@@ -90,7 +90,7 @@ class Guesses:
             log.warning("authentication_failed", address=address, credential=credential)
 
 
-@functools.cache
+@owned
 def guesses() -> Guesses:
     """Return what this process knows."""
     return Guesses()

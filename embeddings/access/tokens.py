@@ -25,6 +25,7 @@ from rest_framework_simplejwt.exceptions import (
 from embeddings.access.callers import known_users
 from embeddings.access.row_memory import RowMemory
 from embeddings.conf import AccessConf, conf
+from providers.state.process import owned
 
 MAX_TOKEN_LENGTH = 8192
 MAX_USERNAME_LENGTH = 150
@@ -146,7 +147,7 @@ def _find(name: str) -> User | None:
     return users_by_name().find(name)
 
 
-@functools.cache
+@owned
 def users_by_name() -> RowMemory[User]:
     """Return the process-wide memory of users."""
     return RowMemory(known_users(), "username")

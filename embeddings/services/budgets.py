@@ -1,6 +1,5 @@
 """Monthly budgets: what a caller's tokens and their cost may come to in one month (UTC)."""
 
-import functools
 import math
 import time
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from embeddings.models import UsageHour
 from embeddings.services.callers import Caller
 from embeddings.services.errors import BudgetExhausted
 from embeddings.services.usage import usage
+from providers.state.process import owned
 
 # How old the sum of all processes may be; this process's own uncounted use is always added.
 FRESH_SECONDS = 5.0
@@ -112,7 +112,7 @@ class Budgets:
         return read
 
 
-@functools.cache
+@owned
 def budgets() -> Budgets:
     """Return the process-wide budgets."""
     return Budgets()

@@ -1,10 +1,8 @@
 """Whether this server can do its work now: embeddings, proven by making one, and the storing of documents."""
 
 import errno
-import functools
 import os
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,6 +31,8 @@ from providers.exceptions import (
 from providers.operator_settings import operator_settings
 from providers.registry import registry
 from providers.state.database import KEPT_SECONDS, LOOKUP_SECONDS, waits
+from providers.state.memory import Fresh
+from providers.state.process import owned
 
 FRESH_SECONDS = (
     5.0  # a proof this young is not repeated, so that probes cost nothing under load
@@ -65,30 +65,16 @@ class Health:
 
 
 class HealthProbe:
-    """Find out how things stand, and remember it briefly."""
+    """Find out how things stand, and remember it briefly (`check`)."""
 
     timer = staticmethod(time.monotonic)
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._outcome: Health | None = None
-        self._proven_at = 0.0
         self._database_answered_at: float | None = None
-
-    def check(self) -> Health:
-        """Return how things stand; while another thread finds out, how they stood a moment ago."""
-        outcome = self._outcome
-        if outcome and self.timer() - self._proven_at <= FRESH_SECONDS:
-            return outcome
-        if not self._lock.acquire(blocking=outcome is None) and outcome:
-            return outcome
-        try:
-            if not self._outcome or self.timer() - self._proven_at > FRESH_SECONDS:
-                self._outcome = self._probe()
-                self._proven_at = self.timer()
-            return self._outcome
-        finally:
-            self._lock.release()
+        self._fresh = Fresh(
+            self._probe, seconds=FRESH_SECONDS, timer=lambda: self.timer()
+        )
+        self.check = self._fresh.get
 
     def _probe(self) -> Health:
         with waits.at_most(LOOKUP_SECONDS):
@@ -244,7 +230,7 @@ def _disk_problem() -> str | None:
     return None
 
 
-@functools.cache
+@owned
 def health_probe() -> HealthProbe:
     """Return the process-wide probe."""
     return HealthProbe()

@@ -4,7 +4,6 @@ A request never waits for a check: it asks for one after its answer if one is du
 What writes into a stored index waits, and is refused where the vectors are no longer those of the space.
 """
 
-import functools
 import threading
 import time
 from collections import Counter
@@ -29,6 +28,7 @@ from providers.exceptions import (
 )
 from providers.models import RemoteSpace
 from providers.registry import registry
+from providers.state.process import owned
 
 # After a check that failed, or that another process makes; the row itself says when it is due.
 LOOK_AGAIN_SECONDS = 60.0
@@ -177,7 +177,7 @@ class SpaceWatch:
             return self._pending.pop(next(iter(self._pending)))
 
 
-@functools.cache
+@owned
 def space_watch() -> SpaceWatch:
     """Return the process-wide watch."""
     return SpaceWatch(canary(), start=_start_thread)

@@ -1,10 +1,10 @@
 """How many tokens a text has, remembered: a text whose vector is cached need not be tokenised to be counted."""
 
-import functools
 import threading
 from collections.abc import Callable, Sequence
 
 from providers.metrics import timed
+from providers.state.process import owned
 
 MAX_REMEMBERED = 50_000  # some 8 MB
 
@@ -43,7 +43,7 @@ class TokenCounts:
                 del self._counts[next(iter(self._counts))]
 
 
-@functools.cache
+@owned
 def token_counts() -> TokenCounts:
     """Return the counts of this process."""
     return TokenCounts()

@@ -4,8 +4,6 @@ A clean stop loses nothing; a killed process loses what it counted since the las
 """
 
 import atexit
-import functools
-import os
 import threading
 import time
 from collections.abc import Iterable
@@ -19,6 +17,7 @@ from embeddings.conf import conf
 from embeddings.services.callers import Caller
 from embeddings.services.types import EmbeddingRequest, EmbeddingResult, Target
 from embeddings.services.usage_store import Account, Counts, Place, store
+from providers.state.process import owned
 
 HOUR_SECONDS = 3600
 # While the database is away, counts of further places are summed up in one place, so that memory stays bounded.
@@ -193,11 +192,7 @@ class Ledger:
         return now - now % HOUR_SECONDS
 
 
-@functools.cache
+@owned
 def usage() -> Ledger:
     """Return the process-wide ledger."""
     return Ledger(flush_seconds=conf().usage_flush_seconds)
-
-
-# A forked child starts with a ledger of its own; what its parent counted, the parent stores.
-os.register_at_fork(after_in_child=usage.cache_clear)

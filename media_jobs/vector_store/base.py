@@ -1,12 +1,13 @@
 """The one interface of every store: replace, delete, search, stats."""
 
-import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from providers.state.process import owned
 
 Vector = NDArray[np.float32]
 
@@ -114,7 +115,7 @@ def checked(vector: Vector, dimensions: int) -> Vector:
     return vector
 
 
-@functools.cache
+@owned
 def vector_store() -> VectorStore:
     """Return the process-wide store: pgvector where the database has its table, else the embedded one."""
     from media_jobs.vector_store.choice import choose

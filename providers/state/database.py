@@ -10,6 +10,8 @@ import threading
 import time
 from collections.abc import Iterator
 
+from providers.state.memory import Rest
+
 REST_SECONDS = 1.0
 CONNECT_SECONDS = 5
 # For look-ups by primary key that every request makes, and that have a last known answer.
@@ -21,7 +23,11 @@ ABSENT = "The database does not answer."
 
 
 class Waits:
-    """What this process knows of its database. `seconds`: the longest wait for an answer; None: as long as it takes."""
+    """What this process knows of its database. `seconds`: the longest wait for an answer; None: as long as it takes.
+
+    `may_ask`: whether to ask now; while the database does not answer, one caller a second may. `unanswered` and
+    `answered` note how a wait ended.
+    """
 
     timer = staticmethod(time.monotonic)
 
@@ -29,9 +35,9 @@ class Waits:
         self.serving = False
         self.seconds: float | None = None
         self._own = threading.local()
-        self._lock = threading.Lock()
-        self._absent = False
-        self._rests_until = 0.0
+        self._rest = Rest(REST_SECONDS, timer=lambda: self.timer())
+        self.may_ask, self.unanswered = self._rest.may_ask, self._rest.failed
+        self.answered = self._rest.worked
 
     def serve(self, seconds: float | None) -> None:
         """Be a process that serves: its data folder is there, and is never made again; no wait is longer."""
@@ -53,28 +59,6 @@ class Waits:
             yield
         finally:
             self._own.seconds = before
-
-    def may_ask(self) -> bool:
-        """Whether to ask now. While the database does not answer, one caller a second may."""
-        if not self._absent:
-            return True
-        with self._lock:
-            now = self.timer()
-            if now < self._rests_until:
-                return False
-            self._rests_until = now + REST_SECONDS
-            return True
-
-    def unanswered(self) -> None:
-        """Note that a wait was in vain."""
-        with self._lock:
-            self._absent = True
-            self._rests_until = self.timer() + REST_SECONDS
-
-    def answered(self) -> None:
-        """Note that the database answers."""
-        if self._absent:
-            self._absent = False
 
 
 waits = Waits()

@@ -1,6 +1,5 @@
 """The limiter of this process. Where its store cannot be asked callers are let in: a limiter must not be an outage."""
 
-import functools
 import threading
 import time
 from dataclasses import replace
@@ -21,6 +20,8 @@ from embeddings.access.limiter.gcra import (
 )
 from embeddings.conf import conf
 from providers.state import StoreUnavailable
+from providers.state.memory import Rest
+from providers.state.process import owned
 
 REST_SECONDS = 1.0  # how long a store that failed is left alone
 CLEANUP_SECONDS = 600.0
@@ -36,7 +37,7 @@ class Limiter:
     def __init__(self, store: BucketStore) -> None:
         self._store = store
         self._lock = threading.Lock()
-        self._rests_until = 0.0
+        self._rest = Rest(REST_SECONDS, timer=lambda: self.timer())
         self._cleaned_at = self.timer()
 
     def take(self, key: str, rate: Rate) -> Standing:
@@ -64,16 +65,16 @@ class Limiter:
         return replace(standing(moved, rate, unit=1), allowed=True)
 
     def _move(self, key: str, *, cost: int, limit: int, ceiling: int) -> Moved:
-        now = self.timer()
-        if now < self._rests_until:
+        if not self._rest.may_ask():
             return Moved(allowed=True, lag=0)
         try:
             moved = self._store.move(key, cost=cost, limit=limit, ceiling=ceiling)
-            self._clean_up(now)
+            self._clean_up(self.timer())
         except StoreUnavailable as error:
-            self._rests_until = self.timer() + REST_SECONDS
+            self._rest.failed()
             log.warning("limiter_unavailable", reason=str(error))
             return Moved(allowed=True, lag=0)
+        self._rest.worked()
         return moved
 
     def _clean_up(self, now: float) -> None:
@@ -86,7 +87,7 @@ class Limiter:
         self._store.forget_full()
 
 
-@functools.cache
+@owned
 def limiter() -> Limiter:
     """Return the process-wide limiter: in Redis, else in the product's PostgreSQL, else in a file of its own."""
     return Limiter(_store(conf().limiter.redis_url))

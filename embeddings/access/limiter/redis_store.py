@@ -3,14 +3,12 @@
 from typing import Any, cast
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from embeddings.access.limiter.gcra import Clock, Moved
 from providers.state import StoreUnavailable
+from providers.state.redis import redis_client
 
 PREFIX = "embeddings:bucket:"
-TIMEOUT_SECONDS = 0.25
 OWN_CLOCK = -1  # sent for "now": the script asks Redis
 
 # A bucket outlives the moment it is full by a minute: nothing hangs on when exactly Redis drops it.
@@ -38,16 +36,11 @@ return {0, lag}
 
 
 class RedisStore:
-    """The client is thread-safe and pools its connections; `clock` is for tests, None means Redis' own."""
+    """`clock` is for tests, None means Redis' own."""
 
     def __init__(self, url: str, *, clock: Clock | None = None) -> None:
         self._clock = clock
-        self._client = redis.Redis.from_url(
-            url,
-            socket_timeout=TIMEOUT_SECONDS,
-            socket_connect_timeout=TIMEOUT_SECONDS,
-            retry=Retry(NoBackoff(), 0),
-        )
+        self._client = redis_client(url)
         self._script = self._client.register_script(MOVE)
 
     def move(self, key: str, *, cost: int, limit: int, ceiling: int) -> Moved:

@@ -1,7 +1,5 @@
 """The cache of this process: what was computed before is found, and each text is computed once at a time."""
 
-import functools
-import os
 import secrets
 import threading
 import time
@@ -26,6 +24,7 @@ from providers.exceptions import (
     ProviderUnavailable,
     bare_copy,
 )
+from providers.state.process import owned
 
 Compute = Callable[[list[int]], Vectors]
 
@@ -266,7 +265,7 @@ class EmbeddingCache:
             return self._memory.newly_used()
 
 
-@functools.cache
+@owned
 def embedding_cache() -> EmbeddingCache:
     """Return the process-wide cache."""
     return EmbeddingCache(
@@ -290,16 +289,3 @@ def _store(cache: CacheConf) -> RowStore | None:
             cache.path, max_size=cache.max_size, ttl_seconds=cache.ttl_seconds
         )
     return None
-
-
-_inherited: list[EmbeddingCache] = []
-
-
-def _start_anew() -> None:
-    """Give a forked child a cache of its own. Its parent's is kept, unused: SQLite forbids even closing it here."""
-    if embedding_cache.cache_info().currsize:
-        _inherited.append(embedding_cache())
-        embedding_cache.cache_clear()
-
-
-os.register_at_fork(after_in_child=_start_anew)

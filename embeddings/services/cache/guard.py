@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 import structlog
@@ -11,6 +10,7 @@ import structlog
 from embeddings import metrics
 from embeddings.services.cache.store import Cleared, Entry, RowStore
 from providers.state import StoreUnavailable
+from providers.state.memory import Rest
 
 REST_SECONDS = 5.0  # how long a store that failed is left alone
 LOG_SECONDS = 60.0
@@ -20,28 +20,6 @@ Operation = Literal["generation", "read", "write", "forget", "size", "clear"]
 WRITES = ("write", "forget", "clear")
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(slots=True)
-class _Pause:
-    """After a failure one caller a while asks; the others go without, at no cost."""
-
-    until: float = 0.0
-    failing: bool = False
-
-    def spares(self, now: float) -> bool:
-        """Tell whether not to ask now; who is told to ask does so for all."""
-        if now < self.until:
-            return True
-        if self.failing:
-            self.until = now + REST_SECONDS
-        return False
-
-    def failed(self, now: float) -> None:
-        self.failing, self.until = True, now + REST_SECONDS
-
-    def worked(self) -> None:
-        self.failing, self.until = False, 0.0
 
 
 class GuardedStore:
@@ -55,7 +33,9 @@ class GuardedStore:
     def __init__(self, store: RowStore | None) -> None:
         self._store = store
         self._lock = threading.Lock()
-        self._reads, self._writes = _Pause(), _Pause()
+        self._reads, self._writes = (
+            Rest(REST_SECONDS, timer=lambda: self.timer()) for _ in range(2)
+        )
         self._logged_at = -LOG_SECONDS
 
     def generation(self) -> int | None:
@@ -92,28 +72,24 @@ class GuardedStore:
     def _ask(
         self, operation: Operation, ask: Callable[[RowStore], Answer]
     ) -> Answer | None:
-        pause = self._writes if operation in WRITES else self._reads
-        with self._lock:
-            if self._store is None or pause.spares(self.timer()):
-                return None
+        rest = self._writes if operation in WRITES else self._reads
+        if self._store is None or not rest.may_ask():
+            return None
         try:
             answer = ask(self._store)
         except StoreUnavailable as error:
-            self._note(self._store.name, operation, pause, reason=str(error))
+            rest.failed()
+            self._note(self._store.name, operation, reason=str(error))
             return None
-        if pause.failing:
-            with self._lock:
-                pause.worked()
+        if rest.failing:
+            rest.worked()
             log.info("cache_store_available", store=self._store.name)
         return answer
 
-    def _note(
-        self, name: str, operation: Operation, pause: _Pause, *, reason: str
-    ) -> None:
+    def _note(self, name: str, operation: Operation, *, reason: str) -> None:
         metrics.cache_store_failures.labels(name, operation).inc()
         now = self.timer()
         with self._lock:
-            pause.failed(now)
             silent = now - self._logged_at < LOG_SECONDS
             if not silent:
                 self._logged_at = now

@@ -11,8 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from embeddings.services.cache.store import (
     CLOCK_SKEW_SECONDS,
@@ -23,11 +21,11 @@ from embeddings.services.cache.store import (
     evicted,
 )
 from providers.state import StoreUnavailable
+from providers.state.redis import TIMEOUT_SECONDS, redis_client
 
 PREFIX = b"embeddings:cache:"
 GENERATION = PREFIX + b"generation"
-# For one answer, and for all rows of a request, which may be megabytes: a Redis slower than that is no help.
-TIMEOUT_SECONDS = 0.25
+# For all rows of a request, which may be megabytes.
 READ_SECONDS = 0.5
 KEYS_A_COMMAND = 256
 STORED_AT = struct.Struct("<d")  # seconds since the epoch; stands before each row
@@ -53,13 +51,7 @@ class RedisStore:
         self._ttl_seconds = ttl_seconds
         self._clock = clock
         self._read_seconds = read_seconds
-        # Untyped: the client's stubs cannot tell its synchronous answers from its asynchronous ones.
-        self._client: Any = redis.Redis.from_url(
-            url,
-            socket_timeout=timeout_seconds,
-            socket_connect_timeout=timeout_seconds,
-            retry=Retry(NoBackoff(), 0),
-        )
+        self._client = redis_client(url, timeout_seconds=timeout_seconds)
 
     def generation(self) -> int:
         with _asking():

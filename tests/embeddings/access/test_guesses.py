@@ -9,7 +9,7 @@ from rest_framework.test import APIClient
 
 from embeddings.access import api_keys
 from embeddings.access import guesses as guesses_module
-from embeddings.access.api_keys import KeysInUse, keys_by_prefix, keys_in_use
+from embeddings.access.api_keys import keys_by_prefix, keys_in_use
 from embeddings.access.guesses import Guesses, guesses
 from embeddings.access.limiter.limiter import Limiter
 from embeddings.access.limiter.sqlite_store import SqliteStore
@@ -26,8 +26,8 @@ HERE, THERE = "192.0.2.1", "192.0.2.2"
 def clock(monkeypatch):
     """A clock for the buckets and for what this process remembers of them."""
     clock = Clock()
-    for kind in (Guesses, KeysInUse):
-        monkeypatch.setattr(kind, "timer", staticmethod(lambda: clock() / 1e6))
+    for place in (Guesses, api_keys):
+        monkeypatch.setattr(place, "timer", staticmethod(lambda: clock() / 1e6))
     return clock
 
 
@@ -205,7 +205,7 @@ def test_keys_in_use_are_those_used_or_made_last(multi, ada, key_of, monkeypatch
     rows.filter(prefix=revoked).update(
         created_at=timezone.now(), revoked_at=timezone.now()
     )
-    assert keys_in_use().prefixes() == {used, new}
+    assert keys_in_use().get() == {used, new}
 
 
 def test_wrong_secret_of_a_known_key_is_a_guess(multi, ada, key_of):

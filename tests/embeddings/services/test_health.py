@@ -231,13 +231,6 @@ def test_a_server_that_never_reached_its_database_is_not_ready(probe):
         assert probe.check() == health.Health(problem="The database does not answer.")
 
 
-def test_while_one_thread_looks_the_others_have_the_last_answer(fakes, probe, timer):
-    first = probe.check()
-    timer.now += 60
-    with probe._lock:
-        assert probe.check() is first
-
-
 def test_warm_up_loads_what_the_default_falls_back_to(fakes):
     fakes["openai"].problem = None
     health.warm_up()

@@ -7,12 +7,7 @@ import pytest
 
 from embeddings import metrics
 from embeddings.services.cache import writer as writer_module
-from embeddings.services.cache.cache import (
-    MAX_MEMORY_ROWS,
-    EmbeddingCache,
-    _start_anew,
-    embedding_cache,
-)
+from embeddings.services.cache.cache import MAX_MEMORY_ROWS, EmbeddingCache
 from embeddings.services.cache.guard import LOG_SECONDS, REST_SECONDS, GuardedStore
 from embeddings.services.cache.redis_store import RedisStore
 from embeddings.services.cache.shared import LOOK_SECONDS, SharedRows
@@ -207,9 +202,3 @@ def test_memory_of_a_process_is_bounded_however_much_the_store_holds(store):
     )
     assert cache.stats().size == MAX_MEMORY_ROWS
     cache.close()
-
-
-def test_forked_child_has_a_cache_of_its_own():
-    inherited = embedding_cache()
-    _start_anew()
-    assert embedding_cache() is not inherited

@@ -1,0 +1,76 @@
+"""Remembering for a moment, and leaving alone after a failure."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar, cast
+
+Value = TypeVar("Value")
+Timer = Callable[[], float]
+
+
+class Fresh(Generic[Value]):
+    """A value that is read again once it is older than `seconds`.
+
+    One thread at a time reads; the others go on with the last value, and wait only for the first one. Where `read`
+    fails the next caller reads.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], Value],
+        *,
+        seconds: float,
+        timer: Timer = time.monotonic,
+    ) -> None:
+        self._read = read
+        self._seconds = seconds
+        self._timer = timer
+        self._lock = threading.Lock()
+        self._value: Value | None = None
+        self._read_at: float | None = None
+
+    def get(self) -> Value:
+        if not self._is_fresh() and self._lock.acquire(blocking=self._read_at is None):
+            try:
+                if not self._is_fresh():
+                    self._value = self._read()
+                    self._read_at = self._timer()
+            finally:
+                self._lock.release()
+        return cast(Value, self._value)
+
+    def _is_fresh(self) -> bool:
+        return (
+            self._read_at is not None and self._timer() - self._read_at < self._seconds
+        )
+
+
+class Rest:
+    """Leave something alone after it failed: one caller in `seconds` asks, until it works again."""
+
+    def __init__(self, seconds: float, *, timer: Timer = time.monotonic) -> None:
+        self._seconds = seconds
+        self._timer = timer
+        self._lock = threading.Lock()
+        self._until = 0.0
+        self.failing = False
+
+    def may_ask(self) -> bool:
+        """Whether to ask now; who is let through while it fails asks for all."""
+        if not self.failing:
+            return True
+        with self._lock:
+            now = self._timer()
+            if now < self._until:
+                return False
+            self._until = now + self._seconds
+            return True
+
+    def failed(self) -> None:
+        with self._lock:
+            self.failing, self._until = True, self._timer() + self._seconds
+
+    def worked(self) -> None:
+        if self.failing:
+            self.failing = False
