@@ -17,7 +17,7 @@ from embeddings.services.health import health_probe
 from embeddings.services.space_watch import space_watch
 from embeddings.services.token_counts import token_counts
 from embeddings.services.usage import usage
-from media_jobs.vector_store.base import vector_store
+from media_jobs.vector_store.store import vector_store
 from providers import breaker
 from providers import registry as registry_module
 from providers.canary import canary

@@ -1,6 +1,5 @@
 """The one interface of every store: replace, delete, search, stats."""
 
-import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -9,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Vector = NDArray[np.float32]
+# How databases keep them: float32, little-endian.
+STORED = np.dtype("<f4")
 
 
 class Superseded(Exception):
@@ -74,8 +75,9 @@ class VectorStore(ABC):
     ) -> int:
         """Put `chunks` in place of all that is stored for the item, in one transaction, and return their number.
 
-        `chunks` may be made while it is read: it is read to its end before the transaction begins. `guard` is called
-        as the transaction's last step. Raises Superseded, and then nothing has changed.
+        `chunks` is read inside the transaction, which keeps other writers waiting: the vectors must be there already.
+        `guard` is called as the last step. Raises Superseded, ValueError for a vector that does not fit the space, and
+        what `chunks` raises; then nothing has changed.
         """
 
     @abstractmethod
@@ -114,9 +116,10 @@ def checked(vector: Vector, dimensions: int) -> Vector:
     return vector
 
 
-@functools.cache
-def vector_store() -> VectorStore:
-    """Return the process-wide store: pgvector where the database has its table, else the embedded one."""
-    from media_jobs.vector_store.choice import choose
+def to_bytes(vector: Vector) -> bytes:
+    return vector.astype(STORED).tobytes()
 
-    return choose()
+
+def from_bytes(data: bytes | memoryview) -> Vector:
+    """Return float32 (d,), read-only."""
+    return np.frombuffer(data, dtype=STORED)

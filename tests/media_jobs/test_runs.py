@@ -15,7 +15,7 @@ from media_jobs.services import claims, runs
 from media_jobs.services.claims import MAX_ATTEMPTS, ClaimLost, claim_next, write
 from media_jobs.services.runs import run
 from media_jobs.tasks import work
-from media_jobs.vector_store.base import vector_store
+from media_jobs.vector_store.store import vector_store
 from providers.exceptions import (
     ProviderDenied,
     ProviderRejected,
