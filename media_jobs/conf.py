@@ -9,7 +9,7 @@ from django.conf import settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaConf:
-    """What the server was told about documents and their jobs.
+    """The settings of documents and their jobs.
 
     `workers`: processes that run jobs, 0 for none on this machine. `work_dir`: where unfinished jobs keep their
     vectors. `wait_days`: for how long a job waits for its provider. `max_documents`, `max_stored_bytes` and

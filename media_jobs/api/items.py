@@ -157,7 +157,7 @@ def validated_query(serializer_class: Any, request: Request) -> dict[str, Any]:
 
 
 def is_form(request: Request) -> bool:
-    """Tell whether the body is a form, with a file."""
+    """Whether the body is a form, with a file."""
     return (request.content_type or "").lower().startswith(UploadParser.media_type)
 
 

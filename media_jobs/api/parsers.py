@@ -23,7 +23,7 @@ from rest_framework.request import Request
 from embeddings.api.parsers import JSONParser
 from media_jobs.conf import conf
 
-# Room for the other fields and the boundaries.
+# For the other fields and the boundaries.
 FORM_OVERHEAD_BYTES = 2**20
 LONG_NUMBER = re.compile(rb"[:\[,\s]-?[0-9]{19,}\s*[,\]}]")
 

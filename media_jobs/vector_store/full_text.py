@@ -134,7 +134,7 @@ def words_of(text: str) -> list[str]:
 
 
 def quotes(text: str, passage: str) -> bool:
-    """Tell whether `text` is long enough to be a quotation, and `passage` holds its words one after the other."""
+    """Whether `text` is long enough to be a quotation, and `passage` holds its words one after the other."""
     wanted, held = _all_words(text), _all_words(passage)
     return (
         len(wanted) >= QUOTED_WORDS and f" {' '.join(wanted)} " in f" {' '.join(held)} "

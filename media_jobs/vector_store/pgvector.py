@@ -150,7 +150,7 @@ def prepare(using: str) -> None:
 
 
 def exists(connection: BaseDatabaseWrapper, relation: str) -> bool:
-    """Tell whether there is a table or index of that name."""
+    """Whether there is a table or index of that name."""
     # Not to_regclass: it may answer from before a lock was waited for.
     found = "SELECT 1 FROM pg_class WHERE relname = %s AND pg_table_is_visible(oid)"
     return run(connection, found, relation) is not None
