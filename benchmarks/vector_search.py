@@ -61,10 +61,10 @@ from media_jobs.vector_store.base import (  # noqa: E402
     Chunk,
     Space,
     VectorStore,
-    vector_store,
 )
 from media_jobs.vector_store.matrix import Block, Matrix  # noqa: E402
 from media_jobs.vector_store.orm import OrmVectorStore  # noqa: E402
+from media_jobs.vector_store.store import vector_store  # noqa: E402
 from providers.registry import registry  # noqa: E402
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"

@@ -38,15 +38,7 @@ from providers.models import (
     RemoteSpace,
 )
 
-for model in (
-    User,
-    Group,
-    ProviderSetting,
-    ModelEntry,
-    AllowlistEntry,
-    Breaker,
-    RemoteSpace,
-):
+for model in (User, Group):
     admin.site.unregister(model)
 
 
@@ -274,17 +266,8 @@ class ApiKeyAdmin(UnicodeSearch, AuditedPage, RankedPage, ModelAdmin):  # type: 
 
 
 @admin.register(AuditEntry)
-class AuditEntryAdmin(UnicodeSearch, ModelAdmin):  # type: ignore[misc]
+class AuditEntryAdmin(UnicodeSearch, providers_admin.ReadOnlyAdmin):
     list_display = ("at", "actor", "source", "action", "target", "request_id")
     list_filter = ("source", "action")
     search_fields = ("actor", "target", "request_id")
     date_hierarchy = "at"
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False

@@ -6,26 +6,17 @@ from django.contrib import admin
 from django.db.models import Sum
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from unfold.admin import ModelAdmin
 
 from embeddings.models import EndUserDay, UsageHour
 from embeddings.services.usage import usage
+from providers.admin import ReadOnlyAdmin
 from providers.folding import UnicodeSearch
 
 SUMS = ("requests", "errors", "tokens", "cache_hits", "cost")
 
 
-class ReadOnlyAdmin(UnicodeSearch, ModelAdmin):  # type: ignore[misc]
-    """Rows that the server writes and people only read."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+class UsageAdmin(UnicodeSearch, ReadOnlyAdmin):
+    """What was counted up to now."""
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
@@ -36,7 +27,7 @@ class ReadOnlyAdmin(UnicodeSearch, ModelAdmin):  # type: ignore[misc]
 
 
 @admin.register(UsageHour)
-class UsageHourAdmin(ReadOnlyAdmin):
+class UsageHourAdmin(UsageAdmin):
     list_display = (
         "hour",
         "username",
@@ -65,7 +56,7 @@ class UsageHourAdmin(ReadOnlyAdmin):
 
 
 @admin.register(EndUserDay)
-class EndUserDayAdmin(ReadOnlyAdmin):
+class EndUserDayAdmin(UsageAdmin):
     list_display = ("day", "caller", "end_user", "requests", "tokens")
     search_fields: ClassVar = ["caller", "end_user"]
     date_hierarchy = "day"

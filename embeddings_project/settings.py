@@ -27,7 +27,6 @@ from embeddings_project.site import (
 )
 from embeddings_project.upstreams import read_allowed_hosts, read_providers
 from media_jobs.conf import MediaConf, queue_settings
-from media_jobs.vector_store.conf import VectorStoreConf
 
 BASE_DIR = layout.PACKAGE.parent
 
@@ -307,6 +306,9 @@ MEDIA_JOBS = MediaConf(
     max_queued_jobs=env.integer(
         "MEDIA_MAX_QUEUED_JOBS", 10_000, minimum=0, maximum=2**30
     ),
+    search_memory_bytes=env.integer(
+        "MEDIA_SEARCH_MEMORY_BYTES", 256 * 2**20, minimum=0, maximum=2**40
+    ),
     webhook_secret=env.signing_secret("MEDIA_WEBHOOK_SECRET")
     or read_or_create_secret(
         DATA_DIR / "webhook_secret", prefix="whsec_", make=base64_secret
@@ -322,12 +324,6 @@ ALLOWED_EMBEDDING_MODELS = env.words("ALLOWED_EMBEDDING_MODELS")
 
 # Whether remote models are watched for other vectors under the same name.
 EMBEDDINGS_CANARY = env.boolean("EMBEDDINGS_CANARY", default=True)
-
-VECTOR_STORE = VectorStoreConf(
-    memory_bytes=env.integer(
-        "MEDIA_SEARCH_MEMORY_BYTES", 256 * 2**20, minimum=0, maximum=2**40
-    )
-)
 
 LOCAL_ENGINE: dict[str, Any] = {
     "data_dir": DATA_DIR,

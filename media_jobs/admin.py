@@ -27,6 +27,7 @@ from media_jobs.services.jobs import (
     delete_item,
     start_job,
 )
+from providers.admin import ReadOnlyAdmin
 from providers.folding import UnicodeSearch
 
 PREVIEW_CHARACTERS = 2000
@@ -40,19 +41,6 @@ for model in (
     queue_models.OrmQ,
 ):
     admin.site.unregister(model)
-
-
-class ReadOnlyPage(ModelAdmin):  # type: ignore[misc]
-    """Rows that the server writes and people only read."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
 
 class MetadataField(forms.JSONField):
@@ -177,7 +165,7 @@ class MediaItemAdmin(UnicodeSearch, AuditedPage, ModelAdmin):  # type: ignore[mi
 
 
 @admin.register(StoredChunk)
-class StoredChunkAdmin(UnicodeSearch, ReadOnlyPage):
+class StoredChunkAdmin(UnicodeSearch, ReadOnlyAdmin):
     list_display = ("media_id", "index", "start", "end", "space", "snippet")
     list_select_related = ("space",)
     search_fields = ("=media__id",)
@@ -192,7 +180,7 @@ class StoredChunkAdmin(UnicodeSearch, ReadOnlyPage):
 
 
 @admin.register(Job)
-class JobAdmin(UnicodeSearch, ReadOnlyPage, AuditedPage):
+class JobAdmin(UnicodeSearch, ReadOnlyAdmin, AuditedPage):
     list_display = (
         "public_id",
         "media_id",

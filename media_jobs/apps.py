@@ -16,6 +16,6 @@ class MediaJobsConfig(AppConfig):
 
 def prepare_vectors(*, using: str, **_: Any) -> None:
     """Let the database use pgvector, if it can now."""
-    from media_jobs.vector_store import pgvector_tables
+    from media_jobs.vector_store import pgvector
 
-    pgvector_tables.prepare(using)
+    pgvector.prepare(using)

@@ -9,11 +9,12 @@ from django.conf import settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaConf:
-    """What the server was told about documents and their jobs.
+    """The settings of documents and their jobs.
 
     `workers`: processes that run jobs, 0 for none on this machine. `work_dir`: where unfinished jobs keep their
     vectors. `wait_days`: for how long a job waits for its provider. `max_documents`, `max_stored_bytes` and
     `max_queued_jobs` are each user's quotas, 0 for none. `extractions`: how many files are read at once.
+    `search_memory_bytes`: how much a process may keep of vectors that it searches in memory.
     """
 
     max_bytes: int
@@ -26,6 +27,7 @@ class MediaConf:
     webhook_secret: str
     webhook_allow_private: bool
     extractions: int = 2
+    search_memory_bytes: int = 256 * 2**20
     chunk_size: int = 1000
     chunk_overlap: int = 200
 
@@ -33,8 +35,8 @@ class MediaConf:
 def queue_settings(conf: MediaConf) -> dict[str, Any]:
     """Return django-q2's settings (Q_CLUSTER).
 
-    A call only says that there is work (media_jobs/queue.py), so one that is lost, or comes back after `retry`, does no
-    harm; `timeout` ends a worker that hangs.
+    A call only says that there is work (services/worker_calls.py), so one that is lost, or comes back after `retry`,
+    does no harm; `timeout` ends a worker that hangs.
     """
     return {
         "name": "embeddings",

@@ -1,6 +1,5 @@
 """Documents, and the jobs that embed them."""
 
-import secrets
 from datetime import datetime
 from typing import ClassVar
 
@@ -12,11 +11,6 @@ from media_jobs.vector_store.rows import ItemVectors, StoredChunk, VectorSpace
 from providers.registry import registry
 
 __all__ = ["LIVE", "ItemVectors", "Job", "MediaItem", "StoredChunk", "VectorSpace"]
-
-
-def new_job_id() -> str:
-    """Return an id that nobody can guess."""
-    return f"mej_{secrets.token_hex(12)}"
 
 
 class MediaItem(models.Model):
@@ -108,7 +102,7 @@ class Job(models.Model):
         FAILED = "failed"
         CANCELLED = "cancelled"
 
-    public_id = models.CharField(max_length=40, unique=True, default=new_job_id)
+    public_id = models.CharField(max_length=40, unique=True)
     media = models.ForeignKey(
         MediaItem,
         on_delete=models.DO_NOTHING,

@@ -8,7 +8,7 @@ from media_jobs.services.runs import run
 
 # A worker that is called does what there is to do, for so long; then it lets go, and is called again.
 SHIFT_SECONDS = 600.0
-# 1 from when the worker is told to stop: nothing more is begun. Shared by all processes forked since.
+# 1 from when the worker has to stop: nothing more is begun. Shared by all processes forked since.
 closing = RawValue("b", 0)
 
 

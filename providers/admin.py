@@ -1,8 +1,10 @@
-"""The operator's pages for providers: how they are reached, their models, the allowlists, the breakers."""
+"""The operator's pages for providers: how they are reached, their models, the allowlists, the breakers.
+
+embeddings/admin.py registers them, with the audit of what is changed there.
+"""
 
 from typing import Any, ClassVar
 
-import structlog
 from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
@@ -19,7 +21,6 @@ from providers.base import InputType, ModelSpec
 from providers.folding import UnicodeSearch
 from providers.models import (
     MAX_PROMPT_LENGTH,
-    AllowlistEntry,
     Breaker,
     ModelEntry,
     ProviderSetting,
@@ -28,24 +29,30 @@ from providers.models import (
 )
 from providers.registry import registry
 
-log = structlog.get_logger(__name__)
+
+class FixedRowsAdmin(ModelAdmin):  # type: ignore[misc]
+    """Rows that people neither add nor delete."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class ReadOnlyAdmin(FixedRowsAdmin):
+    """Rows that the server writes and people only read."""
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
 
 
 class WatchedAdmin(ModelAdmin):  # type: ignore[misc]
-    """Rows that every process reads anew within two seconds of a change."""
+    """Rows that every process reads again within two seconds of a change."""
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         super().delete_queryset(request, queryset)
         Revision.bump()  # a bulk delete does not pass through the rows
-
-    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
-        log.info(
-            "operator_change",
-            user=request.user.get_username(),
-            what=str(obj),
-            change=str(message),
-        )
-        return super().log_change(request, obj, message)
 
 
 class ProviderSettingForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -65,8 +72,7 @@ class ProviderSettingForm(forms.ModelForm):  # type: ignore[type-arg]
         return address
 
 
-@admin.register(ProviderSetting)
-class ProviderSettingAdmin(WatchedAdmin):
+class ProviderSettingAdmin(FixedRowsAdmin, WatchedAdmin):
     form = ProviderSettingForm
     list_display = ("name", "enabled", "setup", "key", "base_url", "timeout_seconds")
     list_filter = ("enabled",)
@@ -91,12 +97,6 @@ class ProviderSettingAdmin(WatchedAdmin):
         """Show the last four characters at most; keys live in the environment."""
         key = settings.PROVIDERS.get(row.name, {}).get("api_key") or ""
         return f"…{key[-4:]}" if len(key) >= 16 else "set" if key else "—"
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
 
 PROMPT_HELP = (
@@ -175,7 +175,6 @@ def _own_spec(row: ModelEntry) -> ModelSpec | None:
     return provider.resolve(row.name) if provider else None
 
 
-@admin.register(ModelEntry)
 class ModelEntryAdmin(UnicodeSearch, WatchedAdmin):
     form = ModelEntryForm
     list_display = (
@@ -191,14 +190,12 @@ class ModelEntryAdmin(UnicodeSearch, WatchedAdmin):
     search_fields = ("name", "vector_space")
 
 
-@admin.register(AllowlistEntry)
 class AllowlistEntryAdmin(WatchedAdmin):
     list_display = ("pattern", "kind")
     list_filter = ("kind",)
 
 
-@admin.register(Breaker)
-class BreakerAdmin(ModelAdmin):  # type: ignore[misc]
+class BreakerAdmin(FixedRowsAdmin):
     list_display = (
         "provider",
         "state",
@@ -217,26 +214,13 @@ class BreakerAdmin(ModelAdmin):  # type: ignore[misc]
     def reset_breakers(self, request: HttpRequest, queryset: QuerySet[Breaker]) -> None:
         for row in queryset:
             breaker.reset(row.provider)
-            log.info(
-                "operator_change",
-                user=request.user.get_username(),
-                what=row.provider,
-                change="breaker reset",
-            )
         messages.success(request, f"Closed {len(queryset)} circuit breaker(s).")
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return [field.name for field in Breaker._meta.fields]
 
 
-@admin.register(RemoteSpace)
-class RemoteSpaceAdmin(UnicodeSearch, ModelAdmin):  # type: ignore[misc]
+class RemoteSpaceAdmin(UnicodeSearch, FixedRowsAdmin):
     """What the canary found. Rows are never deleted: the next check would take any vectors for the right ones."""
 
     list_display = (
@@ -283,19 +267,4 @@ class RemoteSpaceAdmin(UnicodeSearch, ModelAdmin):  # type: ignore[misc]
 
     def accept(self, request: HttpRequest, row: RemoteSpace) -> bool:
         """Accept one row; return whether there was something to accept."""
-        who = request.user.get_username()
-        accepted = canary.accept(row.pk, by=who)
-        if accepted:
-            log.info(
-                "operator_change",
-                user=who,
-                what=str(row),
-                change="remote space accepted as a new revision",
-            )
-        return accepted
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+        return canary.accept(row.pk, by=request.user.get_username())

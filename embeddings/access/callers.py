@@ -9,7 +9,7 @@ from rest_framework.request import Request
 
 from embeddings.access.rights import admin_permissions, parsed
 from embeddings.models import ApiKey, Limited, UserLimits
-from embeddings.services.callers import Caller, CallerLimits
+from embeddings.services.callers import SINGLE_USER, SYSTEM, Caller, CallerLimits
 
 LIMIT_NAMES = tuple(field.name for field in fields(CallerLimits))
 
@@ -40,6 +40,19 @@ def shared_caller(row: ApiKey | User) -> Caller:
 def caller_of(request: Request) -> Caller:
     """Return whom authentication found."""
     return cast(Caller, request.auth)
+
+
+def caller_of_id(caller_id: str) -> Caller | None:
+    """Return the caller of that id with the rights it has now; None where it may not call any more."""
+    for known in (SINGLE_USER, SYSTEM):
+        if caller_id == known.id:
+            return known
+    kind, _, number = caller_id.partition(":")
+    if kind == "key":
+        key = known_keys().filter(pk=int(number), user__is_active=True).first()
+        return caller_of_key(key) if key and key.status == "active" else None
+    user = known_users().filter(pk=int(number), is_active=True).first()
+    return caller_of_user(user) if user else None
 
 
 def caller_of_user(user: User) -> Caller:

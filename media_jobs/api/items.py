@@ -18,7 +18,7 @@ from embeddings.access.throttling import FreeThrottle, LimitedView
 from embeddings.api.requests import validated
 from embeddings.services.errors import InvalidRequest
 from media_jobs.api import answers
-from media_jobs.api.exact_json import ExactJSONParser
+from media_jobs.api.parsers import ExactJSONParser, UploadParser, discarding_files
 from media_jobs.api.representation import item_report, page_of
 from media_jobs.api.serializers import (
     ContentQuerySerializer,
@@ -27,7 +27,6 @@ from media_jobs.api.serializers import (
     PageSerializer,
     UploadSerializer,
 )
-from media_jobs.api.uploads import UploadParser, discarding_files
 from media_jobs.extraction.extract import extracted
 from media_jobs.services.items import (
     NewItem,
@@ -37,7 +36,7 @@ from media_jobs.services.items import (
     visible_items,
 )
 from media_jobs.services.jobs import delete_item
-from media_jobs.services.quotas import check_store
+from media_jobs.services.quotas import check_store, queued_by, quotas_of, stored_by
 
 log = structlog.get_logger(__name__)
 
@@ -158,7 +157,7 @@ def validated_query(serializer_class: Any, request: Request) -> dict[str, Any]:
 
 
 def is_form(request: Request) -> bool:
-    """Tell whether the body is a form, with a file."""
+    """Whether the body is a form, with a file."""
     return (request.content_type or "").lower().startswith(UploadParser.media_type)
 
 
@@ -177,3 +176,23 @@ def _uploaded(request: Request) -> NewItem:
         warnings=read.warnings,
         **fields,
     )
+
+
+class ShowQuota(MediaView):
+    """Show the caller's quotas, `limit` null where there is none, and how much of each is used."""
+
+    @extend_schema(operation_id="media_quota", responses={200: answers.QUOTA})
+    def get(self, request: Request) -> Response:
+        caller = caller_of(request)
+        quotas, stored = quotas_of(caller), stored_by(caller)
+        return Response(
+            {
+                "documents": _shown(stored.documents, quotas.documents),
+                "stored_bytes": _shown(stored.bytes, quotas.stored_bytes),
+                "queued_jobs": _shown(queued_by(caller), quotas.queued_jobs),
+            }
+        )
+
+
+def _shown(used: int, limit: int | None) -> dict[str, Any]:
+    return {"used": used, "limit": limit}

@@ -12,7 +12,7 @@ from embeddings.api.serializers import (
     StrictCharField,
     StrictSerializer,
 )
-from media_jobs.api.uploads import parsed_metadata
+from media_jobs.api.parsers import parsed_metadata
 from media_jobs.metadata import problem_of
 
 MAX_METADATA_BYTES = 2**16

@@ -2,11 +2,11 @@
 
 from django.urls import path
 
-from media_jobs.api import items, jobs, quotas, search
+from media_jobs.api import items, jobs, search
 
 urlpatterns = [
     path("media", items.MediaItems.as_view()),
-    path("media/quota", quotas.ShowQuota.as_view()),
+    path("media/quota", items.ShowQuota.as_view()),
     path("media/<int:media_id>", items.ShowMediaItem.as_view()),
     path("media/<int:media_id>/embeddings", jobs.MediaEmbeddings.as_view()),
     path("media/<int:media_id>/embeddings/status", jobs.ShowMediaEmbeddings.as_view()),

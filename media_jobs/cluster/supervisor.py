@@ -11,7 +11,7 @@ from django.db import DatabaseError, InterfaceError, close_old_connections
 
 from media_jobs.cluster.cluster import Cluster, end_orphans
 from media_jobs.cluster.locks import LivenessLock
-from media_jobs.cluster.notifier import NotifierProcess
+from media_jobs.cluster.notifier_process import NotifierProcess
 from media_jobs.conf import conf
 from media_jobs.services.claims import worker_id
 from media_jobs.services.heartbeat import Watch

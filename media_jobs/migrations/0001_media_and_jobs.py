@@ -2,7 +2,6 @@
 
 import django.db.models.deletion
 import django.utils.timezone
-import media_jobs.models
 from django.conf import settings
 from django.db import migrations, models
 
@@ -47,7 +46,7 @@ class Migration(migrations.Migration):
             name='Job',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('public_id', models.CharField(default=media_jobs.models.new_job_id, max_length=40, unique=True)),
+                ('public_id', models.CharField(max_length=40, unique=True)),
                 ('caller', models.CharField(help_text="Who asked: the caller's id.", max_length=64)),
                 ('status', models.CharField(choices=[('queued', 'Queued'), ('processing', 'Processing'), ('completed', 'Completed'), ('failed', 'Failed'), ('cancelled', 'Cancelled')], default='queued', max_length=10)),
                 ('priority', models.SmallIntegerField(default=0, help_text='Higher runs earlier.')),

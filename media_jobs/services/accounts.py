@@ -10,7 +10,7 @@ from django.db import transaction
 
 from media_jobs.models import Job, MediaItem, StoredChunk
 from media_jobs.services.jobs import cancel
-from media_jobs.vector_store.base import vector_store
+from media_jobs.vector_store.store import vector_store
 
 # What one transaction deletes at most, beyond the last document: a third of a second of SQLite's one writer.
 BATCH_CHUNKS = 5000

@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from media_jobs.conf import conf
 from media_jobs.models import Job
-from media_jobs.queue import call_worker
+from media_jobs.services.worker_calls import call_worker
 
 MAX_ATTEMPTS = 5
 # Seconds before the second, third, … attempt.

@@ -1,6 +1,7 @@
 """Jobs: made, found, cancelled. Running them is for services/runs.py."""
 
 import hashlib
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,7 +16,6 @@ from embeddings.services.errors import Conflict, NotAllowed, NotFound
 from embeddings.services.types import Target
 from media_jobs.chunking import chunker
 from media_jobs.models import LIVE, Job, MediaItem
-from media_jobs.queue import call_worker
 from media_jobs.services.items import (
     CHANGE,
     DELETE,
@@ -26,7 +26,8 @@ from media_jobs.services.items import (
 from media_jobs.services.quotas import check_queue
 from media_jobs.services.targets import identity_of, pinned_target
 from media_jobs.services.webhooks import check_address, host_of
-from media_jobs.vector_store.base import vector_store
+from media_jobs.services.worker_calls import call_worker
+from media_jobs.vector_store.store import vector_store
 
 VIEW_JOB, CHANGE_JOB = "media_jobs.view_job", "media_jobs.change_job"
 # Above this, a job is for staff alone: it passes those of everybody else.
@@ -199,6 +200,7 @@ def _create(
     caller: Caller, item: MediaItem, target: Target, wish: JobWish, fingerprint: str
 ) -> Job:
     return Job.objects.create(
+        public_id=f"mej_{secrets.token_hex(12)}",  # nobody can guess it
         media=item,
         owner_id=item.owner_id,
         caller=caller.id,

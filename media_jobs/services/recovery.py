@@ -8,7 +8,6 @@ from django.db import DatabaseError, InterfaceError
 from django.db.models import Q
 
 from media_jobs.models import Job
-from media_jobs.queue import call_worker, waiting_calls
 from media_jobs.services.claims import (
     PAUSES_AFTER_DEATH,
     ClaimLost,
@@ -18,6 +17,7 @@ from media_jobs.services.claims import (
     worker_id,
 )
 from media_jobs.services.heartbeat import Watch
+from media_jobs.services.worker_calls import call_worker, waiting_calls
 
 # Seconds without a heartbeat after which this worker's own process is ended, and after which a job of another worker,
 # whose own supervisor should have acted by then, is taken up here.

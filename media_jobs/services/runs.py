@@ -9,12 +9,14 @@ import structlog
 from django.db import DatabaseError, InterfaceError, OperationalError
 from django.utils import timezone
 
+from embeddings.access.callers import caller_of_id
 from embeddings.conf import conf as embeddings_conf
 from embeddings.services.budgets import check_budgets
 from embeddings.services.callers import Caller
 from embeddings.services.embed import embed
 from embeddings.services.errors import (
     InvalidRequest,
+    NotAllowed,
     ServiceError,
 )
 from embeddings.services.routing import fallback_targets, find_target
@@ -23,7 +25,6 @@ from embeddings.services.types import EmbeddingRequest, EmbeddingResult, Target
 from media_jobs.chunking import Span, TokenLimit, spans
 from media_jobs.conf import conf
 from media_jobs.models import Job, MediaItem
-from media_jobs.services.askers import asker
 from media_jobs.services.claims import (
     ClaimLost,
     beat,
@@ -39,7 +40,8 @@ from media_jobs.services.failures import may_pass, outage_seconds
 from media_jobs.services.heartbeat import BEAT_SECONDS, Heartbeat
 from media_jobs.services.spool import Spool, SpoolBroken, discard
 from media_jobs.services.targets import Identity, identity_of
-from media_jobs.vector_store.base import Chunk, Space, Superseded, vector_store
+from media_jobs.vector_store.base import Chunk, Space, Superseded
+from media_jobs.vector_store.store import vector_store
 from providers import breaker
 from providers.exceptions import (
     ProviderError,
@@ -180,9 +182,15 @@ def _prepared(job: Job, item: MediaItem, heart: Heartbeat) -> _Work:
             beat_at = time.monotonic() + BEAT_SECONDS
     if not found:
         raise InvalidRequest(f"The text has nothing that {target.label} can read.")
-    return _Work(
-        job=job, item=item, caller=asker(job.caller), target=target, spans=found
-    )
+    return _Work(job=job, item=item, caller=_caller_of(job), target=target, spans=found)
+
+
+def _caller_of(job: Job) -> Caller:
+    """Return who started the job, with the rights it has now. Raises NotAllowed where it may not call any more."""
+    caller = caller_of_id(job.caller)
+    if caller is None:
+        raise NotAllowed("Who asked for this job may not call any more.")
+    return caller
 
 
 def _cut(job: Job, item: MediaItem, target: Target) -> Iterator[Span]:

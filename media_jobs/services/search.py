@@ -11,7 +11,8 @@ from embeddings.services.types import EmbeddingRequest, EmbeddingResult, Target
 from media_jobs.models import MediaItem
 from media_jobs.services.filters import NO_FILTERS, Filters, chosen_ids
 from media_jobs.services.targets import pinned_target
-from media_jobs.vector_store.base import Hit, Space, vector_store
+from media_jobs.vector_store.base import Hit, Space
+from media_jobs.vector_store.store import vector_store
 from providers.base import InputType
 
 

@@ -46,8 +46,8 @@ class Spool:
 
     def begin(self, identity: Identity, dimensions: int) -> None:
         """Start afresh, with rows of this identity and size."""
-        told = {"identity": asdict(identity), "dimensions": dimensions}
-        self._head = json.dumps(told).encode() + b"\n"
+        head = {"identity": asdict(identity), "dimensions": dimensions}
+        self._head = json.dumps(head).encode() + b"\n"
         self.identity, self.dimensions, self._rows = identity, dimensions, 0
         self._path.write_bytes(self._head)
 
@@ -96,9 +96,9 @@ class Spool:
         with self._path.open("rb") as file:
             self._head = file.readline()
         try:
-            told = json.loads(self._head)
-            self.identity = Identity(**told["identity"])
-            self.dimensions = told["dimensions"]
+            head = json.loads(self._head)
+            self.identity = Identity(**head["identity"])
+            self.dimensions = head["dimensions"]
         except (ValueError, TypeError, KeyError):  # half written, or by another version
             self.clear()
             return

@@ -24,7 +24,7 @@ from django.utils import timezone
 from embeddings.services.errors import InvalidRequest
 from media_jobs.conf import conf
 from media_jobs.models import Job
-from media_jobs.services.addresses import allowed_addresses
+from media_jobs.services.webhook_addresses import allowed_addresses
 from providers.exceptions import ProviderError
 from providers.remote.client import HttpClient
 from providers.remote.deadline import Deadline

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from providers.state.process import owned
-
 Vector = NDArray[np.float32]
+# How databases keep them: float32, little-endian.
+STORED = np.dtype("<f4")
 
 
 class Superseded(Exception):
@@ -75,8 +75,9 @@ class VectorStore(ABC):
     ) -> int:
         """Put `chunks` in place of all that is stored for the item, in one transaction, and return their number.
 
-        `chunks` may be made while it is read: it is read to its end before the transaction begins. `guard` is called
-        as the transaction's last step. Raises Superseded, and then nothing has changed.
+        `chunks` is read inside the transaction, which keeps other writers waiting: the vectors must be there already.
+        `guard` is called as the last step. Raises Superseded, ValueError for a vector that does not fit the space, and
+        what `chunks` raises; then nothing has changed.
         """
 
     @abstractmethod
@@ -115,9 +116,10 @@ def checked(vector: Vector, dimensions: int) -> Vector:
     return vector
 
 
-@owned
-def vector_store() -> VectorStore:
-    """Return the process-wide store: pgvector where the database has its table, else the embedded one."""
-    from media_jobs.vector_store.choice import choose
+def to_bytes(vector: Vector) -> bytes:
+    return vector.astype(STORED).tobytes()
 
-    return choose()
+
+def from_bytes(data: bytes | memoryview) -> Vector:
+    """Return float32 (d,), read-only."""
+    return np.frombuffer(data, dtype=STORED)

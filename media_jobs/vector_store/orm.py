@@ -11,18 +11,22 @@ import numpy as np
 from django.db import DEFAULT_DB_ALIAS
 from django.db.models import QuerySet, Sum
 
-from media_jobs.vector_store.base import Vector
-from media_jobs.vector_store.conf import conf
-from media_jobs.vector_store.matrix import BLOCK_ROWS, Block, Matrix, as_ids
-from media_jobs.vector_store.matrix_memory import MatrixMemory
-from media_jobs.vector_store.row_store import Found, RowStore
+from media_jobs.conf import conf
+from media_jobs.vector_store.base import Vector, from_bytes, to_bytes
+from media_jobs.vector_store.matrix import (
+    BLOCK_ROWS,
+    Block,
+    Matrix,
+    MatrixMemory,
+    as_ids,
+)
 from media_jobs.vector_store.rows import StoredChunk, VectorSpace
-from media_jobs.vector_store.vector_bytes import from_bytes
+from media_jobs.vector_store.sql import Found, SqlVectorStore
 
 FEW_CHUNKS = 1000  # so many are read and compared sooner than a whole copy is
 
 
-class OrmVectorStore(RowStore):
+class OrmVectorStore(SqlVectorStore):
     """Vectors in the chunks' rows. `memory_bytes` bounds the copies; a space beyond it is read at every search."""
 
     def __init__(
@@ -30,7 +34,7 @@ class OrmVectorStore(RowStore):
     ) -> None:
         super().__init__(using)
         if memory_bytes is None:
-            memory_bytes = conf().memory_bytes
+            memory_bytes = conf().search_memory_bytes
         self._memory = MatrixMemory(memory_bytes)
 
     @property
@@ -38,9 +42,9 @@ class OrmVectorStore(RowStore):
         """How much the copies take now."""
         return self._memory.size_bytes
 
-    def _insert(self, rows: Sequence[StoredChunk], vectors: Sequence[bytes]) -> None:
+    def _insert(self, rows: Sequence[StoredChunk], vectors: Sequence[Vector]) -> None:
         for row, vector in zip(rows, vectors, strict=True):
-            row.vector = vector
+            row.vector = to_bytes(vector)
         self._chunks().bulk_create(rows)
 
     def _nearest(

@@ -3,24 +3,47 @@
 The column has no fixed dimensions; an index covers one space through an expression. Its order is that of the inner
 product, which for vectors of unit length is the cosine's. Up to 2,000 dimensions are indexed in single precision and up
 to 4,000 in half precision; the candidates' whole vectors decide in either case. Longer ones are compared one by one.
+
+Table and indexes are made whenever the database is migrated, wherever the extension can be had. Not by a migration of
+their own, since the extension may come later: the next start then finds it and moves the vectors that were kept as
+bytes.
 """
 
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from django.db import connections
+import orjson
+import structlog
+from django.db import ProgrammingError, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 
-from media_jobs.vector_store.base import Space, Vector
-from media_jobs.vector_store.pgvector_tables import (
-    INSERT,
-    TABLE,
-    ensure_index,
-    indexed_type,
-    literal,
-)
-from media_jobs.vector_store.row_store import Found, RowStore
+from media_jobs.vector_store.base import Space, Vector, from_bytes
 from media_jobs.vector_store.rows import StoredChunk, VectorSpace
-from media_jobs.vector_store.vector_bytes import from_bytes
+from media_jobs.vector_store.sql import Found, SqlVectorStore
+
+TABLE = "media_jobs_chunkvector"
+OLDEST_VERSION = (0, 8)  # iterative scans
+# What HNSW can index, by pgvector's limits: https://github.com/pgvector/pgvector#hnsw
+MAX_VECTOR_DIMENSIONS = 2000
+MAX_HALFVEC_DIMENSIONS = 4000
+
+CREATE_TABLE = f"""
+CREATE TABLE {TABLE} (
+  chunk_id bigint PRIMARY KEY REFERENCES media_jobs_storedchunk ON DELETE CASCADE,
+  media_id bigint NOT NULL,
+  space_id bigint NOT NULL,
+  embedding vector NOT NULL
+);
+CREATE INDEX {TABLE}_items ON {TABLE} (media_id, space_id);
+"""
+INSERT = f"INSERT INTO {TABLE} (chunk_id, media_id, space_id, embedding) VALUES (%s, %s, %s, %s)"  # noqa: S608
+# m and ef_construction: pgvector's defaults are 16 and 64.
+CREATE_INDEX = """
+CREATE INDEX {name} ON {table} USING hnsw ((embedding::{type}({dimensions})) {type}_ip_ops)
+WITH (m = 16, ef_construction = 100) WHERE space_id = {space}
+"""
+LOCK = "SELECT pg_advisory_xact_lock(hashtext('media_jobs_chunkvector'))"
+MOVED_ROWS = 500
 
 FEW_CHUNKS = (
     5000  # so many are compared one by one sooner than an index finds them among others
@@ -43,8 +66,10 @@ SELECT chunk_id, -(embedding <#> %(query)s::vector) AS score FROM nearest
 ORDER BY score DESC, chunk_id LIMIT %(limit)s
 """
 
+log = structlog.get_logger(__name__)
 
-class PgVectorStore(RowStore):
+
+class PgVectorStore(SqlVectorStore):
     """Vectors in a table of their own, whose rows go when their chunks go."""
 
     def _space_for(self, space: Space) -> VectorSpace:
@@ -52,10 +77,10 @@ class PgVectorStore(RowStore):
         ensure_index(connections[self.using], row.pk, row.dimensions)
         return row
 
-    def _insert(self, rows: Sequence[StoredChunk], vectors: Sequence[bytes]) -> None:
+    def _insert(self, rows: Sequence[StoredChunk], vectors: Sequence[Vector]) -> None:
         self._chunks().bulk_create(rows)
         values = [
-            (row.pk, row.media_id, row.space_id, literal(from_bytes(vector)))
+            (row.pk, row.media_id, row.space_id, literal(vector))
             for row, vector in zip(rows, vectors, strict=True)
         ]
         with connections[self.using].cursor() as cursor:
@@ -101,3 +126,107 @@ class PgVectorStore(RowStore):
             cursor.execute(sql, values)
             found: Found = cursor.fetchall()
             return found
+
+
+def prepare(using: str) -> None:
+    """Make the table where the extension can be had, and move vectors there that are kept as bytes."""
+    connection = connections[using]
+    if connection.vendor != "postgresql" or not exists(
+        connection, StoredChunk._meta.db_table
+    ):
+        return
+    with transaction.atomic(using=using):
+        run(connection, LOCK)
+        if not exists(connection, TABLE):
+            if problem := _extension_problem(connection):
+                log.warning("pgvector_not_used", reason=problem)
+                return
+            run(connection, CREATE_TABLE)
+    # An index is built over many rows in a fraction of the time that it takes to grow by them.
+    while _move_some(connection):
+        pass
+    for space in VectorSpace.objects.using(using).all():
+        ensure_index(connection, space.pk, space.dimensions)
+
+
+def exists(connection: BaseDatabaseWrapper, relation: str) -> bool:
+    """Whether there is a table or index of that name."""
+    # Not to_regclass: it may answer from before a lock was waited for.
+    found = "SELECT 1 FROM pg_class WHERE relname = %s AND pg_table_is_visible(oid)"
+    return run(connection, found, relation) is not None
+
+
+def ensure_index(
+    connection: BaseDatabaseWrapper, space_id: int, dimensions: int
+) -> None:
+    """Make the index of a space, unless it has one or its vectors are too long for any."""
+    name = f"{TABLE}_{space_id}"
+    kind = indexed_type(dimensions)
+    if kind is None or exists(connection, name):
+        return
+    sql = CREATE_INDEX.format(
+        name=name, table=TABLE, type=kind, dimensions=dimensions, space=space_id
+    )
+    with transaction.atomic(using=connection.alias):
+        run(connection, LOCK)
+        if not exists(connection, name):
+            run(connection, sql)
+
+
+def indexed_type(dimensions: int) -> str | None:
+    """Return the type that an index holds vectors of that length in, or None where there is no index for them."""
+    if dimensions <= MAX_VECTOR_DIMENSIONS:
+        return "vector"
+    return "halfvec" if dimensions <= MAX_HALFVEC_DIMENSIONS else None
+
+
+def literal(vector: Vector) -> str:
+    """Return a vector as pgvector reads it; each number is the shortest that reads back to the same float32."""
+    return orjson.dumps(vector, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+
+
+def run(connection: BaseDatabaseWrapper, sql: str, *values: str | int) -> object:
+    """Return the first value of the first row, if there is one."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values or None)
+        row = cursor.fetchone() if cursor.description else None
+        return row[0] if row else None
+
+
+def _extension_problem(connection: BaseDatabaseWrapper) -> str | None:
+    """Install the extension, or say why it cannot be used."""
+    installed = "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
+    available = "SELECT 1 FROM pg_available_extensions WHERE name = 'vector'"
+    if run(connection, installed) is None:
+        if run(connection, available) is None:
+            return "The extension vector is not installed on the database server."
+        try:
+            with transaction.atomic(using=connection.alias):
+                run(connection, "CREATE EXTENSION IF NOT EXISTS vector")
+        except ProgrammingError:
+            return "The database's owner has to run CREATE EXTENSION vector first."
+    version = str(run(connection, installed))
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_VERSION:
+        return f"The extension vector is {version}; ALTER EXTENSION vector UPDATE."
+    return None
+
+
+def _move_some(connection: BaseDatabaseWrapper) -> int:
+    """Move vectors that are kept as bytes, and return how many there were."""
+    chunks = StoredChunk.objects.using(connection.alias)
+    with transaction.atomic(using=connection.alias):
+        found = chunks.filter(vector__isnull=False).select_for_update()[:MOVED_ROWS]
+        values = [
+            (
+                chunk.pk,
+                chunk.media_id,
+                chunk.space_id,
+                literal(from_bytes(chunk.vector)),
+            )
+            for chunk in found.defer("text")
+            if chunk.vector is not None
+        ]
+        with connection.cursor() as cursor:
+            cursor.executemany(INSERT, values)
+        chunks.filter(pk__in=[value[0] for value in values]).update(vector=None)
+    return len(values)

@@ -1,4 +1,4 @@
-"""The rows of the store. Triggers hang on these tables: a migration that remakes one must make its triggers anew.
+"""The rows of the store. Triggers hang on these tables: a migration that remakes one must make its triggers again.
 
 (SQLite remakes a table to alter a column, and drops its triggers with it; see migrations 0003 and 0004.)
 """
@@ -9,17 +9,15 @@ from typing import ClassVar
 from django.db import models
 
 
-def first_version() -> int:
-    """Return a version that no earlier life of the database has reached: microseconds since the epoch."""
-    return time.time_ns() // 1000
-
-
 class VectorSpace(models.Model):
-    """Vectors that may be compared. `version` grows with every change to what the space holds, in its transaction."""
+    """Vectors that may be compared. `version` grows with every change to what the space holds, in its transaction.
+
+    It begins with the time, so that no earlier life of the database has reached it.
+    """
 
     vector_space = models.CharField(max_length=300)
     dimensions = models.PositiveIntegerField()
-    version = models.BigIntegerField(default=first_version)
+    version = models.BigIntegerField(default=time.time_ns)
 
     class Meta:
         constraints: ClassVar = [

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from media_jobs.models import Job
-from media_jobs.vector_store.vector_bytes import from_bytes
+from media_jobs.vector_store.base import from_bytes
 from providers.base import Embedded
 from tests.fakes import WordTokenizer, vector_of
 

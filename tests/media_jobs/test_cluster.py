@@ -11,7 +11,11 @@ import pytest
 from media_jobs.cluster import supervisor
 from media_jobs.cluster.cluster import Cluster
 from media_jobs.cluster.locks import LivenessLock
-from media_jobs.cluster.notifier import HUNG_SECONDS, RESTART_SECONDS, NotifierProcess
+from media_jobs.cluster.notifier_process import (
+    HUNG_SECONDS,
+    RESTART_SECONDS,
+    NotifierProcess,
+)
 from media_jobs.cluster.supervisor import succeed
 from media_jobs.services.claims import worker_id
 from tests.waiting import poll

@@ -8,7 +8,7 @@ from django.utils import timezone
 from media_jobs.models import Job, MediaItem
 from media_jobs.services import runs
 from media_jobs.tasks import work
-from media_jobs.vector_store.base import vector_store
+from media_jobs.vector_store.store import vector_store
 from providers.canary import TEXTS, accept, canary
 from providers.exceptions import ProviderUnavailable
 from providers.models import ModelEntry, ProviderSetting, RemoteSpace

@@ -14,7 +14,7 @@ from media_jobs.services import runs
 from media_jobs.services.claims import MAX_ATTEMPTS, claim_next
 from media_jobs.services.runs import run
 from media_jobs.tasks import work
-from media_jobs.vector_store.base import vector_store
+from media_jobs.vector_store.store import vector_store
 from providers.exceptions import ProviderThrottled, ProviderUnavailable
 from providers.models import ModelEntry
 from providers.operator_settings import reader

@@ -15,7 +15,7 @@ from media_jobs.services import claims, runs
 from media_jobs.services.claims import MAX_ATTEMPTS, ClaimLost, claim_next, write
 from media_jobs.services.runs import run
 from media_jobs.tasks import work
-from media_jobs.vector_store.base import vector_store
+from media_jobs.vector_store.store import vector_store
 from providers.exceptions import (
     ProviderDenied,
     ProviderRejected,
@@ -120,6 +120,33 @@ def test_job_cancelled_at_its_last_write_stores_nothing(job, monkeypatch):
     work()
     assert (fresh(job).status, stored(job)) == ("cancelled", 0)
     assert not MediaItem.objects.get().embedding_count
+
+
+def test_file_damaged_while_it_is_stored_leaves_the_old_vectors_and_is_made_again(
+    job, start, monkeypatch
+):
+    work()
+    rows = MediaItem.objects.get().chunks.values_list("pk", flat=True)
+    before = list(rows.all())
+    later = start(job.media_id, chunk_size=200, chunk_overlap=0).json()["job_id"]
+    store = vector_store()
+    real = store.replace
+
+    def replace_damaged(*args, **kwargs):
+        file = conf().work_dir / f"{later}-rows"
+        file.write_bytes(file.read_bytes()[:-1] + b"?")
+        return real(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "replace", replace_damaged)
+        work()
+    assert Job.objects.get(public_id=later).status == "queued"
+    assert list(rows.all()) == before
+    make_due()
+    work()
+    assert Job.objects.get(public_id=later).status == "completed"
+    assert stored(job) == len(before)
+    assert not set(rows.all()) & set(before)
 
 
 def test_run_shows_that_it_lives_while_it_cuts_a_long_text(job, monkeypatch):

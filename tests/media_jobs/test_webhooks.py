@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from media_jobs.models import Job
 from media_jobs.services import webhooks
-from media_jobs.services.addresses import is_public
+from media_jobs.services.webhook_addresses import is_public
 from media_jobs.services.webhooks import PAUSES, deliver, signature, take_due
 from media_jobs.tasks import work
 from tests.media_jobs.standard_webhooks import verified

@@ -7,13 +7,7 @@ from providers.state import StoreUnavailable
 
 Values = dict[str, str | int]
 
-TABLE = "embeddings_bucket"
-# Not logged: after a crash of the database all buckets are full, and each move spares a write-ahead record.
-# Migration 0002 runs this; a change needs a migration of its own.
-CREATE = (
-    f"CREATE UNLOGGED TABLE {TABLE} (key text PRIMARY KEY, full_at bigint NOT NULL)"
-)
-DROP = f"DROP TABLE {TABLE}"
+TABLE = "embeddings_bucket"  # made by migration 0003
 
 NOW = "COALESCE(%(now)s::bigint, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)"
 # EXCLUDED.full_at is now + cost, so "now" is read once however often it is written.

@@ -4,7 +4,7 @@ import pytest
 
 from media_jobs.models import Job, MediaItem
 from media_jobs.tasks import work
-from media_jobs.vector_store.base import vector_store
+from media_jobs.vector_store.store import vector_store
 from tests.fakes import MINILM
 from tests.media_jobs.conftest import MEDIA
 

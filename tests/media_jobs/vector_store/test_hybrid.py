@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from media_jobs.models import MediaItem
-from media_jobs.vector_store import full_text, words
-from media_jobs.vector_store.words import fused, telling, words_of
+from media_jobs.vector_store import full_text
+from media_jobs.vector_store.full_text import fused, telling, words_of
 from tests.media_jobs.vector_store.conftest import SPACE, chunks, unit
 
 EAST, NORTH = unit(1, 0, 0, 0), unit(0, 1, 0, 0)
@@ -135,7 +135,7 @@ def test_words_of_replaced_and_deleted_chunks_are_forgotten(store, write, new_it
 
 
 def test_words_that_match_too_much_are_not_looked_up(store, write, monkeypatch):
-    monkeypatch.setattr(words.telling, "__kwdefaults__", {"max_matches": 5})
+    monkeypatch.setattr(telling, "__kwdefaults__", {"max_matches": 5})
     write(*["common thing"] * 6, "rare thing")
     assert found_words(store, "common") == []
     assert len(found_words(store, "common rare")) == 1
@@ -143,7 +143,9 @@ def test_words_that_match_too_much_are_not_looked_up(store, write, monkeypatch):
 
 def test_question_is_cut_into_each_word_once():
     assert words_of("Don't STOP, stop; x_y é") == ["Don", "t", "STOP", "x", "y", "é"]
-    assert len(words_of(" ".join(f"word{n}" for n in range(500)))) == words.MAX_WORDS
+    assert (
+        len(words_of(" ".join(f"word{n}" for n in range(500)))) == full_text.MAX_WORDS
+    )
 
 
 def test_rarest_words_are_chosen_while_they_match_little():

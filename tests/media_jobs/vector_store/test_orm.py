@@ -18,7 +18,7 @@ ELSEWHERE = """
 import sys
 import django
 django.setup()
-from media_jobs.vector_store.base import vector_store
+from media_jobs.vector_store.store import vector_store
 from tests.media_jobs.vector_store.conftest import SPACE, chunks, unit
 vector_store().replace(int(sys.argv[1]), SPACE, chunks(unit(0, 1, 0, 0), text="from elsewhere"))
 """

@@ -12,9 +12,9 @@ from structlog.testing import capture_logs
 
 from media_jobs.models import MediaItem, StoredChunk
 from media_jobs.vector_store import pgvector
-from media_jobs.vector_store.choice import choose
 from media_jobs.vector_store.orm import OrmVectorStore
 from media_jobs.vector_store.pgvector import PgVectorStore
+from media_jobs.vector_store.store import choose
 from tests.media_jobs.vector_store.conftest import SPACE, chunks, unit
 
 EAST = unit(1, 0, 0, 0)

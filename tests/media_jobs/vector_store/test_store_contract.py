@@ -1,6 +1,7 @@
 """One suite for every store."""
 
 import threading
+import weakref
 from dataclasses import replace
 from functools import partial
 
@@ -217,7 +218,7 @@ def test_chunks_that_fail_while_they_are_made_change_nothing(store, new_item):
     store.replace(item, SPACE, chunks(EAST))
 
     def failing():
-        yield from chunks(NORTH, UP)
+        yield from chunks(*[NORTH] * 300)  # some are written already
         raise ConnectionError("the provider went away")
 
     with pytest.raises(ConnectionError):
@@ -225,15 +226,20 @@ def test_chunks_that_fail_while_they_are_made_change_nothing(store, new_item):
     assert found(store) == [(item, 0)]
 
 
-def test_others_can_write_while_chunks_are_made(store, new_item):
-    item, other = new_item(), new_item()
+def test_vectors_of_a_long_document_are_not_held_together(store, new_item):
+    made, most = [], 0
 
-    def slow():
-        elsewhere(lambda: store.replace(other, SPACE, chunks(NORTH)))
-        yield from chunks(EAST)
+    def many():
+        nonlocal most
+        for index in range(2000):
+            one = chunks(unit(1, index, 0, 0))[0]
+            made.append(weakref.ref(one.vector))
+            yield replace(one, index=index)
+            if index % 50 == 0:
+                most = max(most, sum(vector() is not None for vector in made))
 
-    store.replace(item, SPACE, slow())
-    assert found(store) == [(item, 0), (other, 0)]
+    assert store.replace(new_item(), SPACE, many()) == 2000
+    assert most <= 600
 
 
 def test_item_that_is_gone_is_not_written(store, new_item):

@@ -1,14 +1,18 @@
 """The three stores, each with a clock that tests turn."""
 
+from importlib import import_module
+
 import pytest
 import redis
 from django.db import connections
 
-from embeddings.access.limiter.postgres_store import CREATE, DROP, PostgresStore
+from embeddings.access.limiter.postgres_store import PostgresStore
 from embeddings.access.limiter.redis_store import RedisStore
 from embeddings.access.limiter.sqlite_store import SqliteStore
 
 SECOND = 1_000_000
+# It makes the table that the store expects.
+MIGRATION = import_module("embeddings.migrations.0003_limiter_buckets")
 
 
 class Clock:
@@ -58,11 +62,11 @@ def postgres_alias(postgres_server, django_db_blocker):
             "HOST": postgres_server.folder,
             "OPTIONS": {},
         }
-        with connections["buckets"].cursor() as cursor:
-            cursor.execute(CREATE)
+        with connections["buckets"].schema_editor() as editor:
+            MIGRATION.create(None, editor)
         yield "buckets"
-        with connections["buckets"].cursor() as cursor:
-            cursor.execute(DROP)
+        with connections["buckets"].schema_editor() as editor:
+            MIGRATION.drop(None, editor)
         connections["buckets"].close()
         del connections["buckets"], connections.settings["buckets"]
 

@@ -1,8 +1,10 @@
-"""Files as they come in: streamed to disk, within bounds, one a request.
+"""Bodies as they come in: JSON with its whole numbers as they were sent, and files, streamed to disk within bounds.
 
-They have no name there, so that nothing of them is left when they are closed, or their process is killed.
+Files have no name there, so that nothing of them is left when they are closed, or their process is killed.
 """
 
+import json
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,11 +20,29 @@ from rest_framework.exceptions import APIException, ParseError
 from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 
-from media_jobs.api.exact_json import loads
+from embeddings.api.parsers import JSONParser
 from media_jobs.conf import conf
 
-# Room for the other fields and the boundaries.
+# For the other fields and the boundaries.
 FORM_OVERHEAD_BYTES = 2**20
+LONG_NUMBER = re.compile(rb"[:\[,\s]-?[0-9]{19,}\s*[,\]}]")
+
+
+def loads(body: bytes) -> Any:
+    """Return what `body` says. Raises JSONDecodeError; ParseError where it nests too deeply."""
+    data = orjson.loads(body)  # makes floats of numbers beyond 64 bits
+    if not LONG_NUMBER.search(body):
+        return data
+    try:
+        return json.loads(body)
+    except RecursionError as error:
+        raise ParseError("The body nests too deeply.") from error
+
+
+class ExactJSONParser(JSONParser):
+    """The server's JSON parser, for bodies with numbers that are to be stored as they are."""
+
+    loads = staticmethod(loads)
 
 
 class FileTooLarge(APIException):

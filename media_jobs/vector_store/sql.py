@@ -1,11 +1,20 @@
 """What all stores share: chunks are rows, replaced in one transaction, and a search reads one moment of them."""
 
+import json
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 
-from django.db import DEFAULT_DB_ALIAS, IntegrityError, models, transaction
+from django.db import (
+    DEFAULT_DB_ALIAS,
+    IntegrityError,
+    connections,
+    models,
+    transaction,
+)
 from django.db.models import F, Sum
+from django.db.models.expressions import RawSQL
 
 from media_jobs.vector_store.base import (
     Chunk,
@@ -17,12 +26,8 @@ from media_jobs.vector_store.base import (
     VectorStore,
     checked,
 )
-from media_jobs.vector_store.full_text import found_by_words
-from media_jobs.vector_store.id_sets import one_of
+from media_jobs.vector_store.full_text import found_by_words, fused, quotes
 from media_jobs.vector_store.rows import ItemVectors, StoredChunk, VectorSpace
-from media_jobs.vector_store.snapshots import snapshot
-from media_jobs.vector_store.spool import SpooledChunk, spooled
-from media_jobs.vector_store.words import fused, quotes
 
 INSERT_ROWS = 256  # 256 chunks of 20,000 characters are 5 MB
 MIN_DEPTH = 50  # of the rankings by vector and by words that a hybrid search merges
@@ -31,7 +36,7 @@ QUOTING_DEPTH = 20  # of the ranking by words, in which a quotation is looked fo
 Found = list[tuple[int, float]]  # chunk ids with their scores, best first
 
 
-class RowStore(VectorStore):
+class SqlVectorStore(VectorStore):
     """A store whose chunks are rows of the database `using`; where the vectors lie is for its children to say."""
 
     def __init__(self, using: str = DEFAULT_DB_ALIAS) -> None:
@@ -45,18 +50,17 @@ class RowStore(VectorStore):
         *,
         guard: Callable[[], bool] | None = None,
     ) -> int:
-        with spooled(chunks, space.dimensions) as spool:
-            row = self._space_for(space)
-            try:
-                with transaction.atomic(using=self.using):
-                    self._take(media_id, space, row)
-                    self._chunks().filter(media_id=media_id).delete()
-                    count = self._insert_all(media_id, row, spool.read())
-                    self._publish(media_id, row, count)
-                    if guard is not None and not guard():
-                        raise Superseded("The guard of the replacement said no.")
-            except IntegrityError as error:
-                raise Superseded(f"Media item {media_id} is gone.") from error
+        row = self._space_for(space)
+        try:
+            with transaction.atomic(using=self.using):
+                self._take(media_id, space, row)
+                self._chunks().filter(media_id=media_id).delete()
+                count = self._insert_all(media_id, row, chunks)
+                self._publish(media_id, row, count)
+                if guard is not None and not guard():
+                    raise Superseded("The guard of the replacement said no.")
+        except IntegrityError as error:
+            raise Superseded(f"Media item {media_id} is gone.") from error
         return count
 
     def delete(self, media_ids: Collection[int]) -> int:
@@ -121,8 +125,8 @@ class RowStore(VectorStore):
         """Find the chunks nearest to `query`. Runs in a snapshot."""
 
     @abstractmethod
-    def _insert(self, rows: Sequence[StoredChunk], vectors: Sequence[bytes]) -> None:
-        """Store rows and their vectors (float32, little-endian). Runs in a transaction."""
+    def _insert(self, rows: Sequence[StoredChunk], vectors: Sequence[Vector]) -> None:
+        """Store rows and their vectors. Runs in a transaction."""
 
     def _chunks(self) -> models.QuerySet[StoredChunk]:
         return StoredChunk.objects.using(self.using)
@@ -174,10 +178,10 @@ class RowStore(VectorStore):
         )
 
     def _insert_all(
-        self, media_id: int, space: VectorSpace, chunks: Iterator[SpooledChunk]
+        self, media_id: int, space: VectorSpace, chunks: Iterable[Chunk]
     ) -> int:
-        count = 0
-        while batch := list(islice(chunks, INSERT_ROWS)):
+        count, left = 0, iter(chunks)
+        while batch := list(islice(left, INSERT_ROWS)):
             rows = [
                 StoredChunk(
                     media_id=media_id,
@@ -189,7 +193,9 @@ class RowStore(VectorStore):
                 )
                 for chunk in batch
             ]
-            self._insert(rows, [chunk.vector for chunk in batch])
+            self._insert(
+                rows, [checked(chunk.vector, space.dimensions) for chunk in batch]
+            )
             count += len(batch)
         return count
 
@@ -226,3 +232,35 @@ class RowStore(VectorStore):
             for chunk_id, score in found
             for chunk in [chunks[chunk_id]]
         ]
+
+
+def one_of(ids: Collection[int], using: str) -> RawSQL:
+    """Return what stands behind `__in`: a subquery over one parameter.
+
+    For sets of any size: SQLite bounds the number of parameters, PostgreSQL plans long lists slowly.
+    """
+    if connections[using].vendor == "postgresql":
+        return RawSQL("SELECT unnest(%s::bigint[])", [[int(one) for one in ids]])
+    return RawSQL(
+        "SELECT value FROM json_each(%s)", [json.dumps([int(one) for one in ids])]
+    )
+
+
+@contextmanager
+def snapshot(using: str) -> Iterator[None]:
+    """Let all reads of the block see one moment. Inside a transaction of the caller's, that one's rules hold."""
+    connection = connections[using]
+    if connection.in_atomic_block:
+        yield
+    elif connection.vendor == "postgresql":
+        with transaction.atomic(using=using), connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            yield
+    else:
+        # Not `atomic`: its BEGIN IMMEDIATE would wait for every writer.
+        with connection.cursor() as cursor:
+            cursor.execute("BEGIN DEFERRED")
+            try:
+                yield
+            finally:
+                cursor.execute("ROLLBACK")  # nothing was written

@@ -1,7 +1,7 @@
-"""The queue: a call for work, answered by whichever worker is free.
+"""Calls for work in django-q2's queue, each answered by whichever worker is free.
 
 A call names no job. The jobs themselves are rows, with their turn, their claim and their attempts; a call that is lost,
-or comes twice, changes nothing about them. services/recovery.py sees to it that no job waits without a call.
+or comes twice, changes nothing about them. recovery.py sees to it that no job waits without a call.
 """
 
 from django.utils import timezone

@@ -1,11 +1,17 @@
-"""Which store serves a database."""
+"""The store that this process uses."""
 
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from media_jobs.vector_store.base import VectorStore
 from media_jobs.vector_store.orm import OrmVectorStore
-from media_jobs.vector_store.pgvector import PgVectorStore
-from media_jobs.vector_store.pgvector_tables import TABLE, exists
+from media_jobs.vector_store.pgvector import TABLE, PgVectorStore, exists
+from providers.state.process import owned
+
+
+@owned
+def vector_store() -> VectorStore:
+    """Return the process-wide store."""
+    return choose()
 
 
 def choose(using: str = DEFAULT_DB_ALIAS) -> VectorStore:
