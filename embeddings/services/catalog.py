@@ -85,7 +85,7 @@ def list_providers() -> Iterator[ProviderState]:
             allowed=operator_settings().allows_provider(provider.name),
             problem=provider.configuration_problem(),
             models=tuple(
-                model for model in models if model.target.provider is provider
+                model for model in models if model.target.provider.name == provider.name
             ),
         )
 

@@ -17,7 +17,12 @@ from embeddings.services.errors import (
     InvalidRequest,
     ServiceError,
 )
-from embeddings.services.routing import fallback_targets, find_target, found_again
+from embeddings.services.routing import (
+    fallback_targets,
+    find_target,
+    found_again,
+    named_provider,
+)
 from embeddings.services.space_watch import space_watch
 from embeddings.services.types import EmbeddingRequest, EmbeddingResult, Target
 from media_jobs.chunking import Span, TokenLimit, spans
@@ -158,8 +163,8 @@ def _embed_item(job: Job, heart: Heartbeat, *, until: float) -> None:
 def _confirm(work: _Work, spool: Spool, source: Target) -> None:
     """Check that who made the rows still gives the vectors of its space. A fallback that does not loses its rows."""
     try:
-        # Where its provider is now, but that the model is the one whose rows these are.
-        provider = found_again(source).provider
+        # At its provider's present address, but as the model whose rows these are.
+        provider = named_provider(source.provider.name)
         space_watch().confirm(provider, source.model, again=True)
     except SpaceDrifted:
         if source.same_as(work.target):
