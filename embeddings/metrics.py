@@ -107,8 +107,7 @@ active_requests = ActiveRequests()
 
 def model_label(target: Target) -> str:
     """Return the model's name if a provider or the operator listed it; names that are passed on come from users."""
-    provider = registry().get(target.provider)
-    return listed_name(provider, target.model.name) if provider else "other"
+    return listed_name(target.provider, target.model.name)
 
 
 def listed_name(provider: Provider, model: str) -> str:
@@ -118,7 +117,9 @@ def listed_name(provider: Provider, model: str) -> str:
 
 def answered(target: Target, *, tokens: int, seconds: float) -> None:
     """Count one request that `target` answered."""
-    count, count_tokens, observe = _answers_of(target.provider, model_label(target))
+    count, count_tokens, observe = _answers_of(
+        target.provider.name, model_label(target)
+    )
     count(1)
     count_tokens(tokens)
     observe(seconds)

@@ -162,6 +162,10 @@ class Registry:
                 raise TypeError(
                     f"{point.value} is not a subclass of providers.base.Provider"
                 )
+            if loaded.name != point.name.lower():
+                raise TypeError(
+                    f"{point.value} names itself {loaded.name!r}, its entry point {point.name.lower()!r}"
+                )
             return loaded.from_settings(options)
         except (
             Exception

@@ -38,7 +38,7 @@ def embedding_batch(result: EmbeddingResult) -> dict[str, Any]:
     return {
         "embeddings": list(result.vectors),
         "model": result.target.label,
-        "provider": result.target.provider,
+        "provider": result.target.provider.name,
         "count": len(result.vectors),
     }
 
@@ -46,7 +46,7 @@ def embedding_batch(result: EmbeddingResult) -> dict[str, Any]:
 def embedding_headers(result: EmbeddingResult) -> dict[str, str]:
     """Return the headers that say what this answer is."""
     headers = {
-        "X-Embeddings-Provider": result.target.provider,
+        "X-Embeddings-Provider": result.target.provider.name,
         "X-Embeddings-Vector-Space": result.target.model.vector_space,
     }
     if result.target.model.drifted:
@@ -77,7 +77,7 @@ def model_list(
     return {
         "data": [
             {
-                "provider": listed.target.provider,
+                "provider": listed.target.provider.name,
                 "model": listed.target.model.name,
                 "allowed": listed.allowed,
                 "default": listed.default,
@@ -93,7 +93,7 @@ def model_state(state: ModelState) -> dict[str, Any]:
     """Return what is known of one model."""
     model, serving = state.target.model, state.serving
     return {
-        "provider": state.target.provider,
+        "provider": state.target.provider.name,
         "model": model.name,
         "dimensions": model.dimensions,
         "max_tokens": model.max_tokens,
@@ -118,7 +118,7 @@ def warmed_model(target: Target, *, seconds: float) -> dict[str, Any]:
     """Return the answer to a warm-up."""
     return {
         "status": "ok",
-        "provider": target.provider,
+        "provider": target.provider.name,
         "model": target.model.name,
         "warmed": True,
         "seconds": round(seconds, 3),
@@ -143,7 +143,7 @@ def openai_model(target: Target) -> dict[str, Any]:
         "id": target.label,
         "object": "model",
         "created": 0,
-        "owned_by": target.provider,
+        "owned_by": target.provider.name,
     }
 
 

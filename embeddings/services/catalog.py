@@ -18,6 +18,7 @@ from embeddings.services.routing import (
     find_target,
     is_allowed,
     is_model_allowed,
+    named_provider,
     primary_target,
     split_model,
 )
@@ -66,7 +67,7 @@ def list_models(caller: Caller = SYSTEM) -> Iterator[ListedModel]:
     default = default_target()
     for provider in registry().all():
         for spec in registry().models(provider):
-            target = Target(provider=provider.name, model=spec)
+            target = Target(provider=provider, model=spec)
             yield ListedModel(
                 target=target,
                 allowed=is_allowed(target, caller),
@@ -84,7 +85,7 @@ def list_providers() -> Iterator[ProviderState]:
             allowed=operator_settings().allows_provider(provider.name),
             problem=provider.configuration_problem(),
             models=tuple(
-                model for model in models if model.target.provider == provider.name
+                model for model in models if model.target.provider.name == provider.name
             ),
         )
 
@@ -100,17 +101,15 @@ def default_target() -> Target | None:
 def model_state(model_id: str, caller: Caller = SYSTEM) -> ModelState:
     """Return what is known of `model_id`. Raises InvalidRequest or ModelNotFound."""
     target = find_target(model=model_id)
-    provider = _provider(target.provider)
-    serving = provider.serving(target.model)
-    problem = provider.configuration_problem()
+    provider = target.provider
     return ModelState(
         target=target,
         allowed=is_allowed(target, caller),
         default=target.same_as(default_target()),
         loaded=provider.loaded(target.model),
         downloaded=provider.downloaded(target.model),
-        serving=serving,
-        problem=problem or (serving.problem if serving else None),
+        serving=provider.serving(target.model),
+        problem=target.problem(),
     )
 
 
@@ -122,15 +121,14 @@ def warm_up(
     Raises what `primary_target` raises, ModelNotReady or ModelActionFailed.
     """
     target = primary_target(model=model, provider=provider, caller=caller)
-    chosen = _provider(target.provider)
     timeout = (
         conf().engine_timeout_seconds
-        if chosen.local
+        if target.provider.local
         else conf().request_timeout_seconds
     )
     started = time.monotonic()
     try:
-        chosen.warm_up(target.model, timeout_seconds=timeout)
+        target.provider.warm_up(target.model, timeout_seconds=timeout)
     except ProviderError as error:
         raise _not_done(error) from error
     return target, time.monotonic() - started
@@ -144,12 +142,7 @@ def download(
     Raises InvalidRequest, NotAllowed, ModelNotFound, ModelNotReady or ModelActionFailed.
     """
     prefix, name = split_model(model)
-    wanted = (provider or prefix or "huggingface").strip().lower()
-    if wanted not in registry().names():
-        raise InvalidRequest(
-            f"Unknown provider: {provider or prefix}", param="provider"
-        )
-    chosen = _provider(wanted)
+    chosen = named_provider(provider or prefix or "huggingface")
     if not chosen.local:
         raise InvalidRequest(
             f"Provider {chosen.name} serves its models remotely; there is nothing to download.",
@@ -157,7 +150,7 @@ def download(
         )
     if listed := registry().listed(chosen, name):
         name = listed.name  # what is allowed is said of full names
-    if not is_model_allowed(wanted, name, caller):
+    if not is_model_allowed(chosen.name, name, caller):
         raise NotAllowed(f"Model '{name}' is not allowed", param="model")
     try:
         fetched = chosen.download(name)
@@ -174,10 +167,3 @@ def _not_done(error: ProviderError) -> ServiceError:
     if isinstance(error, ProviderMisconfigured):
         return ModelNotReady(error.message)
     return ModelActionFailed(error.message, param="model")
-
-
-def _provider(name: str) -> Provider:
-    provider = registry().get(name)
-    if provider is None:
-        raise InvalidRequest(f"Unknown provider: {name}", param="provider")
-    return provider

@@ -16,15 +16,15 @@ from embeddings.services.errors import (
     ServiceUnavailable,
 )
 from embeddings.services.routing import (
+    check_set_up,
     fallback_targets,
-    primary_target,
-    working_provider,
+    requested_target,
 )
 from embeddings.services.space_watch import space_watch
 from embeddings.services.tokenization import Prepared, estimated_tokens, prepare
 from embeddings.services.types import EmbeddingRequest, EmbeddingResult, Failure, Target
 from embeddings.services.usage import usage
-from providers.base import Embedded, Provider, Vectors
+from providers.base import Embedded, Vectors
 from providers.breaker import guarded
 from providers.exceptions import (
     ProviderError,
@@ -48,9 +48,7 @@ def embed(request: EmbeddingRequest) -> EmbeddingResult:
     """
     primary = None
     try:
-        primary = primary_target(
-            model=request.model, provider=request.provider, caller=request.caller
-        )
+        primary = requested_target(request)
         result = _first_answer(request, primary)
     except Exception:
         usage().failed(request.caller, primary)
@@ -77,7 +75,9 @@ def _first_answer(request: EmbeddingRequest, primary: Target) -> EmbeddingResult
                     raise
                 continue
             if target is not primary:
-                metrics.fallbacks.labels(primary.provider, target.provider).inc()
+                metrics.fallbacks.labels(
+                    primary.provider.name, target.provider.name
+                ).inc()
             return result
     if all(failure.reason == ProviderMisconfigured.reason for failure in failures):
         raise ModelNotReady.of(failures)
@@ -92,17 +92,14 @@ def _embed_at(
     timeout_seconds: float,
 ) -> EmbeddingResult:
     started = time.perf_counter()
-    provider = working_provider(target)
+    check_set_up(target)
+    provider = target.provider
     if request.stored:
         space_watch().confirm(provider, target.model)
-    prepared = prepare(request, requested=requested, target=target, provider=provider)
+    prepared = prepare(request, requested=requested, target=target)
     try:
         raw, computed = _raw_vectors(
-            request,
-            provider=provider,
-            target=target,
-            prepared=prepared,
-            timeout_seconds=timeout_seconds,
+            request, target=target, prepared=prepared, timeout_seconds=timeout_seconds
         )
     except TextsTooLong as error:
         raise _too_long(error, target, prepared) from error
@@ -120,7 +117,7 @@ def _embed_at(
         vectors=dimensions.normalised(vectors),
         target=target,
         prompt_tokens=tokens,
-        fallback_from=requested.provider if target is not requested else None,
+        fallback_from=requested.provider.name if target is not requested else None,
         dimensions_policy=dimensions.policy_applied(
             asked=request.dimensions,
             native=target.model.dimensions,
@@ -135,12 +132,12 @@ def _embed_at(
 def _raw_vectors(
     request: EmbeddingRequest,
     *,
-    provider: Provider,
     target: Target,
     prepared: Prepared,
     timeout_seconds: float,
 ) -> tuple[Vectors, list[Embedded]]:
     """Return the provider's own vectors, from the cache where it has them, and what it computed."""
+    provider = target.provider
     # Work that the local engine can do is not cut short by what remote providers are allowed.
     if provider.local:
         timeout_seconds = conf().engine_timeout_seconds
@@ -217,7 +214,7 @@ def _stated(computed: list[Embedded]) -> list[int | None]:
 
 def _noted(target: Target, error: ProviderError) -> Failure:
     metrics.provider_failures.labels(
-        target.provider, metrics.model_label(target), error.reason
+        target.provider.name, metrics.model_label(target), error.reason
     ).inc()
     # A provider without a key is how the server is set up, not news.
     level = (
@@ -226,7 +223,7 @@ def _noted(target: Target, error: ProviderError) -> Failure:
     log.log(
         level,
         "provider_failed",
-        provider=target.provider,
+        provider=target.provider.name,
         model=target.model.name,
         reason=error.reason,
     )

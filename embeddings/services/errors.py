@@ -120,4 +120,6 @@ class ServiceUnavailable(ServiceError):
 
 
 def _tried(failures: Sequence[Failure]) -> str:
-    return "; ".join(f"{f.target.provider}: {f.message.rstrip('.')}" for f in failures)
+    return "; ".join(
+        f"{f.target.provider.name}: {f.message.rstrip('.')}" for f in failures
+    )

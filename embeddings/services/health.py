@@ -14,10 +14,10 @@ from django.db import DatabaseError, InterfaceError, connection
 
 from embeddings.services.errors import ServiceError
 from embeddings.services.routing import (
+    check_set_up,
     fallback_targets,
     is_allowed,
     primary_target,
-    working_provider,
 )
 from embeddings.services.types import EmbeddingRequest, Target
 from providers import breaker
@@ -121,7 +121,7 @@ def embedding_problem() -> tuple[str | None, str | None]:
                 _try(target)
                 return None, _by_fallback(target, failed)
             except ProviderMisconfigured as error:
-                lacking.setdefault(target.provider, error.message.rstrip("."))
+                lacking.setdefault(target.provider.name, error.message.rstrip("."))
             except ProviderError as error:
                 failed = failed or error
         if failed:
@@ -137,8 +137,7 @@ def _by_fallback(target: Target, failed: ProviderError | None) -> str | None:
 def warm_up() -> None:
     """Have the first local model of the default chain in memory before it is asked for."""
     for target in _default_chain():
-        provider = registry().get(target.provider)
-        if provider and provider.local:
+        if target.provider.local:
             try:
                 _try(target)
             except ProviderError as error:
@@ -161,7 +160,7 @@ def _all_allowed() -> Iterator[Target]:
     for provider in registry().all():
         for name in _names(provider):
             spec = registry().resolve(provider, name)
-            target = Target(provider=provider.name, model=spec) if spec else None
+            target = Target(provider=provider, model=spec) if spec else None
             if target and is_allowed(target):
                 yield target
 
@@ -180,7 +179,8 @@ def _try(target: Target) -> None:
 
     A local model whose files are here and refused is set up, and does not work.
     """
-    provider = working_provider(target)
+    check_set_up(target)
+    provider = target.provider
     if (retry_at := breaker.open_until(provider.name)) is not None:
         raise BreakerOpen(
             f"The circuit breaker of {provider.name} is open until {retry_at:%H:%M:%S} UTC."

@@ -29,13 +29,21 @@ def primary_target(
     Raises InvalidRequest, ModelNotFound or NotAllowed.
     """
     target = find_target(model=model, provider=provider)
-    if not is_provider_allowed(target.provider, caller):
-        raise NotAllowed(
-            f"Provider '{target.provider}' is not allowed", param="provider"
-        )
-    if not is_allowed(target, caller):
-        raise NotAllowed(f"Model '{target.model.name}' is not allowed", param="model")
+    _check_allowed(target, caller)
     return target
+
+
+def requested_target(request: EmbeddingRequest) -> Target:
+    """Return the target that a request brings, if its caller may use it, else the one it names.
+
+    Raises what `primary_target` raises.
+    """
+    if request.target is None:
+        return primary_target(
+            model=request.model, provider=request.provider, caller=request.caller
+        )
+    _check_allowed(request.target, request.caller)
+    return request.target
 
 
 def fallback_targets(request: EmbeddingRequest, primary: Target) -> Iterator[Target]:
@@ -43,13 +51,10 @@ def fallback_targets(request: EmbeddingRequest, primary: Target) -> Iterator[Tar
     mode = request.fallback or conf().fallback
     if mode == "off":
         return
-    for name in conf().fallback_chain.get(primary.provider, ()):
-        provider = registry().get(name)
-        target = (
-            _stand_in(provider, primary)
-            if provider and name != primary.provider
-            else None
-        )
+    own = primary.provider.name
+    for name in conf().fallback_chain.get(own, ()):
+        provider = registry().get(name) if name != own else None
+        target = _stand_in(provider, primary) if provider else None
         if target is None or not is_allowed(target, request.caller):
             continue
         if mode == "any" or _shares_space(target, primary):
@@ -65,31 +70,39 @@ def find_target(*, model: str | None, provider: str | None = None) -> Target:
         raise InvalidRequest(
             "model must name a model after the provider prefix.", param="model"
         )
-    wanted = provider.strip().lower() if provider is not None else None
-    if wanted is not None and wanted not in registry().names():
-        raise InvalidRequest(f"Unknown provider: {provider}", param="provider")
-    if prefix and wanted and prefix != wanted:
+    wanted = named_provider(provider) if provider is not None else None
+    if prefix and wanted and prefix != wanted.name:
         raise InvalidRequest(
-            f"The model names provider {prefix}, but the request names {wanted}.",
+            f"The model names provider {prefix}, but the request names {wanted.name}.",
             param="provider",
         )
-    chosen = wanted or prefix
-    return _target_at(chosen, name) if chosen else _target_for_bare_name(name)
+    if chosen := wanted or (named_provider(prefix) if prefix else None):
+        return _target_at(chosen, name)
+    return _target_for_bare_name(name)
 
 
-def working_provider(target: Target) -> Provider:
-    """Return the target's provider. Raises ProviderMisconfigured with what it lacks."""
-    provider = registry().get(target.provider)
+def found_again(target: Target) -> Target:
+    """Return the same model of the same provider as they are set up now. Raises InvalidRequest, ModelNotFound."""
+    return _target_at(named_provider(target.provider.name), target.model.name)
+
+
+def named_provider(name: str) -> Provider:
+    """Return the provider of that name, in any case. Raises InvalidRequest where none can be had."""
+    provider = registry().get(name.strip().lower())
     if provider is None:
-        raise ProviderMisconfigured(f"The plug-in of {target.provider} is broken.")
-    if problem := provider.configuration_problem():
-        raise ProviderMisconfigured(problem)
+        raise InvalidRequest(f"Unknown provider: {name}", param="provider")
     return provider
+
+
+def check_set_up(target: Target) -> None:
+    """Raises ProviderMisconfigured with what the target's provider lacks."""
+    if problem := target.provider.configuration_problem():
+        raise ProviderMisconfigured(problem)
 
 
 def is_allowed(target: Target, caller: Caller = SYSTEM) -> bool:
     """Tell whether the allowlists, the console and the caller's own scopes let this target be used."""
-    return is_model_allowed(target.provider, target.model.name, caller)
+    return is_model_allowed(target.provider.name, target.model.name, caller)
 
 
 def is_model_allowed(provider: str, model: str, caller: Caller = SYSTEM) -> bool:
@@ -109,6 +122,14 @@ def is_provider_allowed(provider: str, caller: Caller = SYSTEM) -> bool:
     )
 
 
+def _check_allowed(target: Target, caller: Caller) -> None:
+    name = target.provider.name
+    if not is_provider_allowed(name, caller):
+        raise NotAllowed(f"Provider '{name}' is not allowed", param="provider")
+    if not is_allowed(target, caller):
+        raise NotAllowed(f"Model '{target.model.name}' is not allowed", param="model")
+
+
 def _default_target(provider: str | None) -> Target:
     """Return the console's default model, else the environment's."""
     for (owner, name), row in operator_settings().models.items():
@@ -117,17 +138,14 @@ def _default_target(provider: str | None) -> Target:
     return find_target(model=conf().default_model, provider=provider)
 
 
-def _target_at(provider_name: str, model_name: str) -> Target:
-    provider = registry().get(provider_name)
-    if provider is None:
-        raise InvalidRequest(f"Unknown provider: {provider_name}", param="provider")
+def _target_at(provider: Provider, model_name: str) -> Target:
     spec = registry().resolve(provider, model_name)
     if spec is None:
         raise ModelNotFound(
-            f"Model '{model_name}' is not known to provider {provider_name};"
+            f"Model '{model_name}' is not known to provider {provider.name};"
             " GET /api/v1/embeddings/models lists those that are."
         )
-    return Target(provider=provider_name, model=spec)
+    return Target(provider=provider, model=spec)
 
 
 def _target_for_bare_name(model_name: str) -> Target:
@@ -136,10 +154,9 @@ def _target_for_bare_name(model_name: str) -> Target:
     order = [default, *(name for name in registry().names() if name != default)]
     for name in order:
         provider = registry().get(name)
-        spec = registry().listed(provider, model_name) if provider else None
-        if spec:
-            return Target(provider=name, model=spec)
-    return _target_at(default, model_name)
+        if provider and (spec := registry().listed(provider, model_name)):
+            return Target(provider=provider, model=spec)
+    return _target_at(named_provider(default), model_name)
 
 
 def _stand_in(provider: Provider, primary: Target) -> Target | None:
@@ -148,7 +165,7 @@ def _stand_in(provider: Provider, primary: Target) -> Target | None:
     spec = registry().listed(provider, name) or registry().resolve(
         provider, _mapped(name, conf().fallback_models)
     )
-    return Target(provider=provider.name, model=spec) if spec else None
+    return Target(provider=provider, model=spec) if spec else None
 
 
 def _shares_space(target: Target, primary: Target) -> bool:

@@ -17,7 +17,6 @@ from django.db import DatabaseError, InterfaceError, connections
 
 from embeddings import metrics
 from embeddings.services.cache.cache import embedding_cache
-from embeddings.services.types import Target
 from providers.base import ModelSpec, Provider
 from providers.canary import LEASE, Canary, Verdict, address_key, canary
 from providers.exceptions import (
@@ -181,16 +180,6 @@ class SpaceWatch:
 def space_watch() -> SpaceWatch:
     """Return the process-wide watch."""
     return SpaceWatch(canary(), start=_start_thread)
-
-
-def confirm_again(target: Target) -> None:
-    """Check again that a target gives the vectors of its space: the last step before what it gave is stored.
-
-    Raises ProviderError, SpaceDrifted first of all, and DatabaseError.
-    """
-    provider = registry().get(target.provider)
-    if provider is not None:
-        space_watch().confirm(provider, target.model, again=True)
 
 
 def drift_sentence(label: str) -> str:

@@ -11,7 +11,7 @@ from embeddings.services.cache.keys import cache_keys
 from embeddings.services.errors import InputTooLong, InvalidRequest
 from embeddings.services.token_counts import token_counts
 from embeddings.services.types import EmbeddingRequest, Target
-from providers.base import Provider, Tokenizer
+from providers.base import Tokenizer
 from providers.engine.openai_tokenizer import openai_tokenizer
 from providers.prompts import count_tokens, truncate
 
@@ -33,13 +33,13 @@ class Prepared:
 
 
 def prepare(
-    request: EmbeddingRequest, *, requested: Target, target: Target, provider: Provider
+    request: EmbeddingRequest, *, requested: Target, target: Target
 ) -> Prepared:
     """Decode, count and (on request) cut the inputs for `target`. Raises InvalidRequest or InputTooLong.
 
     Token arrays are in the OpenAI encoding of the model that was `requested`, whichever target serves them.
     """
-    tokenizer = provider.tokenizer(target.model)
+    tokenizer = target.provider.tokenizer(target.model)
     texts = _decoded(request, requested, tokenizer)
     keys = _keys(request, target, texts)
     counted, truncated = None, 0
@@ -84,7 +84,7 @@ def _counts(
     keys: Sequence[bytes],
 ) -> list[int]:
     """Return the tokens of each text after the model's prompt, 0 for one of which the tokenizer leaves nothing."""
-    prompt, provider = target.model.prompt(request.input_type), target.provider
+    prompt, provider = target.model.prompt(request.input_type), target.provider.name
 
     def count(new: Sequence[str]) -> list[int]:
         # No text is empty, so the key of an empty one is free for the prompt itself.

@@ -6,10 +6,43 @@ from typing import Literal
 
 from embeddings.conf import DimensionsPolicy, FallbackMode
 from embeddings.services.callers import SYSTEM, Caller
-from providers.base import InputType, ModelSpec, Vectors
+from providers.base import InputType, ModelSpec, Provider, Vectors
 
 Vocabulary = Literal["openai", "model"]
 Input = str | list[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One model at one provider: where a request may be served.
+
+    Both are as the operator had them when the target was made: it knows nothing of an address, a key or a prompt that
+    changes later. So a target is for one request; what lasts longer finds it again for each (`routing.found_again`).
+    """
+
+    provider: Provider
+    model: ModelSpec
+
+    @property
+    def label(self) -> str:
+        """The model's name on the wire: bare for openai, else prefixed with its provider."""
+        owner, name = self.provider.name, self.model.name
+        return name if owner == "openai" else f"{owner}:{name}"
+
+    def problem(self) -> str | None:
+        """Say why it cannot be served here until somebody does something, or None."""
+        serving = self.provider.serving(self.model)
+        return self.provider.configuration_problem() or (
+            serving.problem if serving else None
+        )
+
+    def native_size(self, asked: int | None) -> int | None:
+        """Return `asked` if the model itself can answer in that size, else None: its own."""
+        return asked if asked in self.model.native_dimensions else None
+
+    def same_as(self, other: "Target | None") -> bool:
+        """Tell whether both name one model of one provider, at whatever address and revision."""
+        return other is not None and self.label == other.label
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +51,7 @@ class EmbeddingRequest:
 
     `user` is the client's own word for whom it asks; it is stored with usage and never logged with text.
     `model` is `model` or `provider:model`; None means the default model. `fallback` None means the server's setting.
+    `target`: what whoever asks has found already; then `model` and `provider` say nothing, and it is only checked.
     `place` is what the client calls its inputs, for errors that name one; `{}` stands for the index.
     `cached` False leaves the cache to others: whoever embeds whole documents would drive out what is asked for again.
     `stored`: the vectors go into an index, so that a remote model serves only if its space is as it was.
@@ -28,6 +62,7 @@ class EmbeddingRequest:
     user: str | None = None
     model: str | None = None
     provider: str | None = None
+    target: Target | None = None
     dimensions: int | None = None
     fallback: FallbackMode | None = None
     truncate: bool = False
@@ -36,31 +71,6 @@ class EmbeddingRequest:
     place: str = "input[{}]"
     cached: bool = True
     stored: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """One model at one provider: where a request may be served."""
-
-    provider: str
-    model: ModelSpec
-
-    @property
-    def label(self) -> str:
-        """The model's name on the wire: bare for openai, else prefixed with its provider."""
-        return (
-            self.model.name
-            if self.provider == "openai"
-            else f"{self.provider}:{self.model.name}"
-        )
-
-    def native_size(self, asked: int | None) -> int | None:
-        """Return `asked` if the model itself can answer in that size, else None: its own."""
-        return asked if asked in self.model.native_dimensions else None
-
-    def same_as(self, other: "Target | None") -> bool:
-        """Tell whether both name one model of one provider."""
-        return other is not None and self.label == other.label
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

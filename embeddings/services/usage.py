@@ -90,7 +90,7 @@ class Ledger:
         )
         place = Place(
             hour=self._hour(),
-            provider=result.target.provider,
+            provider=result.target.provider.name,
             model=model.name[:NAME_LENGTH],
         )
         self._add(request.caller, place, counts, end_user=request.user)
@@ -99,7 +99,7 @@ class Ledger:
         """Count a request that failed, at the model it was for if that is a known one."""
         place = Place(
             hour=self._hour(),
-            provider=target.provider if target else "",
+            provider=target.provider.name if target else "",
             model=metrics.model_label(target)[:NAME_LENGTH] if target else "",
         )
         self._add(caller, place, Counts(errors=1))

@@ -10,7 +10,6 @@ from providers.exceptions import (
     ProviderRejected,
     ProviderThrottled,
 )
-from providers.registry import registry
 
 # Where no second attempt helps: the operator must act first.
 LASTING_REASONS = {"not_configured", "denied", "drifted"}
@@ -44,16 +43,16 @@ def may_pass(error: ServiceError | ProviderError) -> bool:
 
 def _is_away(failure: Failure) -> bool:
     """Whether a remote provider failed so often in a row, for whomever, that its breaker opened."""
-    provider = registry().get(failure.target.provider)
-    if provider is None or provider.local:
+    provider = failure.target.provider
+    if provider.local:
         return False  # what fails here may be the document
-    return breaker.retry_after(failure.target.provider) is not None
+    return breaker.retry_after(provider.name) is not None
 
 
 def _seconds(failure: Failure) -> float:
     """Return when the provider may answer: as it said itself, else as its breaker says."""
     return (
         failure.retry_after_seconds
-        or breaker.retry_after(failure.target.provider)
+        or breaker.retry_after(failure.target.provider.name)
         or 0.0
     )

@@ -206,7 +206,7 @@ def _create(
         caller=caller.id,
         fingerprint=fingerprint,
         priority=wish.priority,
-        embedding_provider=target.provider,
+        embedding_provider=target.provider.name,
         embedding_model=target.model.name,
         dimensions=wish.dimensions,
         chunk_size=wish.chunk_size,

@@ -19,8 +19,13 @@ from embeddings.services.errors import (
     NotAllowed,
     ServiceError,
 )
-from embeddings.services.routing import fallback_targets, find_target
-from embeddings.services.space_watch import confirm_again
+from embeddings.services.routing import (
+    fallback_targets,
+    find_target,
+    found_again,
+    named_provider,
+)
+from embeddings.services.space_watch import space_watch
 from embeddings.services.types import EmbeddingRequest, EmbeddingResult, Target
 from media_jobs.chunking import Span, TokenLimit, spans
 from media_jobs.conf import conf
@@ -46,10 +51,8 @@ from providers import breaker
 from providers.exceptions import (
     ProviderError,
     ProviderMalformed,
-    ProviderMisconfigured,
     SpaceDrifted,
 )
-from providers.registry import registry
 
 BATCH_CHUNKS = 128
 # What a step may take beyond its deadlines before its process counts as hung.
@@ -162,7 +165,9 @@ def _embed_item(job: Job, heart: Heartbeat, *, until: float) -> None:
 def _confirm(work: _Work, spool: Spool, source: Target) -> None:
     """Check that who made the rows still gives the vectors of its space. A fallback that does not loses its rows."""
     try:
-        confirm_again(source)
+        # At its provider's present address, but as the model whose rows these are.
+        provider = named_provider(source.provider.name)
+        space_watch().confirm(provider, source.model, again=True)
     except SpaceDrifted:
         if source.same_as(work.target):
             raise
@@ -194,10 +199,7 @@ def _caller_of(job: Job) -> Caller:
 
 
 def _cut(job: Job, item: MediaItem, target: Target) -> Iterator[Span]:
-    provider = registry().get(target.provider)
-    if provider is None:
-        raise ProviderMisconfigured(f"The plug-in of {target.provider} is broken.")
-    tokenizer, limit = provider.tokenizer(target.model), None
+    tokenizer, limit = target.provider.tokenizer(target.model), None
     size, most = job.chunk_size, target.model.max_tokens
     prompt = target.model.document_prompt
     if tokenizer is not None:
@@ -252,8 +254,7 @@ def _answer(work: _Work, source: Target, texts: list[str]) -> EmbeddingResult:
             EmbeddingRequest(
                 inputs=texts,
                 caller=work.caller,
-                model=source.model.name,
-                provider=source.provider,
+                target=found_again(source),
                 dimensions=work.job.dimensions,
                 fallback="same_space",
                 cached=False,
@@ -274,7 +275,7 @@ def _answer(work: _Work, source: Target, texts: list[str]) -> EmbeddingResult:
 def _has_changed(work: _Work, source: Target) -> bool:
     """Whether the job's model, or the one that was asked, is another now than it was when this run met it."""
     for met in (work.target, source):
-        now = find_target(model=met.model.name, provider=met.provider)
+        now = found_again(met)
         if now.model.max_tokens != met.model.max_tokens:
             return True
         if work.identity(now) != work.identity(met):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from embeddings.services.callers import Caller
 from embeddings.services.embed import embed
 from embeddings.services.errors import Conflict
+from embeddings.services.routing import found_again
 from embeddings.services.space_watch import drift_sentence
 from embeddings.services.types import EmbeddingRequest, EmbeddingResult, Target
 from media_jobs.models import MediaItem
@@ -75,7 +76,10 @@ def _target_and_space(
     target = pinned_target(caller, model=query.model, provider=query.provider)
     fitting = [s for s in stored if s.vector_space == target.model.vector_space]
     for space in stored:
-        is_its = (space.provider, space.model) == (target.provider, target.model.name)
+        is_its = (space.provider, space.model) == (
+            target.provider.name,
+            target.model.name,
+        )
         if is_its and not fitting:
             raise _outdated(space)
     return target, _only(query, fitting, stored, wanted=target.label)
@@ -128,15 +132,15 @@ def _embedded(
         EmbeddingRequest(
             inputs=[query.text],
             caller=caller,
-            model=target.model.name,
-            provider=target.provider,
+            target=target,
             dimensions=None if native else space.dimensions,
             fallback="same_space",
             input_type=query.input_type,
             place="query",
         )
     )
-    if result.target.model.vector_space != space.vector_space:
+    # Somebody may have changed the model while it was asked.
+    if found_again(result.target).model.vector_space != space.vector_space:
         raise _outdated(space)
     if result.vectors.shape[1] != space.dimensions:
         raise Conflict(

@@ -7,7 +7,6 @@ from embeddings.services.callers import Caller
 from embeddings.services.errors import ModelNotReady
 from embeddings.services.routing import fallback_targets, primary_target
 from embeddings.services.types import EmbeddingRequest, Failure, Target
-from providers.registry import registry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +29,7 @@ def identity_of(target: Target, *, dimensions: int | None) -> Identity:
     """Return the identity of the vectors that `target` makes of documents now, where so many dimensions are asked."""
     model = target.model
     return Identity(
-        provider=target.provider,
+        provider=target.provider.name,
         model=model.name,
         revision=model.revision,
         method=model.method,
@@ -50,25 +49,13 @@ def pinned_target(
     ModelNotReady where nothing that may serve is set up.
     """
     primary = primary_target(model=model, provider=provider, caller=caller)
-    if configuration_problem(primary) is None:
+    problem = primary.problem()
+    if problem is None:
         return primary
     mode: FallbackMode = "any" if model is None else "same_space"
     asked = EmbeddingRequest(inputs=[], caller=caller, fallback=mode)
     for target in fallback_targets(asked, primary):
-        if configuration_problem(target) is None:
+        if target.problem() is None:
             return target
-    problem = Failure(
-        target=primary,
-        reason="not_configured",
-        message=configuration_problem(primary) or "",
-    )
-    raise ModelNotReady.of([problem])
-
-
-def configuration_problem(target: Target) -> str | None:
-    """Say why the target cannot be served here until somebody does something, or None."""
-    provider = registry().get(target.provider)
-    if provider is None:
-        return f"The plug-in of {target.provider} is broken."
-    serving = provider.serving(target.model)
-    return provider.configuration_problem() or (serving.problem if serving else None)
+    failure = Failure(target=primary, reason="not_configured", message=problem)
+    raise ModelNotReady.of([failure])

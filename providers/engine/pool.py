@@ -7,20 +7,18 @@ import gc
 import os
 import sys
 import threading
-import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, get_args
 
-from providers.base import Precision, Vectors
+from providers.base import Precision
 from providers.engine.batcher import QUEUE_TOKENS, Batcher
 from providers.engine.files import Manifest
 from providers.engine.machine import trim_heap, usable_cores, usable_memory
 from providers.engine.room import SLICE_SECONDS, Room
-from providers.engine.runtime import Row
 from providers.engine.tokenizer import TOKENIZER_FILE, ModelTokenizer
 from providers.engine.verification import open_proved
 from providers.engine.weights import Prepared, Weights
@@ -48,10 +46,6 @@ class LoadedModel:
     precision: Precision
     tokenizer: ModelTokenizer
     batcher: Batcher
-
-    def embed(self, rows: Sequence[Row], *, timeout_seconds: float) -> Vectors:
-        """Return float32 (len(rows), dimensions) in the order of `rows`. Raises ProviderError."""
-        return self.batcher.submit(rows, deadline=time.monotonic() + timeout_seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -141,8 +141,7 @@ class LocalProvider(Provider):
                     retry_after_seconds=1.0,
                 )
             rows = _rows(loaded, model, texts, input_type)
-            left = deadline - time.monotonic()
-            return loaded.embed(rows, timeout_seconds=left)
+            return loaded.batcher.submit(rows, deadline=deadline)
 
     def tokenizer(self, model: ModelSpec) -> Tokenizer | None:
         """Return the model's tokenizer. Raises ProviderMisconfigured where the model is not prepared."""

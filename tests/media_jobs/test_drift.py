@@ -309,6 +309,35 @@ def test_changed_address_with_the_same_model_goes_on(job, start, upstream):
     assert spaces() == [SPACE]
 
 
+@pytest.mark.parametrize("batch", [1, 4])  # of 4
+def test_address_changed_during_a_run_serves_the_next_batch_and_the_last_check(
+    job, upstream, monkeypatch, batch
+):
+    provider = registry().get("local_api")
+    embed = provider.embed
+
+    with Upstream() as elsewhere:
+
+        def embed_and_move(*args, **kwargs):
+            answer = embed(*args, **kwargs)
+            if upstream.batches == batch:
+                ProviderSetting.objects.filter(name="local_api").update(
+                    base_url=elsewhere.base_url
+                )
+                reader.cache_clear()
+            return answer
+
+        monkeypatch.setattr(provider, "embed", embed_and_move)
+        work()
+        assert fresh(job).status == "completed"
+        assert stored_by("the former model")
+        assert upstream.batches == batch
+        assert (upstream.checks, is_check(elsewhere.calls[-1].body["input"])) == (
+            1,
+            True,
+        )
+
+
 def test_switched_off_jobs_are_not_checked(job, upstream, settings):
     settings.EMBEDDINGS_CANARY = False
     work()

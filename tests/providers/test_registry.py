@@ -43,6 +43,7 @@ def test_entry_points_bring_providers(monkeypatch):
         "no.such.module:X",
         "tests.providers.test_registry:Nothing",
         "tests.providers.test_registry:Broken",
+        "tests.providers.test_registry:Acme",  # it has another name
     ],
 )
 def test_broken_plugin_is_logged_and_left_out(monkeypatch, caplog, value):

@@ -9,7 +9,6 @@ from django.core.management.base import BaseCommand, CommandError
 
 from embeddings.services.catalog import ProviderState, list_providers
 from providers.exceptions import ProviderError
-from providers.registry import registry
 
 COLUMNS = ("provider", "configured", "reachable", "model", "latency")
 
@@ -80,26 +79,25 @@ class Command(BaseCommand):
     def _check(state: ProviderState, timeout_seconds: float) -> Check:
         if state.problem:
             return Check(state=state, problem=state.problem)
-        provider = registry().get(state.name)
         usable = [
-            model.target.model
+            model.target
             for model in state.models
             if model.allowed and not model.target.model.retired
         ]
-        if provider is None or not usable:
+        if not usable:
             return Check(
                 state=state, problem="It lists no model to try; add one in the console."
             )
-        started = time.monotonic()
+        first, started = usable[0], time.monotonic()
         try:
-            provider.warm_up(usable[0], timeout_seconds=timeout_seconds)
+            first.provider.warm_up(first.model, timeout_seconds=timeout_seconds)
         except ProviderError as error:
             return Check(
-                state=state, model=usable[0].name, reachable=False, problem=str(error)
+                state=state, model=first.model.name, reachable=False, problem=str(error)
             )
         return Check(
             state=state,
-            model=usable[0].name,
+            model=first.model.name,
             reachable=True,
             seconds=time.monotonic() - started,
         )

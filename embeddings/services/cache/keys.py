@@ -21,7 +21,7 @@ def cache_keys(
     # JSON, since names and prompts may hold any character; it says itself where it ends and the text begins.
     scope = orjson.dumps(
         [
-            target.provider,
+            target.provider.name,
             model.name,
             model.revision,
             model.method,

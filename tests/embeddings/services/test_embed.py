@@ -143,7 +143,8 @@ def test_failures_are_told_in_the_order_in_which_providers_were_asked(remote):
     with pytest.raises(ServiceUnavailable) as refused:
         ask()
     assert [
-        (failure.target.provider, failure.reason) for failure in refused.value.failures
+        (failure.target.provider.name, failure.reason)
+        for failure in refused.value.failures
     ] == [("openai", "not_configured"), ("cohere", "unavailable")]
 
 
@@ -151,7 +152,7 @@ def test_own_answer_is_no_fallback_and_another_s_names_whom_it_stands_in_for(rem
     assert ask().fallback_from is None
     remote.openai.fault = ProviderUnavailable("down.")
     result = ask("b")
-    assert (result.fallback_from, result.target.provider) == ("openai", "cohere")
+    assert (result.fallback_from, result.target.provider.name) == ("openai", "cohere")
 
 
 def test_failures_count_against_the_provider_that_failed(remote):

@@ -3,8 +3,13 @@
 import pytest
 
 from embeddings.services.callers import Caller
-from embeddings.services.errors import InvalidRequest
-from embeddings.services.routing import fallback_targets, find_target, primary_target
+from embeddings.services.errors import InvalidRequest, NotAllowed
+from embeddings.services.routing import (
+    fallback_targets,
+    find_target,
+    primary_target,
+    requested_target,
+)
 from embeddings.services.types import EmbeddingRequest
 from providers.models import AllowlistEntry, ModelEntry, ProviderSetting
 from providers.operator_settings import reader
@@ -20,12 +25,12 @@ def chain(fakes, configure):
 
     def targets(*providers, models=None, of=f"openai:{SMALL}", **request):
         primary = find_target(model=of)
-        configure(fallback_chain={primary.provider: providers})
+        configure(fallback_chain={primary.provider.name: providers})
         if models is not None:
             configure(fallback_models=models)
         asked = EmbeddingRequest(inputs=["a"], **request)
         return [
-            f"{target.provider}:{target.model.name}"
+            f"{target.provider.name}:{target.model.name}"
             for target in fallback_targets(asked, primary)
         ]
 
@@ -116,7 +121,7 @@ def test_bare_name_goes_to_the_default_provider_if_that_lists_it(fakes, configur
         ("openai", "huggingface"),  # the first that lists it
     ):
         configure(default_provider=default)
-        assert find_target(model=MINILM).provider == expected
+        assert find_target(model=MINILM).provider.name == expected
 
 
 def test_default_of_the_console_is_that_of_its_own_provider(operator, configure):
@@ -131,7 +136,8 @@ def test_default_of_the_console_is_that_of_its_own_provider(operator, configure)
 
 
 def test_prefix_and_provider_may_agree_and_must_not_differ(fakes):
-    assert find_target(model=f"ONNX:{MINILM}", provider=" Onnx ").provider == "onnx"
+    found = find_target(model=f"ONNX:{MINILM}", provider=" Onnx ")
+    assert found.provider is fakes["onnx"]
     with pytest.raises(InvalidRequest, match="the request names huggingface"):
         find_target(model=f"onnx:{MINILM}", provider="huggingface")
 
@@ -139,3 +145,19 @@ def test_prefix_and_provider_may_agree_and_must_not_differ(fakes):
 def test_what_stands_before_a_colon_is_a_provider_only_if_there_is_one(fakes):
     with pytest.raises(Exception, match="'acme:model' is not known"):
         find_target(model="acme:model")
+
+
+def test_target_that_a_request_brings_is_the_one_it_gets(fakes):
+    target = find_target(model=f"onnx:{MINILM}")
+    asked = EmbeddingRequest(inputs=["a"], target=target, model="no-such-model")
+    assert requested_target(asked) is target
+
+
+@pytest.mark.parametrize(
+    "scope", [{"allowed_providers": ("openai",)}, {"allowed_models": ("text-*",)}]
+)
+def test_target_that_a_request_brings_is_checked_like_any_other(fakes, scope):
+    target = find_target(model=f"onnx:{MINILM}")
+    narrow = Caller(id="c", username="c", is_admin=False, **scope)
+    with pytest.raises(NotAllowed):
+        requested_target(EmbeddingRequest(inputs=["a"], target=target, caller=narrow))

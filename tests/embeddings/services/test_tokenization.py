@@ -30,9 +30,9 @@ def provider(tmp_path_factory):
 
 
 def prepared(provider, texts, **asked):
-    target = Target(provider="huggingface", model=provider.resolve("my-model"))
+    target = Target(provider=provider, model=provider.resolve("my-model"))
     request = EmbeddingRequest(inputs=texts, **asked)
-    return prepare(request, requested=target, target=target, provider=provider)
+    return prepare(request, requested=target, target=target)
 
 
 def read(provider, texts, input_type):

@@ -26,6 +26,7 @@ from tests.fakes import MINILM, FakeOpenAI
 REPOSITORY = Path(__file__).parents[3]
 HOUR = datetime(2026, 1, 31, 23, tzinfo=UTC)
 ANNA = Caller(id="key:7", username="anna", is_admin=False, user_id=3, key_id=7)
+OPENAI = FakeOpenAI()
 SMALL = FakeOpenAI.specs[0]
 
 
@@ -47,7 +48,7 @@ def result(*, tokens=10, computed=10, hits=0, price=0.02):
     )
     return EmbeddingResult(
         vectors=None,
-        target=Target(provider="openai", model=spec),
+        target=Target(provider=OPENAI, model=spec),
         prompt_tokens=tokens,
         cache_hits=hits,
         computed_tokens=computed,
@@ -102,11 +103,11 @@ def test_cost_of_single_tokens_is_never_rounded_away(ledger):
 
 
 def test_failed_request_counts_as_an_error_at_a_known_model_only(ledger, fakes):
-    ledger.failed(ANNA, Target(provider="openai", model=SMALL))
+    ledger.failed(ANNA, Target(provider=fakes["openai"], model=SMALL))
     unlisted = type(SMALL)(
         name="made-up", dimensions=None, max_tokens=None, vector_space="x"
     )
-    ledger.failed(ANNA, Target(provider="openai", model=unlisted))
+    ledger.failed(ANNA, Target(provider=fakes["openai"], model=unlisted))
     ledger.failed(ANNA)
     ledger.flush()
     places = UsageHour.objects.values_list("provider", "model", "errors")

@@ -41,7 +41,7 @@ def embed(tmp_path, folder, texts=TEXTS, prompt=""):
     model = pool.model(folder.name)
     try:
         made = rows(model.tokenizer, texts, prompt)
-        return prepared.runtime, model.embed(made, timeout_seconds=60)
+        return prepared.runtime, tiny.run(model, made, seconds=60)
     finally:
         pool.close()
 

@@ -367,7 +367,7 @@ def test_a_repository_laid_out_as_bge_m3_is_fetched_loaded_and_answers(
     pool = Pool(weights, PoolLimits(threads=1))
     model = pool.model(NAME)
     rows = [Row(model.tokenizer.encode(["a b"])[0], "a b")]
-    found = model.embed(rows, timeout_seconds=60)
+    found = tiny.run(model, rows, seconds=60)
     assert np.abs(found - expected).max() < 1e-6
     pool.close()
 

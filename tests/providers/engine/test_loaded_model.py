@@ -8,9 +8,11 @@ import pytest
 
 from providers.engine.onnx_runtime import OnnxRuntime
 from providers.engine.pool import Pool, PoolLimits
+from providers.engine.provider import Engine
 from providers.engine.runtime import Row
 from providers.engine.weights import Weights
 from providers.exceptions import EngineClosed, Overloaded, ProviderTimeout
+from providers.plugins.huggingface import HuggingFaceProvider
 from tests.providers.engine import tiny
 from tests.waiting import poll
 
@@ -18,12 +20,18 @@ NAME = "one"
 
 
 @pytest.fixture
-def pool(tmp_path):
-    """Return a function that makes a pool of one tiny model."""
+def weights(tmp_path):
+    """One tiny model, prepared."""
     weights = Weights(
         tmp_path / "data", model_paths=(tiny.write_model(tmp_path / "own" / NAME),)
     )
     weights.prepare(NAME)
+    return weights
+
+
+@pytest.fixture
+def pool(weights):
+    """Return a function that makes a pool of one tiny model."""
     pools = []
 
     def make(**limits):
@@ -39,9 +47,11 @@ def rows(*lengths):
     return [Row(np.full(length, 5, dtype=np.int64), "") for length in lengths]
 
 
-def test_time_that_is_up_is_up_in_the_engine_too(pool):
+def test_time_that_is_up_is_up_in_the_engine_too(pool, weights):
+    provider = HuggingFaceProvider(Engine(weights, pool()))
+    asked = {"dimensions": None, "input_type": "document"}
     with pytest.raises(ProviderTimeout):
-        pool().model(NAME).embed(rows(3), timeout_seconds=-1.0)
+        provider.embed(provider.resolve(NAME), ["a"], timeout_seconds=-1.0, **asked)
 
 
 def test_model_that_was_dropped_runs_nothing_more(pool):
@@ -49,8 +59,8 @@ def test_model_that_was_dropped_runs_nothing_more(pool):
     dropped = models.model(NAME)
     models.forget(NAME)
     with pytest.raises(EngineClosed):
-        dropped.embed(rows(3), timeout_seconds=30)
-    assert len(models.model(NAME).embed(rows(3), timeout_seconds=30)) == 1
+        tiny.run(dropped, rows(3), seconds=30)
+    assert len(tiny.run(models.model(NAME), rows(3), seconds=30)) == 1
 
 
 def test_tokenizer_of_files_that_were_replaced_is_read_again(pool):
@@ -74,10 +84,10 @@ def test_queue_of_each_model_is_as_long_as_the_limit_says(pool, monkeypatch):
     monkeypatch.setattr(OnnxRuntime, "run", held)
     with ThreadPoolExecutor() as callers:
         for _ in range(2):  # the bulk lane's and the express lane's
-            callers.submit(model.embed, rows(8), timeout_seconds=30)
+            callers.submit(tiny.run, model, rows(8), seconds=30)
             assert at_work.acquire(timeout=20)
-        callers.submit(model.embed, rows(8), timeout_seconds=30)
+        callers.submit(tiny.run, model, rows(8), seconds=30)
         poll(lambda: model.batcher.queued_tokens == 8, what="one waits")
         with pytest.raises(Overloaded):
-            model.embed(rows(8), timeout_seconds=30)
+            tiny.run(model, rows(8), seconds=30)
         gate.set()

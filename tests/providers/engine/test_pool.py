@@ -52,7 +52,7 @@ def embed(models, name, text="a b"):
 
 def embed_by(model, text="a b"):
     rows = [Row(ids, text) for ids in model.tokenizer.encode([text] * 4)]
-    return model.embed(rows, timeout_seconds=30)
+    return tiny.run(model, rows, seconds=30)
 
 
 def loaded(pool):

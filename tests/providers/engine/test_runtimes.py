@@ -31,7 +31,7 @@ def embed(pool, name, texts):
         Row(ids, text)
         for ids, text in zip(model.tokenizer.encode(texts), texts, strict=True)
     ]
-    return model.embed(rows, timeout_seconds=60)
+    return tiny.run(model, rows, seconds=60)
 
 
 @pytest.fixture
@@ -205,7 +205,7 @@ def test_texts_of_several_prompts_in_one_batch_keep_their_order(tmp_path, swishi
         Row(loaded.tokenizer.encode([prompt + text])[0], prompt + text, prompt, 0)
         for prompt, text in texts
     ]
-    found = loaded.embed(rows, timeout_seconds=60)
+    found = tiny.run(loaded, rows, seconds=60)
     expected = [model.encode([text], prompt=prompt)[0] for prompt, text in texts]
     assert np.abs(found - np.stack(expected)).max() < 1e-5
     pool.close()

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,11 @@ WORDS = [
     *"abcdefghijklmnopqrstuvwxyz",
     *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz"),
 ]
+
+
+def run(model, rows, *, seconds=60):
+    """Have a loaded model run `rows`."""
+    return model.batcher.submit(rows, deadline=time.monotonic() + seconds)
 
 
 def write_tokenizer(folder, words=WORDS):

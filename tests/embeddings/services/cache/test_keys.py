@@ -5,12 +5,14 @@ import pytest
 from embeddings.services.cache.keys import cache_keys
 from embeddings.services.types import Target
 from providers.base import ModelSpec
+from tests.fakes import FakeLocal
 
 SPEC = ModelSpec(name="m", dimensions=2, max_tokens=5, vector_space="s")
 
 
 def key(provider="p", dimensions=None, input_type="document", text="t", **changes):
-    target = Target(provider=provider, model=dataclasses.replace(SPEC, **changes))
+    named = type("Named", (FakeLocal,), {"name": provider})()
+    target = Target(provider=named, model=dataclasses.replace(SPEC, **changes))
     return cache_keys(
         target, dimensions=dimensions, input_type=input_type, texts=[text]
     )[0]
