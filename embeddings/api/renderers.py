@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
 from django.http import HttpResponse
 from rest_framework.renderers import BaseRenderer
 
+from embeddings.api.json_types import as_json
+
 
 class JSONRenderer(BaseRenderer):
-    """Render plain data and numpy arrays. Non-finite numbers must be caught before: orjson would write null."""
+    """Render dataclasses, plain data and numpy arrays. Non-finite numbers must be caught before: orjson writes null."""
 
     media_type = "application/json"
     format = "json"
@@ -29,8 +30,3 @@ def rendered(data: Any, *, headers: Mapping[str, str]) -> HttpResponse:
     return HttpResponse(
         as_json(data), content_type=JSONRenderer.media_type, headers=headers
     )
-
-
-def as_json(data: Any) -> bytes:
-    """Return plain data and numpy arrays as JSON."""
-    return orjson.dumps(data, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -17,9 +17,16 @@ from embeddings.access.permissions import MayChangeMedia
 from embeddings.access.throttling import FreeThrottle, LimitedView
 from embeddings.api.requests import validated
 from embeddings.services.errors import InvalidRequest
-from media_jobs.api import answers
 from media_jobs.api.exact_json import ExactJSONParser
-from media_jobs.api.representation import item_report, page_of
+from media_jobs.api.representation import (
+    Item,
+    ItemDeleted,
+    ItemPage,
+    ItemWithText,
+    item_report,
+    item_with_text,
+    page_of,
+)
 from media_jobs.api.serializers import (
     ContentQuerySerializer,
     ItemChangesSerializer,
@@ -70,12 +77,17 @@ class MediaItems(MediaView, LimitedView):
     @extend_schema(
         operation_id="list_media",
         parameters=PAGE,
-        responses={200: answers.MEDIA_LIST},
+        responses={200: ItemPage},
     )
     def get(self, request: Request) -> Response:
         """List the caller's documents, newest first, without their texts."""
         return Response(
-            page_of(visible_items(caller_of(request)), item_report, **page(request))
+            page_of(
+                ItemPage,
+                item_report,
+                visible_items(caller_of(request)),
+                **page(request),
+            )
         )
 
     @extend_schema(
@@ -84,7 +96,7 @@ class MediaItems(MediaView, LimitedView):
             "application/json": NewItemSerializer,
             "multipart/form-data": UploadSerializer,
         },
-        responses={201: answers.MEDIA_ITEM},
+        responses={201: Item},
         examples=[
             OpenApiExample(
                 "A text",
@@ -115,19 +127,19 @@ class ShowMediaItem(MediaView):
     @extend_schema(
         operation_id="show_media",
         parameters=[WITH_CONTENT],
-        responses={200: answers.MEDIA_ITEM_WITH_TEXT},
+        responses={200: ItemWithText},
     )
     def get(self, request: Request, media_id: int) -> Response:
         """Show a document, with its text unless `content` is false."""
         query = validated_query(ContentQuerySerializer, request)
         item = find_item(caller_of(request), media_id)
-        text = {"content": item.content} if query["content"] else {}
-        return Response({**item_report(item), **text})
+        content = item.content if query["content"] else None
+        return Response(item_with_text(item, content=content))
 
     @extend_schema(
         operation_id="change_media",
         request=ItemChangesSerializer,
-        responses={200: answers.MEDIA_ITEM},
+        responses={200: Item},
         examples=[
             OpenApiExample("A title", value={"title": "On dogs"}, request_only=True)
         ],
@@ -137,11 +149,11 @@ class ShowMediaItem(MediaView):
         changes = validated(ItemChangesSerializer, request)
         return Response(item_report(change_item(caller_of(request), media_id, changes)))
 
-    @extend_schema(operation_id="delete_media", responses={200: answers.MEDIA_DELETED})
+    @extend_schema(operation_id="delete_media", responses={200: ItemDeleted})
     def delete(self, request: Request, media_id: int) -> Response:
         """Delete a document and its vectors, and cancel its jobs."""
         delete_item(caller_of(request), media_id)
-        return Response({"media_id": media_id, "status": "deleted"})
+        return Response(ItemDeleted(media_id=media_id))
 
 
 def page(request: Request) -> dict[str, int]:
