@@ -48,7 +48,7 @@ OPTIONS = (
 
 
 def as_json(data: Any) -> bytes:
-    """Return dataclasses, plain data and numpy arrays as JSON; times to the second."""
+    """Return dataclasses, plain data and numpy arrays as JSON: times to the second, float32 as its shortest decimal."""
     return orjson.dumps(data, default=_default, option=OPTIONS)
 
 

@@ -5,7 +5,6 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
 from typing import Any, Literal, TypedDict, cast
 
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -66,7 +65,7 @@ class UsageFigures(TypedDict):
     errors: int
     tokens: int
     cache_hits: int
-    cost_usd: Decimal
+    cost_usd: float
 
 
 class Group(GroupedBy, UsageFigures):
@@ -168,7 +167,7 @@ def _figures(row: UsageRow) -> UsageFigures:
         "errors": row.errors,
         "tokens": row.tokens,
         "cache_hits": row.cache_hits,
-        "cost_usd": row.cost,
+        "cost_usd": float(row.cost),
     }
 
 
