@@ -1,7 +1,6 @@
 """What /openapi.json says of every operation alike: its errors, its key, the steering headers."""
 
 from collections.abc import Sequence
-from itertools import chain
 from typing import Any, NamedTuple
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
@@ -38,7 +37,7 @@ HEADERS: dict[int, tuple[str, ...]] = {
     503: (headers.RETRY_AFTER,),
 }
 UNLIMITED = 500  # answered by Django, which knows of no limits
-BEFORE_LIMITS = (401, 429)  # also where a view limits nobody whom it knows
+BY_ADDRESS = (401, 429)  # where who fails to authenticate is limited by address
 OPEN = (405, 500)  # what a view without a key may answer
 WITH_BODY = (413, 415, 502, 503)  # only where there is a body to act on
 RARE = (409,)  # only where the view says so, in `more_errors`
@@ -101,14 +100,16 @@ class DocumentedAnswers(AutoSchema):
         }
 
     def _headers(self, status: int, own: tuple[str, ...]) -> Schema:
-        limits = chain.from_iterable(headers.RATE_LIMITS.values())
-        names = (headers.REQUEST_ID, *own, *(limits if self._limited(status) else ()))
+        names = (headers.REQUEST_ID, *own, *self._limits(status))
         return {"headers": headers.described(*names)}
 
-    def _limited(self, status: int) -> bool:
+    def _limits(self, status: int) -> tuple[str, ...]:
         if not isinstance(self.view, LimitedView) or status == UNLIMITED:
-            return False
-        return status in BEFORE_LIMITS or bool(self.view.get_throttles())
+            return ()
+        requests, tokens = headers.RATE_LIMITS.values()
+        if status != 401 and self.view.get_throttles():
+            return (*requests, *tokens)
+        return requests if status in BY_ADDRESS else ()
 
     def _statuses(self) -> list[int]:
         if documented := getattr(self.view, "documented_errors", None):

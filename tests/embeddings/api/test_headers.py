@@ -105,6 +105,12 @@ def test_only_what_is_limited_documents_limits(client, db):
     assert limit not in documented(URL, "post", 500)
 
 
+def test_who_fails_to_authenticate_has_no_limit_of_tokens(client, db):
+    said = documented(URL, "post", 401)
+    assert "x-ratelimit-limit-requests" in said
+    assert "x-ratelimit-limit-tokens" not in said
+
+
 def test_pages_of_other_origins_may_read_what_is_documented(settings):
     hidden = {"Cache-Control", "WWW-Authenticate"}
     assert set(settings.CORS_EXPOSE_HEADERS) == set(DESCRIBED) - hidden
