@@ -3,10 +3,12 @@
 Keys travel in headers and never in cookies, so credentials in the sense of CORS are not allowed.
 """
 
+from embeddings.headers import CACHE_CONTROL, CHALLENGE, DESCRIBED
+
 PATHS = r"^/+(api/|healthz$|readyz$|openapi\.json$)"  # never the console
 
 # The star is for what SDKs add of their own. Browsers want Authorization named anyway, old ones the rest, too.
-REQUEST_HEADERS = (
+REQUEST_HEADERS: tuple[str, ...] = (
     "*",
     "authorization",
     "content-encoding",
@@ -20,22 +22,7 @@ REQUEST_HEADERS = (
     "x-request-id",
 )
 
-# What a page may read besides the body.
-ANSWER_HEADERS = (
-    "Retry-After",
-    "X-Request-ID",
-    "x-should-retry",
-    "X-Embeddings-Dimensions-Policy",
-    "X-Embeddings-Drift",
-    "X-Embeddings-Fallback-From",
-    "X-Embeddings-Precision",
-    "X-Embeddings-Provider",
-    "X-Embeddings-Truncated",
-    "X-Embeddings-Vector-Space",
-    "x-ratelimit-limit-requests",
-    "x-ratelimit-limit-tokens",
-    "x-ratelimit-remaining-requests",
-    "x-ratelimit-remaining-tokens",
-    "x-ratelimit-reset-requests",
-    "x-ratelimit-reset-tokens",
+# What a page may read besides the body. Browsers show it Cache-Control anyway.
+ANSWER_HEADERS: tuple[str, ...] = tuple(
+    name for name in DESCRIBED if name not in (CACHE_CONTROL, CHALLENGE)
 )

@@ -23,8 +23,8 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_PARSER_CLASSES": ["embeddings.api.parsers.JSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["embeddings.api.renderers.JSONRenderer"],
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "embeddings.api.negotiation.Negotiation",
-    "DEFAULT_SCHEMA_CLASS": "embeddings.api.schema.DocumentedErrors",
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "embeddings.api.renderers.Negotiation",
+    "DEFAULT_SCHEMA_CLASS": "embeddings.api.schema.DocumentedAnswers",
     "EXCEPTION_HANDLER": "embeddings.api.exception_handler.handle",
     "UNAUTHENTICATED_USER": None,
 }

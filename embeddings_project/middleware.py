@@ -15,6 +15,7 @@ from gunicorn.http.errors import ParseException
 
 from embeddings.access.authentication import CALLER
 from embeddings.access.client_address import client_ip
+from embeddings.headers import REQUEST_ID
 from embeddings_project.connection import client_left
 from embeddings_project.logging import log_event, masked
 from providers.waiting import caller_left
@@ -48,7 +49,7 @@ class RequestContextMiddleware:
         caller_left.set(client_left(request))
         try:
             response = self.get_response(request)
-            response["X-Request-ID"] = request_id
+            response[REQUEST_ID] = request_id
             log_event(
                 log,
                 "request_finished",

@@ -16,11 +16,10 @@ from embeddings.access.guesses import TooManyGuesses
 from embeddings.access.limiter.gcra import MICROSECONDS, Rate, Standing
 from embeddings.access.limiter.limiter import limiter
 from embeddings.conf import conf
+from embeddings.headers import RATE_LIMITS
 from embeddings.services.budgets import check_budgets
 from embeddings.services.callers import Caller, CallerLimits
 from embeddings.services.usage import usage
-
-KINDS = ("requests", "tokens")
 
 
 class RateLimited(exceptions.APIException):
@@ -83,9 +82,9 @@ class LimitedView(APIView):
     def finalize_response(
         self, request: Request, response: Response, *args: Any, **kwargs: Any
     ) -> Response:
-        for kind in KINDS:
+        for kind, names in RATE_LIMITS.items():
             if standing := getattr(self, f"{kind}_standing", None):
-                for name, value in _headers(kind, standing).items():
+                for name, value in zip(names, _figures(standing), strict=True):
                     response[name] = value
         return super().finalize_response(request, response, *args, **kwargs)
 
@@ -154,12 +153,12 @@ def _token_key(caller_id: str) -> str:
     return f"tokens:{caller_id}"
 
 
-def _headers(kind: str, standing: Standing) -> dict[str, str]:
-    return {
-        f"x-ratelimit-limit-{kind}": str(standing.limit),
-        f"x-ratelimit-remaining-{kind}": str(standing.remaining),
-        f"x-ratelimit-reset-{kind}": duration(standing.reset_after),
-    }
+def _figures(standing: Standing) -> tuple[str, str, str]:
+    return (
+        str(standing.limit),
+        str(standing.remaining),
+        duration(standing.reset_after),
+    )
 
 
 def duration(microseconds: int) -> str:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 from django.core.exceptions import PermissionDenied
@@ -13,7 +13,8 @@ from rest_framework import exceptions, status
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
-from embeddings.api.renderers import JSONRenderer
+from embeddings.api.json_types import as_json
+from embeddings.headers import CHALLENGE, RETRY_AFTER, SHOULD_RETRY
 from embeddings.services import errors
 from providers.exceptions import Abandoned, ProviderRejected
 
@@ -67,27 +68,50 @@ class Problem:
     param: str | None = None
     code: str | None = None
 
-    def body(self) -> dict[str, Any]:
-        return {
-            "detail": self.detail,
-            "error": {
-                "message": self.detail,
-                "type": ERROR_TYPES.get(self.status, "invalid_request_error"),
-                "param": self.param,
-                "code": self.code or ERROR_CODES.get(self.status),
-            },
-        }
+    def body(self) -> "Error":
+        envelope = Envelope(
+            message=self.detail,
+            type=ERROR_TYPES.get(self.status, "invalid_request_error"),
+            param=self.param,
+            code=self.code or ERROR_CODES.get(self.status),
+        )
+        return Error(detail=self.detail, error=envelope)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Error:
+    detail: str
+    error: Envelope
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LongInput:
+    index: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TooLong:
+    error: Literal["input_too_long"] = "input_too_long"
+    message: str
+    details: list[LongInput]
 
 
 def handle(error: Exception, context: dict[str, Any]) -> Response | None:
     """Answer `error`, or return None for one that nobody foresaw (Django logs it and answers 500)."""
     set_rollback()
     if isinstance(error, errors.InputTooLong):
-        body = {
-            "error": "input_too_long",
-            "message": error.message,
-            "details": error.details,
-        }
+        body = TooLong(
+            message=error.message, details=[LongInput(**one) for one in error.details]
+        )
         return Response(body, status=status.HTTP_400_BAD_REQUEST)
     if reason := _database_problem(error):
         log.warning("database_unavailable", exc_info=error)
@@ -158,7 +182,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 def plain(problem: Problem) -> HttpResponse:
     """Return `problem` outside of REST framework."""
-    body = JSONRenderer().render(problem.body())
+    body = as_json(problem.body())
     return HttpResponse(body, status=problem.status, content_type="application/json")
 
 
@@ -191,13 +215,13 @@ def _problem(error: Exception) -> Problem | None:
 
 def _headers(error: Exception) -> dict[str, str]:
     if isinstance(error, errors.ServiceUnavailable | errors.QueueFull | errors.Busy):
-        return {"Retry-After": str(error.retry_after_seconds)}
+        return {RETRY_AFTER: str(error.retry_after_seconds)}
     if isinstance(error, errors.BudgetExhausted):
         # OpenAI's SDKs would ask again at once, twice, since they wait a minute at most.
         renewal = str(error.retry_after_seconds)
-        return {"Retry-After": renewal, "x-should-retry": "false"}
+        return {RETRY_AFTER: renewal, SHOULD_RETRY: "false"}
     if isinstance(error, errors.ModelNotReady):
-        return {"x-should-retry": "false"}  # they ask again on 409, too
+        return {SHOULD_RETRY: "false"}  # they ask again on 409, too
     if isinstance(error, exceptions.APIException):
         challenge, wait = (
             getattr(error, "auth_header", None),
@@ -205,12 +229,8 @@ def _headers(error: Exception) -> dict[str, str]:
         )
         return {
             **getattr(error, "headers", {}),
-            **({"WWW-Authenticate": challenge} if challenge else {}),
-            **(
-                {"Retry-After": str(max(1, math.ceil(wait)))}
-                if wait is not None
-                else {}
-            ),
+            **({CHALLENGE: challenge} if challenge else {}),
+            **({RETRY_AFTER: str(max(1, math.ceil(wait)))} if wait is not None else {}),
         }
     return {}
 

@@ -1,14 +1,16 @@
 """What /openapi.json says of every operation alike: its errors, its key, the steering headers."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiParameter
 
-from embeddings.api.answers import ERROR, INPUT_TOO_LONG, Schema
-from embeddings.api.exception_handler import Problem
+from embeddings import headers
+from embeddings.access.throttling import LimitedView
+from embeddings.api.exception_handler import Error, Problem, TooLong
+from embeddings.api.json_types import Schema, plain, schema_of
 from embeddings.api.requests import INPUT_TYPE_HEADER, STEERING_HEADERS
 from embeddings.conf import conf
 
@@ -28,13 +30,28 @@ ERRORS: dict[int, str] = {
     502: "The model could not be loaded or fetched.",
     503: "No provider could answer; `Retry-After` says when to come back.",
 }
+HEADERS: dict[int, tuple[str, ...]] = {
+    401: (headers.CHALLENGE,),
+    409: (headers.SHOULD_RETRY,),
+    429: (headers.RETRY_AFTER, headers.SHOULD_RETRY),
+    503: (headers.RETRY_AFTER,),
+}
+UNLIMITED = 500  # answered by Django, which knows of no limits
+BY_ADDRESS = (401, 429)  # where who fails to authenticate is limited by address
 OPEN = (405, 500)  # what a view without a key may answer
 WITH_BODY = (413, 415, 502, 503)  # only where there is a body to act on
 RARE = (409,)  # only where the view says so, in `more_errors`
 
 
-class DocumentedErrors(AutoSchema):
-    """Give every operation its summary and the errors it may answer with."""
+class With(NamedTuple):
+    """In `responses`: an answer's type, and the headers that it has besides those of all."""
+
+    shape: Any
+    headers: tuple[str, ...]
+
+
+class DocumentedAnswers(AutoSchema):
+    """Give every operation its summary, its answers by their types, and the errors it may answer with."""
 
     def get_summary(self) -> str:
         """Return the first sentence of the view's docstring."""
@@ -49,9 +66,50 @@ class DocumentedErrors(AutoSchema):
     def _get_response_bodies(self, direction: Any = "response") -> Any:
         responses = super()._get_response_bodies(direction)
         return {
-            **{str(status): _documented(status) for status in self._statuses()},
+            **{str(status): self._error(status) for status in self._statuses()},
             **responses,
         }
+
+    def _get_response_for_code(
+        self,
+        serializer: Any,
+        status_code: Any,
+        media_types: Any = None,
+        direction: Any = "response",
+    ) -> Any:
+        answer = serializer if isinstance(serializer, With) else With(serializer, ())
+        schema = schema_of(answer.shape)
+        response = super()._get_response_for_code(  # type: ignore[no-untyped-call]
+            schema, status_code, media_types, direction
+        )
+        return response | self._headers(int(status_code), answer.headers)
+
+    def _error(self, status: int) -> Schema:
+        """Return an OpenAPI response object."""
+        sentence = ERRORS[status]
+        schemas = [schema_of(one) for one in (Error, TooLong)]
+        detail = f"{sentence.partition(';')[0].rstrip('.')}."
+        content = {
+            "schema": {"oneOf": schemas} if status == 400 else schemas[0],
+            "example": plain(Problem(status=status, detail=detail).body()),
+        }
+        return {
+            "description": sentence,
+            "content": {"application/json": content},
+            **self._headers(status, HEADERS.get(status, ())),
+        }
+
+    def _headers(self, status: int, own: tuple[str, ...]) -> Schema:
+        names = (headers.REQUEST_ID, *own, *self._limits(status))
+        return {"headers": headers.described(*names)}
+
+    def _limits(self, status: int) -> tuple[str, ...]:
+        if not isinstance(self.view, LimitedView) or status == UNLIMITED:
+            return ()
+        requests, tokens = headers.RATE_LIMITS.values()
+        if status != 401 and self.view.get_throttles():
+            return (*requests, *tokens)
+        return requests if status in BY_ADDRESS else ()
 
     def _statuses(self) -> list[int]:
         if documented := getattr(self.view, "documented_errors", None):
@@ -123,16 +181,3 @@ INPUT_TYPE_PARAMETER = next(
     for parameter in STEERING_PARAMETERS
     if parameter.name == INPUT_TYPE_HEADER
 )
-
-
-def _documented(status: int) -> Schema:
-    """Return an OpenAPI response object."""
-    sentence = ERRORS[status]
-    schema: Schema = {"oneOf": [ERROR, INPUT_TOO_LONG]} if status == 400 else ERROR
-    example = Problem(
-        status=status, detail=f"{sentence.partition(';')[0].rstrip('.')}."
-    ).body()
-    return {
-        "description": sentence,
-        "content": {"application/json": {"schema": schema, "example": example}},
-    }

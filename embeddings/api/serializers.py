@@ -1,10 +1,12 @@
 """What a client may send. Unknown fields are refused, and every error names its field or index."""
 
 from collections.abc import Set
+from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 from typing import Any
 
 from django.core.validators import MaxLengthValidator, MinLengthValidator
+from django.utils.dateparse import parse_date, parse_datetime
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.fields import empty
@@ -14,6 +16,7 @@ from embeddings.services.types import Input
 MAX_ITEMS = 2048
 MAX_DIMENSIONS = 8192
 MAX_TOKEN_ID = 2**31 - 1
+EPOCH_YEAR = 1970
 
 
 TEXT_SCHEMA = {"type": "string", "minLength": 1, "pattern": r"\S"}
@@ -124,6 +127,33 @@ class StrictIntegerField(serializers.IntegerField):
         if isinstance(data, bool) or not isinstance(data, int):
             raise serializers.ValidationError("must be a whole number.")
         return super().to_internal_value(data)
+
+
+@extend_schema_field({"type": "string"})
+class MomentField(serializers.Field[datetime, Any, Any, Any]):
+    """A date or a time, UTC unless it says otherwise. `end`: a date means its end."""
+
+    def __init__(self, *, end: bool = False, **options: Any) -> None:
+        super().__init__(**options)
+        self._end = end
+
+    def to_internal_value(self, data: Any) -> datetime:
+        # A plus sign that was not escaped arrives as a blank.
+        text = str(data).strip().replace(" ", "+")
+        try:
+            day = parse_date(text)
+            moment = self._of_day(day) if day else parse_datetime(text)
+            if moment and moment.year >= EPOCH_YEAR:
+                return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+        except (ValueError, OverflowError):
+            pass
+        raise serializers.ValidationError(
+            "must be a date such as 2026-01-31, or a time such as 2026-01-31T12:00:00Z."
+        )
+
+    def _of_day(self, day: date) -> datetime:
+        start = datetime.combine(day, time(), UTC)
+        return start + timedelta(days=1) if self._end else start
 
 
 def check_text(text: str, where: str) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal, cast
 
 from django.db import DatabaseError, InterfaceError
 
@@ -12,13 +13,15 @@ from providers.models import Breaker
 from providers.registry import registry
 from providers.state.database import LOOKUP_SECONDS, waits
 
+BreakerWord = Literal["closed", "open", "half_open"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerState:
     """One provider's breaker; a provider that never failed has a closed one."""
 
     provider: str
-    state: str = "closed"
+    state: BreakerWord = "closed"
     failure_count: int = 0
     success_count: int = 0
     opened_at: datetime | None = None
@@ -59,7 +62,7 @@ def _state(name: str, row: Breaker | None) -> BreakerState:
         return BreakerState(provider=name)
     return BreakerState(
         provider=name,
-        state=row.state,
+        state=cast(BreakerWord, row.state),
         failure_count=row.failure_count,
         success_count=row.success_count,
         opened_at=row.opened_at,

@@ -12,7 +12,6 @@ from prometheus_client.samples import Sample
 
 from embeddings.services.errors import Busy
 
-PERCENTILES = (50, 90, 95, 99)
 COUNTERS = (
     "embedding_requests_total",
     "embedding_prompt_tokens_total",
@@ -38,7 +37,10 @@ class Latency:
     model: str
     count: int
     mean_seconds: float
-    percentiles: dict[str, float]
+    p50: float
+    p90: float
+    p95: float
+    p99: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,8 +131,5 @@ def _latency(key: tuple[str, str], buckets: Buckets, total_seconds: float) -> La
         model=key[1],
         count=count,
         mean_seconds=round(total_seconds / count, 6) if count else 0.0,
-        percentiles={
-            f"p{percent}": round(percentile(buckets, percent), 6)
-            for percent in PERCENTILES
-        },
+        **{f"p{p}": round(percentile(buckets, p), 6) for p in (50, 90, 95, 99)},
     )

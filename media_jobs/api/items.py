@@ -1,5 +1,6 @@
 """Documents over HTTP."""
 
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 from unicodedata import normalize
@@ -17,9 +18,16 @@ from embeddings.access.permissions import MayChangeMedia
 from embeddings.access.throttling import FreeThrottle, LimitedView
 from embeddings.api.requests import validated
 from embeddings.services.errors import InvalidRequest
-from media_jobs.api import answers
 from media_jobs.api.parsers import ExactJSONParser, UploadParser, discarding_files
-from media_jobs.api.representation import item_report, page_of
+from media_jobs.api.representation import (
+    Item,
+    ItemDeleted,
+    ItemPage,
+    ItemWithText,
+    item_report,
+    item_with_text,
+    page_of,
+)
 from media_jobs.api.serializers import (
     ContentQuerySerializer,
     ItemChangesSerializer,
@@ -69,12 +77,17 @@ class MediaItems(MediaView, LimitedView):
     @extend_schema(
         operation_id="list_media",
         parameters=PAGE,
-        responses={200: answers.MEDIA_LIST},
+        responses={200: ItemPage},
     )
     def get(self, request: Request) -> Response:
         """List the caller's documents, newest first, without their texts."""
         return Response(
-            page_of(visible_items(caller_of(request)), item_report, **page(request))
+            page_of(
+                ItemPage,
+                item_report,
+                visible_items(caller_of(request)),
+                **page(request),
+            )
         )
 
     @extend_schema(
@@ -83,7 +96,7 @@ class MediaItems(MediaView, LimitedView):
             "application/json": NewItemSerializer,
             "multipart/form-data": UploadSerializer,
         },
-        responses={201: answers.MEDIA_ITEM},
+        responses={201: Item},
         examples=[
             OpenApiExample(
                 "A text",
@@ -114,19 +127,19 @@ class ShowMediaItem(MediaView):
     @extend_schema(
         operation_id="show_media",
         parameters=[WITH_CONTENT],
-        responses={200: answers.MEDIA_ITEM_WITH_TEXT},
+        responses={200: ItemWithText},
     )
     def get(self, request: Request, media_id: int) -> Response:
         """Show a document, with its text unless `content` is false."""
         query = validated_query(ContentQuerySerializer, request)
         item = find_item(caller_of(request), media_id)
-        text = {"content": item.content} if query["content"] else {}
-        return Response({**item_report(item), **text})
+        content = item.content if query["content"] else None
+        return Response(item_with_text(item, content=content))
 
     @extend_schema(
         operation_id="change_media",
         request=ItemChangesSerializer,
-        responses={200: answers.MEDIA_ITEM},
+        responses={200: Item},
         examples=[
             OpenApiExample("A title", value={"title": "On dogs"}, request_only=True)
         ],
@@ -136,11 +149,11 @@ class ShowMediaItem(MediaView):
         changes = validated(ItemChangesSerializer, request)
         return Response(item_report(change_item(caller_of(request), media_id, changes)))
 
-    @extend_schema(operation_id="delete_media", responses={200: answers.MEDIA_DELETED})
+    @extend_schema(operation_id="delete_media", responses={200: ItemDeleted})
     def delete(self, request: Request, media_id: int) -> Response:
         """Delete a document and its vectors, and cancel its jobs."""
         delete_item(caller_of(request), media_id)
-        return Response({"media_id": media_id, "status": "deleted"})
+        return Response(ItemDeleted(media_id=media_id))
 
 
 def page(request: Request) -> dict[str, int]:
@@ -178,21 +191,30 @@ def _uploaded(request: Request) -> NewItem:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Amount:
+    used: int
+    limit: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    documents: Amount
+    stored_bytes: Amount
+    queued_jobs: Amount
+
+
 class ShowQuota(MediaView):
     """Show the caller's quotas, `limit` null where there is none, and how much of each is used."""
 
-    @extend_schema(operation_id="media_quota", responses={200: answers.QUOTA})
+    @extend_schema(operation_id="media_quota", responses={200: Quota})
     def get(self, request: Request) -> Response:
         caller = caller_of(request)
         quotas, stored = quotas_of(caller), stored_by(caller)
         return Response(
-            {
-                "documents": _shown(stored.documents, quotas.documents),
-                "stored_bytes": _shown(stored.bytes, quotas.stored_bytes),
-                "queued_jobs": _shown(queued_by(caller), quotas.queued_jobs),
-            }
+            Quota(
+                documents=Amount(used=stored.documents, limit=quotas.documents),
+                stored_bytes=Amount(used=stored.bytes, limit=quotas.stored_bytes),
+                queued_jobs=Amount(used=queued_by(caller), limit=quotas.queued_jobs),
+            )
         )
-
-
-def _shown(used: int, limit: int | None) -> dict[str, Any]:
-    return {"used": used, "limit": limit}

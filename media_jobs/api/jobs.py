@@ -7,7 +7,6 @@ from rest_framework.response import Response
 from embeddings.access.callers import caller_of
 from embeddings.access.throttling import LimitedView
 from embeddings.api.requests import validated
-from media_jobs.api import answers
 from media_jobs.api.items import MediaView, validated_query
 from media_jobs.api.job_serializers import (
     JobBatchSerializer,
@@ -16,6 +15,12 @@ from media_jobs.api.job_serializers import (
     wish_of,
 )
 from media_jobs.api.representation import (
+    EmbeddingsDeleted,
+    EmbeddingsStatus,
+    JobPage,
+    JobReport,
+    JobsStarted,
+    JobStarted,
     job_report,
     page_of,
     start_report,
@@ -32,7 +37,7 @@ from media_jobs.services.jobs import (
     visible_jobs,
 )
 
-STARTED = {200: answers.JOB_STARTED, 202: answers.JOB_STARTED}
+STARTED = {200: JobStarted, 202: JobStarted}
 LOCAL_MODEL = {
     "embedding_model": "sentence-transformers/all-MiniLM-L6-v2",
     "embedding_provider": "huggingface",
@@ -62,14 +67,12 @@ class MediaEmbeddings(MediaView, LimitedView):
 
     @extend_schema(
         operation_id="delete_media_embeddings",
-        responses={200: answers.EMBEDDINGS_DELETED},
+        responses={200: EmbeddingsDeleted},
     )
     def delete(self, request: Request, media_id: int) -> Response:
         """Remove a document's vectors, and cancel its jobs."""
         deleted = delete_embeddings(caller_of(request), media_id)
-        return Response(
-            {"media_id": media_id, "status": "deleted", "deleted_count": deleted}
-        )
+        return Response(EmbeddingsDeleted(media_id=media_id, deleted_count=deleted))
 
 
 class ShowMediaEmbeddings(MediaView):
@@ -77,7 +80,7 @@ class ShowMediaEmbeddings(MediaView):
 
     @extend_schema(
         operation_id="media_embeddings_status",
-        responses={200: answers.EMBEDDINGS_STATUS},
+        responses={200: EmbeddingsStatus},
     )
     def get(self, request: Request, media_id: int) -> Response:
         item = find_item(caller_of(request), media_id)
@@ -92,7 +95,7 @@ class StartBatch(MediaView, LimitedView):
     @extend_schema(
         operation_id="start_media_embeddings_batch",
         request=JobBatchSerializer,
-        responses={200: answers.JOBS_STARTED, 202: answers.JOBS_STARTED},
+        responses={200: JobsStarted, 202: JobsStarted},
         examples=[
             OpenApiExample(
                 "Two documents", value={"media_ids": [1, 2]}, request_only=True
@@ -103,7 +106,9 @@ class StartBatch(MediaView, LimitedView):
         body = validated(JobBatchSerializer, request)
         started = start_jobs(caller_of(request), body["media_ids"], wish_of(body))
         return Response(
-            {"jobs": [start_report(one) for one in started], "count": len(started)},
+            JobsStarted(
+                jobs=[start_report(one) for one in started], count=len(started)
+            ),
             status=202 if any(one.is_new for one in started) else 200,
         )
 
@@ -114,14 +119,17 @@ class ListJobs(MediaView):
     @extend_schema(
         operation_id="list_media_jobs",
         parameters=[JobQuerySerializer],
-        responses={200: answers.JOB_LIST},
+        responses={200: JobPage},
     )
     def get(self, request: Request) -> Response:
         query = validated_query(JobQuerySerializer, request)
         part = {name: query.pop(name) for name in ("limit", "offset")}
         return Response(
             page_of(
-                visible_jobs(caller_of(request)).filter(**query), job_report, **part
+                JobPage,
+                job_report,
+                visible_jobs(caller_of(request)).filter(**query),
+                **part,
             )
         )
 
@@ -129,7 +137,7 @@ class ListJobs(MediaView):
 class ShowJob(MediaView):
     """Show one job."""
 
-    @extend_schema(operation_id="show_media_job", responses={200: answers.JOB})
+    @extend_schema(operation_id="show_media_job", responses={200: JobReport})
     def get(self, request: Request, job_id: str) -> Response:
         return Response(job_report(find_job(caller_of(request), job_id)))
 
@@ -140,7 +148,7 @@ class CancelJob(MediaView):
     more_errors = (409,)
 
     @extend_schema(
-        operation_id="cancel_media_job", request=None, responses={200: answers.JOB}
+        operation_id="cancel_media_job", request=None, responses={200: JobReport}
     )
     def post(self, request: Request, job_id: str) -> Response:
         return Response(job_report(cancel_job(caller_of(request), job_id)))

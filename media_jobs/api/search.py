@@ -1,5 +1,6 @@
 """Search over HTTP."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_field
@@ -7,21 +8,22 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from embeddings import headers as names
 from embeddings.access.callers import caller_of
 from embeddings.access.throttling import LimitedView
 from embeddings.api.credential_serializers import StrictBooleanField
+from embeddings.api.json_types import filled
 from embeddings.api.representation import embedding_headers
 from embeddings.api.requests import input_type_of, validated
-from embeddings.api.schema import INPUT_TYPE_PARAMETER
+from embeddings.api.schema import INPUT_TYPE_PARAMETER, With
 from embeddings.api.serializers import (
     MAX_DIMENSIONS,
+    MomentField,
     StrictCharField,
     StrictIntegerField,
     StrictSerializer,
     input_type_field,
 )
-from embeddings.api.usage import MomentField
-from media_jobs.api import answers
 from media_jobs.api.items import ExactView
 from media_jobs.api.job_serializers import MAX_BATCH, MAX_ID
 from media_jobs.metadata import problem_in, shown
@@ -100,6 +102,26 @@ class SearchSerializer(StrictSerializer):
         return value
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundChunk:
+    """One hit."""
+
+    media_id: int
+    title: str
+    chunk_index: int
+    text: str
+    start: int
+    end: int
+    score: float
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResults:
+    results: list[FoundChunk]
+    count: int
+
+
 class SearchMedia(ExactView, LimitedView):
     """Find the chunks nearest to a query in the caller's documents, within one vector space."""
 
@@ -109,7 +131,7 @@ class SearchMedia(ExactView, LimitedView):
         operation_id="search_media",
         request=SearchSerializer,
         parameters=[INPUT_TYPE_PARAMETER],
-        responses={200: answers.SEARCH_RESULTS},
+        responses={200: With(SearchResults, names.OF_EMBEDDINGS)},
         examples=[
             OpenApiExample(
                 "A question",
@@ -128,20 +150,12 @@ class SearchMedia(ExactView, LimitedView):
         if result.embedded:
             self.charge_tokens(request, result.embedded.prompt_tokens)
             headers = embedding_headers(result.embedded)
-        rows = [found_report(found) for found in result.found]
-        return Response({"results": rows, "count": len(rows)}, headers=headers)
+        rows = [_chunk(found) for found in result.found]
+        return Response(SearchResults(results=rows, count=len(rows)), headers=headers)
 
 
-def found_report(found: Found) -> dict[str, Any]:
-    """Return one hit."""
-    hit, item = found.hit, found.item
-    return {
-        "media_id": hit.media_id,
-        "title": item.title,
-        "chunk_index": hit.chunk_index,
-        "text": hit.text,
-        "start": hit.start,
-        "end": hit.end,
-        "score": hit.score,
-        "metadata": shown(item.metadata),
-    }
+def _chunk(found: Found) -> FoundChunk:
+    item = found.item
+    return filled(
+        FoundChunk, found.hit, title=item.title, metadata=shown(item.metadata)
+    )

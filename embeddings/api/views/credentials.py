@@ -1,6 +1,9 @@
 """Tokens for a password, and API keys. Multi-user mode only."""
 
-from typing import Any, cast
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, TypeVar, cast
 
 from django.contrib.auth.models import User
 from django.db import transaction
@@ -16,24 +19,69 @@ from embeddings.access.callers import caller_of
 from embeddings.access.permissions import MayManageKeys
 from embeddings.access.rights import Rights
 from embeddings.access.sessions import log_in, refreshed
-from embeddings.api import answers
 from embeddings.api.credential_serializers import (
     LoginSerializer,
     NewKeySerializer,
     RefreshSerializer,
 )
-from embeddings.api.credentials import key_list, key_report, new_key
+from embeddings.api.json_types import filled
 from embeddings.api.requests import validated
+from embeddings.api.schema import With
 from embeddings.conf import conf
+from embeddings.headers import CACHE_CONTROL
 from embeddings.models import ApiKey
 from embeddings.services.audit import record_api, snapshot
-from embeddings.services.callers import refusal
+from embeddings.services.callers import CallerLimits, refusal
 
-NOT_KEPT = {"Cache-Control": "no-store"}
+T = TypeVar("T")
+
+NOT_KEPT = {CACHE_CONTROL: "no-store"}
 VIEW, ADD, CHANGE = (f"embeddings.{act}_apikey" for act in ("view", "add", "change"))
 USER = OpenApiParameter(
     "user", str, description="For admins with the permission for it: whose keys."
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    access: str
+    refresh: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewAccessToken:
+    access: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """A key as its owner sees it afterwards: never its text."""
+
+    id: int
+    name: str
+    prefix: str
+    user: str
+    status: Literal["active", "revoked", "expired"]
+    created_at: datetime
+    last_used_at: datetime | None
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    allowed_providers: list[str]
+    allowed_models: list[str]
+    read_only_media: bool
+    limits: CallerLimits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewKeyAnswer(Key):
+    """The only place where a key's text is ever shown."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyList:
+    data: list[Key]
 
 
 class TokenView(APIView):
@@ -62,7 +110,7 @@ class CreateToken(TokenView):
     @extend_schema(
         operation_id="create_token",
         request=LoginSerializer,
-        responses={200: answers.TOKENS},
+        responses={200: With(Tokens, (CACHE_CONTROL,))},
         examples=[
             OpenApiExample(
                 "A login",
@@ -73,7 +121,8 @@ class CreateToken(TokenView):
     )
     def post(self, request: Request) -> Response:
         body = validated(LoginSerializer, request)
-        return Response(log_in(request._request, **body), headers=NOT_KEPT)
+        tokens = log_in(request._request, **body)
+        return Response(Tokens(**tokens), headers=NOT_KEPT)
 
 
 class RefreshToken(TokenView):
@@ -82,7 +131,7 @@ class RefreshToken(TokenView):
     @extend_schema(
         operation_id="refresh_token",
         request=RefreshSerializer,
-        responses={200: answers.ACCESS_TOKEN},
+        responses={200: With(NewAccessToken, (CACHE_CONTROL,))},
         examples=[
             OpenApiExample(
                 "A refresh token", value={"refresh": "eyJ..."}, request_only=True
@@ -91,9 +140,8 @@ class RefreshToken(TokenView):
     )
     def post(self, request: Request) -> Response:
         body = validated(RefreshSerializer, request)
-        return Response(
-            {"access": refreshed(request._request, body["refresh"])}, headers=NOT_KEPT
-        )
+        access = refreshed(request._request, body["refresh"])
+        return Response(NewAccessToken(access=access), headers=NOT_KEPT)
 
 
 class KeyView(APIView):
@@ -113,19 +161,18 @@ class Keys(KeyView):
     @extend_schema(
         operation_id="list_api_keys",
         parameters=[USER],
-        responses={200: answers.API_KEY_LIST},
+        responses={200: KeyList},
     )
     def get(self, request: Request) -> Response:
         user = _whose(request, VIEW, CHANGE)
-        return Response(
-            key_list(ApiKey.objects.filter(user=user).select_related("user"))
-        )
+        keys = ApiKey.objects.filter(user=user).select_related("user")
+        return Response(KeyList(data=[_shown(Key, key) for key in keys]))
 
     @extend_schema(
         operation_id="create_api_key",
         parameters=[USER],
         request=NewKeySerializer,
-        responses={201: answers.NEW_API_KEY},
+        responses={201: With(NewKeyAnswer, (CACHE_CONTROL,))},
         examples=[
             OpenApiExample(
                 "A key for one model",
@@ -140,20 +187,21 @@ class Keys(KeyView):
     )
     def post(self, request: Request) -> Response:
         """Make a key. The answer is the only place where it is ever shown."""
-        user, wanted = _whose(request, ADD), new_key(_key_body(request))
+        user, wanted = _whose(request, ADD), _new_key(_key_body(request))
         _check_rank(request, user)
         with transaction.atomic():
             key, text = api_keys.create_key(user, wanted)
             record_api(
                 caller_of(request), "create", f"API key {key}", after=snapshot(key)
             )
-        return Response({**key_report(key), "key": text}, status=201, headers=NOT_KEPT)
+        answer = _shown(NewKeyAnswer, key, key=text)
+        return Response(answer, status=201, headers=NOT_KEPT)
 
 
 class RevokeKey(KeyView):
     """End a key, in all processes within a second."""
 
-    @extend_schema(operation_id="revoke_api_key", responses={200: answers.API_KEY})
+    @extend_schema(operation_id="revoke_api_key", responses={200: Key})
     def delete(self, request: Request, key_id: int) -> Response:
         key = _key(request, key_id)
         before = {"status": key.status}
@@ -166,7 +214,7 @@ class RevokeKey(KeyView):
                 before=before,
                 after={"status": key.status},
             )
-        return Response(key_report(key))
+        return Response(_shown(Key, key))
 
 
 def _whose(request: Request, *permissions: str) -> User:
@@ -180,6 +228,24 @@ def _whose(request: Request, *permissions: str) -> User:
     if user is None:
         raise exceptions.NotFound("There is no such user.")
     return user
+
+
+def _new_key(body: Mapping[str, Any]) -> api_keys.NewKey:
+    """Build the request for a key from a checked body."""
+    return api_keys.NewKey(
+        name=body.get("name", ""),
+        expires_at=api_keys.expiry(body.get("expires_in_days")),
+        allowed_providers=body.get("allowed_providers", ()),
+        allowed_models=body.get("allowed_models", ()),
+        read_only_media=body.get("read_only_media", False),
+        limits=CallerLimits(**body.get("limits", {})),
+    )
+
+
+def _shown(shape: type[T], key: ApiKey, /, **more: str) -> T:
+    limits = filled(CallerLimits, key)
+    name = key.user.get_username()
+    return filled(shape, key, id=key.pk, user=name, limits=limits, **more)
 
 
 def _key_body(request: Request) -> dict[str, Any]:

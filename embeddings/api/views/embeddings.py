@@ -4,16 +4,18 @@ from django.http import HttpResponse
 from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework.request import Request
 
+from embeddings import headers
 from embeddings.access.throttling import LimitedView, refusals_counted
-from embeddings.api import answers
 from embeddings.api.renderers import rendered
 from embeddings.api.representation import (
+    EmbeddingBatch,
+    EmbeddingList,
     embedding_batch,
     embedding_headers,
     embedding_list,
 )
 from embeddings.api.requests import embedding_request, validated
-from embeddings.api.schema import STEERING_PARAMETERS
+from embeddings.api.schema import STEERING_PARAMETERS, With
 from embeddings.api.serializers import (
     BatchRequestSerializer,
     EmbeddingRequestSerializer,
@@ -39,7 +41,7 @@ class CreateEmbeddings(LimitedView):
                 request_only=True,
             )
         ],
-        responses={200: answers.EMBEDDING_LIST},
+        responses={200: With(EmbeddingList, headers.OF_EMBEDDINGS)},
         parameters=STEERING_PARAMETERS,
     )
     def post(self, request: Request) -> HttpResponse:
@@ -67,7 +69,7 @@ class CreateEmbeddingBatch(LimitedView):
                 request_only=True,
             )
         ],
-        responses={200: answers.EMBEDDING_BATCH},
+        responses={200: With(EmbeddingBatch, headers.OF_EMBEDDINGS)},
         parameters=STEERING_PARAMETERS,
     )
     def post(self, request: Request) -> HttpResponse:

@@ -1,26 +1,24 @@
 """The models: listed, described, warmed up, downloaded; in this API's own shape and in OpenAI's."""
 
+from dataclasses import dataclass
+from typing import Literal, TypedDict
+
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from embeddings.access.callers import caller_of
-from embeddings.api import answers
-from embeddings.api.representation import (
-    downloaded_model,
-    model_list,
-    openai_model,
-    openai_model_list,
-    warmed_model,
-)
-from embeddings.api.representation import model_state as state_of
+from embeddings.api.json_types import filled
 from embeddings.api.requests import validated
 from embeddings.api.serializers import ModelActionSerializer
 from embeddings.api.views.administration import AdminView
 from embeddings.conf import DEFAULT_LOCAL_MODEL
 from embeddings.services import catalog
 from embeddings.services.audit import record_api
+from embeddings.services.types import Target
+from providers.base import Precision
+from providers.models import written_sizes
 from providers.operator_settings import operator_settings
 
 LOCAL_MODEL = f"huggingface:{DEFAULT_LOCAL_MODEL}"
@@ -36,16 +34,114 @@ MODEL_ACTION = OpenApiExample(
 )
 
 
+class Names(TypedDict):
+    provider: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedModel:
+    provider: str
+    model: str
+    allowed: bool
+    default: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelList:
+    """An allowlist that allows everything is null."""
+
+    data: list[ListedModel]
+    allowed_providers: list[str] | None
+    allowed_models: list[str] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    minimum: int
+    maximum: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompts:
+    query: str
+    document: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelState:
+    provider: str
+    model: str
+    dimensions: int | None
+    max_tokens: int | None
+    allowed: bool
+    default: bool
+    loaded: bool | None
+    downloaded: bool | None
+    vector_space: str
+    native_dimensions: list[int] | Sizes | None
+    runtime: str | None
+    device: str | None
+    verified: Literal["reference", "self"] | None
+    precision: Precision | None
+    method: str | None
+    prompts: Prompts
+    drifted: bool
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmedModel:
+    status: Literal["ok"] = "ok"
+    provider: str
+    model: str
+    warmed: bool = True
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadedModel:
+    status: Literal["ok"] = "ok"
+    provider: str
+    model: str
+    downloaded: bool = True
+    path: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenAIModel:
+    """OpenAI's; `created` is not known for models we did not make."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenAIModelList:
+    object: Literal["list"] = "list"
+    data: list[OpenAIModel]
+
+
 class ListModels(APIView):
     """List the known models, with what is allowed and which is the default."""
 
-    @extend_schema(
-        operation_id="list_embedding_models", responses={200: answers.MODEL_LIST}
-    )
+    @extend_schema(operation_id="list_embedding_models", responses={200: ModelList})
     def get(self, request: Request) -> Response:
+        models = [
+            ListedModel(
+                **_names(listed.target), allowed=listed.allowed, default=listed.default
+            )
+            for listed in catalog.list_models(caller_of(request))
+        ]
+        operator = operator_settings()
         return Response(
-            model_list(
-                catalog.list_models(caller_of(request)), operator=operator_settings()
+            ModelList(
+                data=models,
+                allowed_providers=list(operator.allowed_providers) or None,
+                allowed_models=list(operator.allowed_models) or None,
             )
         )
 
@@ -56,10 +152,10 @@ class ShowModel(APIView):
     @extend_schema(
         operation_id="show_embedding_model",
         parameters=[MODEL_ID],
-        responses={200: answers.MODEL_STATE},
+        responses={200: ModelState},
     )
     def get(self, request: Request, model_id: str) -> Response:
-        return Response(state_of(catalog.model_state(model_id, caller_of(request))))
+        return Response(_described(catalog.model_state(model_id, caller_of(request))))
 
 
 class WarmUpModel(AdminView):
@@ -72,13 +168,13 @@ class WarmUpModel(AdminView):
         operation_id="warm_up_model",
         request=ModelActionSerializer,
         examples=[MODEL_ACTION],
-        responses={200: answers.WARMED_MODEL},
+        responses={200: WarmedModel},
     )
     def post(self, request: Request) -> Response:
         body = validated(ModelActionSerializer, request)
         target, seconds = catalog.warm_up(**body, caller=caller_of(request))
         record_api(caller_of(request), "warm up", f"model {target.label}")
-        return Response(warmed_model(target, seconds=seconds))
+        return Response(WarmedModel(**_names(target), seconds=round(seconds, 3)))
 
 
 class DownloadModel(AdminView):
@@ -91,7 +187,7 @@ class DownloadModel(AdminView):
         operation_id="download_model",
         request=ModelActionSerializer,
         examples=[MODEL_ACTION],
-        responses={200: answers.DOWNLOADED_MODEL},
+        responses={200: DownloadedModel},
     )
     def post(self, request: Request) -> Response:
         provider, download = catalog.download(
@@ -102,17 +198,24 @@ class DownloadModel(AdminView):
             "download",
             f"model {provider.name}:{download.model.name}",
         )
-        return Response(downloaded_model(provider.name, download))
+        return Response(
+            DownloadedModel(
+                provider=provider.name,
+                model=download.model.name,
+                path=str(download.path),
+                bytes=download.size_bytes,
+            )
+        )
 
 
 class OpenAIListModels(APIView):
     """List the models in OpenAI's shape, for `client.models.list()`."""
 
-    @extend_schema(
-        operation_id="list_models", responses={200: answers.OPENAI_MODEL_LIST}
-    )
+    @extend_schema(operation_id="list_models", responses={200: OpenAIModelList})
     def get(self, request: Request) -> Response:
-        return Response(openai_model_list(catalog.list_models(caller_of(request))))
+        models = catalog.list_models(caller_of(request))
+        allowed = [_as_openai(one.target) for one in models if one.allowed]
+        return Response(OpenAIModelList(data=allowed))
 
 
 class OpenAIShowModel(APIView):
@@ -121,7 +224,35 @@ class OpenAIShowModel(APIView):
     @extend_schema(
         operation_id="retrieve_model",
         parameters=[MODEL_ID],
-        responses={200: answers.OPENAI_MODEL},
+        responses={200: OpenAIModel},
     )
     def get(self, request: Request, model_id: str) -> Response:
-        return Response(openai_model(catalog.model_state(model_id).target))
+        return Response(_as_openai(catalog.model_state(model_id).target))
+
+
+def _names(target: Target) -> Names:
+    return {"provider": target.provider.name, "model": target.model.name}
+
+
+def _as_openai(target: Target) -> OpenAIModel:
+    return OpenAIModel(id=target.label, owned_by=target.provider.name)
+
+
+def _described(state: catalog.ModelState) -> ModelState:
+    model, serving = state.target.model, state.serving
+    sizes = written_sizes(model.native_dimensions)
+    return filled(
+        ModelState,
+        model,
+        **_names(state.target),
+        allowed=state.allowed,
+        default=state.default,
+        loaded=state.loaded,
+        downloaded=state.downloaded,
+        native_dimensions=Sizes(**sizes) if isinstance(sizes, dict) else sizes,
+        runtime=serving.runtime if serving else None,
+        device=serving.device if serving else None,
+        verified=serving.verified if serving else None,
+        prompts=Prompts(query=model.query_prompt, document=model.document_prompt),
+        problem=state.problem,
+    )

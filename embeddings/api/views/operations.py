@@ -1,5 +1,9 @@
 """Health, open to all; and what Prometheus reads."""
 
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
 from django.http import HttpResponse
 from django_prometheus.exports import ExportToDjangoView
 from drf_spectacular.utils import extend_schema
@@ -10,14 +14,45 @@ from rest_framework.views import APIView
 
 from embeddings import metrics
 from embeddings.access.scrapers import ScraperAuthentication
-from embeddings.api import answers
-from embeddings.api.operations import health_report, what_fails
-from embeddings.api.views.administration import AdminView
+from embeddings.api.json_types import LeftOut
+from embeddings.api.views.administration import (
+    AdminView,
+    BreakerSummary,
+    breaker_summaries,
+)
 from embeddings.services.breakers import known_breaker_states
-from embeddings.services.cache.cache import embedding_cache
+from embeddings.services.cache.cache import CacheStats, embedding_cache
 from embeddings.services.health import health_probe
 from embeddings.services.monitoring import collected
 from embeddings.services.space_watch import show_drift
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthReport:
+    """`problem`: why embeddings cannot be made. `degraded`: what else does not work."""
+
+    status: Literal["healthy", "degraded"]
+    service: str = "embeddings_v5_production_enhanced"
+    timestamp: datetime
+    cache_stats: CacheStats
+    active_requests: int
+    circuit_breakers: dict[str, BreakerSummary]
+    problem: LeftOut[str]
+    degraded: LeftOut[list[str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Liveness:
+    status: Literal["ok"] = "ok"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness:
+    """`problem` and `degraded`: as in HealthReport."""
+
+    status: Literal["ready", "not ready"]
+    problem: LeftOut[str]
+    degraded: LeftOut[list[str]]
 
 
 class OpenView(APIView):
@@ -33,17 +68,20 @@ class ShowHealth(OpenView):
     @extend_schema(
         operation_id="health",
         responses={
-            (200, "application/json"): answers.HEALTH,
-            (503, "application/json"): answers.HEALTH,
+            (200, "application/json"): HealthReport,
+            (503, "application/json"): HealthReport,
         },
     )
     def get(self, request: Request) -> Response:
         health = health_probe().check()
-        report = health_report(
-            health,
-            cache=embedding_cache().stats(),
+        report = HealthReport(
+            status="healthy" if health.healthy else "degraded",
+            timestamp=datetime.now(UTC),
+            cache_stats=embedding_cache().stats(),
             active_requests=metrics.active_requests.count,
-            breakers=known_breaker_states(),
+            circuit_breakers=breaker_summaries(known_breaker_states()),
+            problem=health.problem,
+            degraded=list(health.degraded) or None,
         )
         return Response(report, status=200 if health.healthy else 503)
 
@@ -65,9 +103,9 @@ class ShowPrometheus(AdminView):
 class ShowLiveness(OpenView):
     """Tell that the process answers; nothing else is checked."""
 
-    @extend_schema(operation_id="liveness", responses={200: answers.LIVENESS})
+    @extend_schema(operation_id="liveness", responses={200: Liveness})
     def get(self, request: Request) -> Response:
-        return Response({"status": "ok"})
+        return Response(Liveness())
 
 
 class ShowReadiness(OpenView):
@@ -76,13 +114,15 @@ class ShowReadiness(OpenView):
     @extend_schema(
         operation_id="readiness",
         responses={
-            (200, "application/json"): answers.READINESS,
-            (503, "application/json"): answers.READINESS,
+            (200, "application/json"): Readiness,
+            (503, "application/json"): Readiness,
         },
     )
     def get(self, request: Request) -> Response:
         health = health_probe().check()
-        status = {"status": "ready" if health.healthy else "not ready"}
-        return Response(
-            {**status, **what_fails(health)}, status=200 if health.healthy else 503
+        report = Readiness(
+            status="ready" if health.healthy else "not ready",
+            problem=health.problem,
+            degraded=list(health.degraded) or None,
         )
+        return Response(report, status=200 if health.healthy else 503)

@@ -1,22 +1,136 @@
-"""What callers used."""
+"""What callers used, as JSON and as CSV."""
 
-from typing import cast
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Literal, TypedDict, cast
 
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import serializers
+from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from embeddings.api import answers
+from embeddings.api.json_types import plain
 from embeddings.api.renderers import JSONRenderer
-from embeddings.api.usage import (
-    USAGE_PARAMETERS,
-    CSVRenderer,
-    UsageQuerySerializer,
-    usage_list,
-)
+from embeddings.api.serializers import MomentField
+from embeddings.services.budgets import month_start
 from embeddings.services.callers import Caller
-from embeddings.services.usage_report import usage_report
+from embeddings.services.usage_report import GROUPS, GroupBy, UsageRow, usage_report
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+USAGE_PARAMETERS = [
+    OpenApiParameter(
+        "caller",
+        str,
+        description="One caller's id, such as `user:7`; others' for admins only.",
+    ),
+    OpenApiParameter(
+        "from",
+        str,
+        description="A date or an ISO 8601 time (UTC); default: the month's start.",
+    ),
+    OpenApiParameter(
+        "to", str, description="A date (that day included) or a time; default: now."
+    ),
+    OpenApiParameter(
+        "group_by",
+        str,
+        enum=[*GROUPS, ""],
+        default="day",
+        description="Empty: as if it was not sent.",
+    ),
+    OpenApiParameter(
+        "format", str, default="json", description="`csv`, or JSON for anything else."
+    ),
+]
+
+
+class GroupedBy(TypedDict, total=False):
+    hour: datetime
+    day: date
+    provider: str
+    model: str
+    caller: str
+    username: str
+    key_id: int | None
+
+
+class UsageFigures(TypedDict):
+    requests: int
+    errors: int
+    tokens: int
+    cache_hits: int
+    cost_usd: float
+
+
+class Group(GroupedBy, UsageFigures):
+    """The figures of one group; which of the other fields it has says `group_by`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageReport:
+    object: Literal["list"] = "list"
+    from_: datetime
+    to: datetime
+    group_by: GroupBy
+    data: list[Group]
+    total: UsageFigures
+
+
+class UsageQuerySerializer(serializers.Serializer[Any]):
+    """The query of `GET /usage`."""
+
+    caller = serializers.CharField(max_length=64, required=False)
+    group_by = serializers.ChoiceField(list(GROUPS), default="day")
+
+    def get_fields(self) -> dict[str, Any]:
+        """Add `from` and `to`; the one is a word of Python's."""
+        return {
+            **super().get_fields(),
+            "from": MomentField(source="since", required=False),
+            "to": MomentField(source="until", end=True, required=False),
+        }
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        now = datetime.now(UTC)
+        attrs.setdefault("until", now)
+        last = min(now, attrs["until"] - timedelta(seconds=1))
+        attrs.setdefault("since", month_start(last))
+        if attrs["since"] > attrs["until"]:
+            raise serializers.ValidationError({"from": "must not be after to."})
+        return attrs
+
+
+class CSVRenderer(BaseRenderer):
+    """Render a usage report as CSV: one line a group, no total. Errors stay JSON."""
+
+    media_type = "text/csv"
+    format = "csv"
+    charset = "utf-8"
+
+    def render(
+        self,
+        data: Any,
+        accepted_media_type: str | None = None,
+        renderer_context: Mapping[str, Any] | None = None,
+    ) -> bytes:
+        if not isinstance(data, UsageReport):
+            if renderer_context:
+                renderer_context["response"]["Content-Type"] = "application/json"
+            return JSONRenderer().render(data)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=_columns(data.group_by))
+        writer.writeheader()
+        writer.writerows(
+            {name: _harmless(value) for name, value in row.items()}
+            for row in plain(data.data)
+        )
+        return text.getvalue().encode()
 
 
 class ShowUsage(APIView):
@@ -28,8 +142,8 @@ class ShowUsage(APIView):
         operation_id="usage",
         parameters=USAGE_PARAMETERS,
         responses={
-            (200, "application/json"): answers.USAGE,
-            (200, "text/csv"): answers.STRING,
+            (200, "application/json"): UsageReport,
+            (200, "text/csv"): str,
         },
     )
     def get(self, request: Request) -> Response:
@@ -37,4 +151,44 @@ class ShowUsage(APIView):
         serializer.is_valid(raise_exception=True)
         query = serializer.validated_data
         rows, total = usage_report(cast(Caller, request.auth), **query)
-        return Response(usage_list(rows, total, query=query))
+        report = UsageReport(
+            from_=query["since"],
+            to=query["until"],
+            group_by=query["group_by"],
+            data=[_row(row) for row in rows],
+            total=_figures(total),
+        )
+        return Response(report)
+
+
+def _figures(row: UsageRow) -> UsageFigures:
+    return {
+        "requests": row.requests,
+        "errors": row.errors,
+        "tokens": row.tokens,
+        "cache_hits": row.cache_hits,
+        "cost_usd": float(row.cost),
+    }
+
+
+def _row(row: UsageRow) -> Group:
+    group = dict(row.group)
+    if "day" in group:
+        group["day"] = group["day"].date()
+    return cast(Group, {**group, **_figures(row)})
+
+
+def _columns(group_by: GroupBy) -> list[str]:
+    names = (*GROUPS[group_by],)
+    if group_by == "caller":
+        names = (*names, "username", "key_id")
+    return [*names, "requests", "errors", "tokens", "cache_hits", "cost_usd"]
+
+
+def _harmless(value: Any) -> Any:
+    """Return a cell that every spreadsheet reads as it is meant: no exponents, and no formulas in people's names."""
+    if isinstance(value, float):
+        return f"{value:.10f}".rstrip("0").rstrip(".")
+    if isinstance(value, str) and value.startswith(FORMULA_STARTS):
+        return f"'{value}"
+    return value

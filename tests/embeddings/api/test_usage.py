@@ -226,3 +226,8 @@ def test_use_is_shown_at_once_where_one_process_serves(post, client):
         post({"input": "a b", "model": f"onnx:{MINILM}"})
     total = client.get(URL).json()["total"]
     assert (total["requests"], total["tokens"], total["cache_hits"]) == (2, 4, 1)
+
+
+def test_cost_of_nothing_is_written_as_every_other_cost(ask):
+    report = ask(**{"from": "2020-01-01", "to": "2020-01-02"}).content.decode()
+    assert report.endswith('"cost_usd":0.0}}')
