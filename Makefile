@@ -5,23 +5,35 @@ BIN := $(VENV)/bin
 # Processes that share the tests, a file at a time: one for each processor, or as many as named; 0 runs all in one.
 WORKERS ?= logical
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+CORE := not e2e and not torch
 # Exactly what a lock names, in whatever index pip finds it: a file with another hash is refused.
 LOCKED := --no-deps --require-hashes --requirement
 
 # Where the shell says so, each of the tests' processes would compile all code anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: serve test mutants lint types bench bench-access lock clean
+.PHONY: serve dev check test coverage mutants lint types bench bench-access lock clean
 
 serve: $(VENV)/.runtime
 	@exec $(BIN)/python manage.py serve
 
-test: $(VENV)/.dev
+# What a change needs in most cases: no torch, browser, Redis, PostgreSQL or apt.
+dev: $(VENV)/.dev
+
+# The core suite: all tests but those that need these.
+check: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "$(CORE)" --numprocesses $(WORKERS) $(ARGS)
+
+# The core suite, and which lines and branches of the product it runs.
+coverage: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "$(CORE)" --numprocesses $(WORKERS) --cov --cov-report term:skip-covered --cov-report html $(ARGS)
+
+test: $(VENV)/.ci
 	@.ci/tools
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) $(ARGS)
 
 # Break the product in each of the ways that tests/mutants.toml lists; ARGS="embed cache" are those of these names.
-mutants: $(VENV)/.dev
+mutants: $(VENV)/.ci
 	$(BIN)/python -m tests.mutants $(ARGS)
 
 lint: $(VENV)/.dev
@@ -31,16 +43,16 @@ lint: $(VENV)/.dev
 	$(BIN)/python manage.py makemigrations --check --dry-run
 	$(BIN)/python manage.py check --fail-level WARNING
 
-types: $(VENV)/.dev
+types: $(VENV)/.ci
 	$(BIN)/mypy
 
 # This server against its peers and the processor's limits; ARGS=--quick is one short round.
-bench: $(VENV)/.dev
+bench: $(VENV)/.ci
 	@benchmarks/install_peers.sh
 	$(BIN)/python -m benchmarks $(ARGS)
 
 # What authentication, limits and usage cost on a cache-hot request, by each kind of credential.
-bench-access: $(VENV)/.dev
+bench-access: $(VENV)/.ci
 	for credential in single key token; do $(BIN)/python benchmarks/access_overhead.py --credential $$credential; done
 
 # Resolve pyproject.toml and write down the exact sets, with hashes.
@@ -60,9 +72,14 @@ $(VENV)/.runtime: $(VENV)/bin/python pyproject.toml setup.py .ci/lock.txt
 	@$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# torch is not in the lock, since each machine has another build of it; its version is in pyproject.toml.
 $(VENV)/.dev: $(VENV)/.runtime .ci/lock-dev.txt
 	@echo "Installing the development tools ..."
 	@$(PIP_INSTALL) --no-compile $(LOCKED) .ci/lock-dev.txt
-	@$(PIP_INSTALL) --no-compile --no-build-isolation --editable '.[torch,dev]'
+	@touch $@
+
+# torch is not in the lock, since each machine has another build of it; its version is in pyproject.toml.
+$(VENV)/.ci: $(VENV)/.dev .ci/lock-ci.txt
+	@echo "Installing what CI needs beyond these ..."
+	@$(PIP_INSTALL) --no-compile $(LOCKED) .ci/lock-ci.txt
+	@$(PIP_INSTALL) --no-compile --no-build-isolation --editable '.[torch,dev,ci]'
 	@touch $@

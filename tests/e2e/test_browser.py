@@ -8,7 +8,6 @@ import shutil
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = (
@@ -26,12 +25,22 @@ QUIET = (
 def browser():
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     assert path, "Chromium is not installed; .ci/tools installs it."
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(
             executable_path=path, headless=True, args=[*QUIET]
         )
         yield running
         running.close()
+
+
+@pytest.fixture(scope="session")
+def expect():
+    """Playwright's assertions, which wait."""
+    from playwright.sync_api import expect
+
+    return expect
 
 
 @pytest.fixture
@@ -77,7 +86,7 @@ def console(page, server):
     return page
 
 
-def test_docs_show_every_operation(page, server):
+def test_docs_show_every_operation(expect, page, server):
     page.goto("/docs")
     operations = [
         method
@@ -92,7 +101,9 @@ def test_docs_show_every_operation(page, server):
     "operation",
     ["create_embeddings", "create_embedding_batch", "retrieve_model", "warm_up_model"],
 )
-def test_docs_let_a_reader_try_an_operation_as_it_stands(page, server, operation):
+def test_docs_let_a_reader_try_an_operation_as_it_stands(
+    expect, page, server, operation
+):
     page.goto("/docs")
     page.get_by_role("button", name="Authorize").click()
     page.locator(".auth-container input").fill(server.key)
@@ -105,18 +116,18 @@ def test_docs_let_a_reader_try_an_operation_as_it_stands(page, server, operation
     expect(status).to_contain_text("200")
 
 
-def test_start_page_leads_to_the_docs(page):
+def test_start_page_leads_to_the_docs(expect, page):
     page.goto("/")
     page.wait_for_url("**/docs")
     expect(page.get_by_role("heading", name="Embeddings API")).to_be_visible()
 
 
-def test_login_page_greets(page):
+def test_login_page_greets(expect, page):
     page.goto("/admin/")
     expect(page.get_by_role("button", name="Log in")).to_be_visible()
 
 
-def test_wrong_password_is_told(page):
+def test_wrong_password_is_told(expect, page):
     page.goto("/admin/")
     page.get_by_label("Username").fill("admin")
     page.get_by_label("Password", exact=False).first.fill("wrong")
@@ -124,11 +135,11 @@ def test_wrong_password_is_told(page):
     expect(page.get_by_text("Please enter the correct username")).to_be_visible()
 
 
-def test_printed_login_opens_the_console(console):
+def test_printed_login_opens_the_console(expect, console):
     expect(console.get_by_text("Users").first).to_be_visible()
 
 
-def test_every_list_of_the_console_opens(console):
+def test_every_list_of_the_console_opens(expect, console):
     links = console.locator("a[href^='/admin/']").evaluate_all(
         "links => links.map(link => link.getAttribute('href'))"
     )
@@ -139,13 +150,13 @@ def test_every_list_of_the_console_opens(console):
         expect(console.locator("#content-main, #changelist").first).to_be_visible()
 
 
-def test_a_user_can_be_opened(console):
+def test_a_user_can_be_opened(expect, console):
     console.goto("/admin/auth/user/")
     console.get_by_role("link", name="admin", exact=True).first.click()
     expect(console.get_by_label("Username").first).to_have_value("admin")
 
 
-def test_an_entry_can_be_added_and_deleted(console):
+def test_an_entry_can_be_added_and_deleted(expect, console):
     console.goto("/admin/providers/allowlistentry/add/")
     console.get_by_label("Pattern").fill("no-such-model*")
     console.locator("select[name=kind]").select_option("model")

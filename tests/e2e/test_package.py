@@ -152,9 +152,10 @@ def test_metrics_count_whichever_way_the_server_was_started(
         server.end()
 
 
-def test_version_is_the_package_s_own(installed):
+def test_version_is_the_package_s_own(installed, running):
     version = re.search(r"embeddings_server-([\d.]+)-", installed.wheel.name)[1]
     assert installed.run("--version").stdout == f"embeddings-server {version}\n"
+    assert running.get("/openapi.json").json()["info"]["version"] == version
 
 
 def test_help_names_every_command_of_the_server(installed):

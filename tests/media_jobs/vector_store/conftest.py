@@ -128,7 +128,14 @@ def pgvector_store(postgres_alias, emptied):
         yield PgVectorStore(postgres_alias)
 
 
-@pytest.fixture(params=["sqlite", "embedded_in_postgres", "pgvector"])
+STORES = (
+    "sqlite",
+    pytest.param("embedded_in_postgres", marks=pytest.mark.e2e),
+    pytest.param("pgvector", marks=pytest.mark.e2e),
+)
+
+
+@pytest.fixture(params=STORES)
 def store(request):
     """Each store in turn."""
     return request.getfixturevalue(f"{request.param}_store")

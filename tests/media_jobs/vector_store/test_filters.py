@@ -11,7 +11,7 @@ from providers import folding
 from providers.folding import Folded, folded
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.e2e)])
 def using(request, emptied):
     """Each database in turn."""
     alias = request.getfixturevalue(f"{request.param}_alias")

@@ -8,7 +8,7 @@ from media_jobs.models import MediaItem
 from tests.media_jobs.vector_store.conftest import SPACE, chunks, unit
 
 
-@pytest.fixture(params=["sqlite", "pgvector"])
+@pytest.fixture(params=["sqlite", pytest.param("pgvector", marks=pytest.mark.e2e)])
 def store(request):
     return request.getfixturevalue(f"{request.param}_store")
 

@@ -29,6 +29,14 @@ def minilm(data_dir):
     provider.close()
 
 
+@pytest.fixture(scope="session")
+def torch_reference():
+    """Torch's side, loaded only when a test runs."""
+    from tests.providers.engine import torch_reference
+
+    return torch_reference
+
+
 @pytest.fixture
 def tiny_source(tmp_path):
     """A tiny model's folder, outside any data folder."""

@@ -492,9 +492,8 @@ MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoke
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_prompt_that_is_not_included_is_left_out_of_the_pooling(
-    tmp_path, folder, mode
+    tmp_path, folder, torch_reference, mode
 ):
-    torch_reference = pytest.importorskip("tests.providers.engine.torch_reference")
     pooling = {"pooling_mode": mode, "include_prompt": False}
     tiny.write_modules(folder, pooling)
     found = by_graph(folder, prompt="q q q ")
@@ -512,8 +511,9 @@ def test_a_prompt_that_is_not_included_is_left_out_of_the_pooling(
     assert np.abs(by_file - found).max() < 1e-6
 
 
-def test_the_provider_leaves_out_as_many_tokens_as_the_prompt_has(tmp_path, folder):
-    torch_reference = pytest.importorskip("tests.providers.engine.torch_reference")
+def test_the_provider_leaves_out_as_many_tokens_as_the_prompt_has(
+    tmp_path, folder, torch_reference
+):
     pooling = {"pooling_mode_mean_tokens": True, "include_prompt": False}
     tiny.write_modules(folder, pooling)
     prompts = json.dumps({"prompts": {"query": "q q q q ", "document": "d d "}})

@@ -16,12 +16,6 @@ FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert")
 MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 
 
-@pytest.fixture(scope="module")
-def reference():
-    """Torch's side, loaded only when a test runs."""
-    return pytest.importorskip("tests.providers.engine.torch_reference")
-
-
 def rows():
     random = np.random.default_rng(3)
     found = [Row(random.integers(5, 60, length), "") for length in (1, 4, 9, 9, 30)]
@@ -45,35 +39,37 @@ def close(found, expected):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_matches_torch(tmp_path, reference, family):
-    encoder = reference.save_encoder(tmp_path, family)
+def test_every_family_matches_torch(tmp_path, torch_reference, family):
+    encoder = torch_reference.save_encoder(tmp_path, family)
     tiny.write_modules(tmp_path)
-    heads = [reference.Pooling(tiny.HIDDEN), reference.Normalize()]
-    close(built(tmp_path).run(rows()), reference.run(encoder, rows(), heads))
+    heads = [torch_reference.Pooling(tiny.HIDDEN), torch_reference.Normalize()]
+    close(built(tmp_path).run(rows()), torch_reference.run(encoder, rows(), heads))
 
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])
-def test_every_activation_matches_torch(tmp_path, reference, activation):
-    encoder = reference.save_encoder(tmp_path, "bert", activation)
+def test_every_activation_matches_torch(tmp_path, torch_reference, activation):
+    encoder = torch_reference.save_encoder(tmp_path, "bert", activation)
     tiny.write_modules(tmp_path, normalize=False)
     close(
         built(tmp_path).run(rows()),
-        reference.run(encoder, rows(), [reference.Pooling(tiny.HIDDEN)]),
+        torch_reference.run(encoder, rows(), [torch_reference.Pooling(tiny.HIDDEN)]),
     )
 
 
 @pytest.mark.parametrize("mode", [*MODES, ["cls", "mean"], list(MODES)])
-def test_every_pooling_mode_matches_torch(tmp_path, reference, mode):
-    encoder = reference.save_encoder(tmp_path, "bert")
+def test_every_pooling_mode_matches_torch(tmp_path, torch_reference, mode):
+    encoder = torch_reference.save_encoder(tmp_path, "bert")
     tiny.write_modules(tmp_path, {"pooling_mode": mode}, normalize=False)
     close(
         built(tmp_path).run(rows()),
-        reference.run(encoder, rows(), [reference.Pooling(tiny.HIDDEN, mode)]),
+        torch_reference.run(
+            encoder, rows(), [torch_reference.Pooling(tiny.HIDDEN, mode)]
+        ),
     )
 
 
-def test_older_pooling_flags_mean_the_same(tmp_path, reference):
-    encoder = reference.save_encoder(tmp_path, "bert")
+def test_older_pooling_flags_mean_the_same(tmp_path, torch_reference):
+    encoder = torch_reference.save_encoder(tmp_path, "bert")
     tiny.write_modules(
         tmp_path,
         {"pooling_mode_cls_token": True, "pooling_mode_max_tokens": True},
@@ -81,50 +77,54 @@ def test_older_pooling_flags_mean_the_same(tmp_path, reference):
     )
     close(
         built(tmp_path).run(rows()),
-        reference.run(
-            encoder, rows(), [reference.Pooling(tiny.HIDDEN, ("cls", "max"))]
+        torch_reference.run(
+            encoder, rows(), [torch_reference.Pooling(tiny.HIDDEN, ("cls", "max"))]
         ),
     )
 
 
 @pytest.mark.parametrize("activation", ["Tanh", "Identity"])
-def test_a_dense_layer_matches_torch(tmp_path, reference, activation):
-    encoder = reference.save_encoder(tmp_path, "bert")
-    dense = reference.Dense(
-        tiny.HIDDEN, 7, activation_function=getattr(reference.torch.nn, activation)()
+def test_a_dense_layer_matches_torch(tmp_path, torch_reference, activation):
+    encoder = torch_reference.save_encoder(tmp_path, "bert")
+    dense = torch_reference.Dense(
+        tiny.HIDDEN,
+        7,
+        activation_function=getattr(torch_reference.torch.nn, activation)(),
     )
     tiny.write_modules(tmp_path, dense=dense.get_config_dict())
     dense.save(str(tmp_path / "2_Dense"))
-    heads = [reference.Pooling(tiny.HIDDEN), dense, reference.Normalize()]
+    heads = [torch_reference.Pooling(tiny.HIDDEN), dense, torch_reference.Normalize()]
     assert read_model_config(tmp_path).dimensions == 7
-    close(built(tmp_path).run(rows()), reference.run(encoder, rows(), heads))
+    close(built(tmp_path).run(rows()), torch_reference.run(encoder, rows(), heads))
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_pooling_in_numpy_matches_torch(reference, mode):
+def test_pooling_in_numpy_matches_torch(torch_reference, mode):
     random = np.random.default_rng(1)
     tokens = random.standard_normal((3, 6, 8)).astype(np.float32)
     mask = np.array([[1] * 6, [1] * 2 + [0] * 4, [1] + [0] * 5])
     features = {
-        "token_embeddings": reference.torch.tensor(tokens),
-        "attention_mask": reference.torch.tensor(mask),
+        "token_embeddings": torch_reference.torch.tensor(tokens),
+        "attention_mask": torch_reference.torch.tensor(mask),
     }
-    expected = reference.Normalize()(reference.Pooling(8, mode)(features))[
+    expected = torch_reference.Normalize()(torch_reference.Pooling(8, mode)(features))[
         "sentence_embedding"
     ].numpy()
     close(normalize(pool(tokens, mask, (mode,))), expected)
 
 
-def test_half_precision_and_a_task_prefix_are_understood(tmp_path, reference):
-    encoder = reference.save_encoder(tmp_path, "bert")
+def test_half_precision_and_a_task_prefix_are_understood(tmp_path, torch_reference):
+    encoder = torch_reference.save_encoder(tmp_path, "bert")
     tiny.write_modules(tmp_path)
-    expected = reference.run(
-        encoder, rows(), [reference.Pooling(tiny.HIDDEN), reference.Normalize()]
+    expected = torch_reference.run(
+        encoder,
+        rows(),
+        [torch_reference.Pooling(tiny.HIDDEN), torch_reference.Normalize()],
     )
-    whole = reference.transformers.BertForMaskedLM(encoder.config)
+    whole = torch_reference.transformers.BertForMaskedLM(encoder.config)
     whole.bert.load_state_dict(encoder.state_dict(), strict=False)
     (tmp_path / "model.safetensors").unlink()
-    whole.to(reference.torch.bfloat16).save_pretrained(tmp_path)
+    whole.to(torch_reference.torch.bfloat16).save_pretrained(tmp_path)
     found = built(tmp_path).run(rows())
     assert (found * expected).sum(1).min() > 0.99
 

@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import shutil
 import weakref
+from functools import partial
 
 import numpy as np
 import pytest
@@ -46,9 +47,12 @@ def write_swishing(folder):
     return folder
 
 
-def reference(folder, **options):
-    library = pytest.importorskip("sentence_transformers")
-    return library.SentenceTransformer(str(folder), device="cpu", **options)
+@pytest.fixture
+def reference(torch_reference):
+    """Return a function that loads a folder with sentence-transformers."""
+    return partial(
+        torch_reference.sentence_transformers.SentenceTransformer, device="cpu"
+    )
 
 
 def load(tmp_path, folder):
@@ -57,17 +61,19 @@ def load(tmp_path, folder):
     return Pool(weights, PoolLimits(threads=1))
 
 
-def test_sentence_transformers_runs_what_no_graph_is_built_for(tmp_path, swishing):
+def test_sentence_transformers_runs_what_no_graph_is_built_for(
+    tmp_path, swishing, reference
+):
     texts = ["a", "b c d", "e f"]
-    expected = reference(swishing).encode(texts)
+    expected = reference(str(swishing)).encode(texts)
     pool = load(tmp_path, swishing)
     assert np.abs(embed(pool, "swishing", texts) - expected).max() < 1e-5
     assert pool.tokenizer("swishing").count(["a b"]) == [4]
     pool.close()
 
 
+@pytest.mark.torch
 def test_a_torch_model_makes_room_for_another_and_its_memory_is_free(tmp_path):
-    pytest.importorskip("sentence_transformers")
     names = ("one", "two")
     folders = tuple(write_swishing(tmp_path / name) for name in names)
     weights = Weights(tmp_path / "data", model_paths=folders)
@@ -84,28 +90,30 @@ def test_a_torch_model_makes_room_for_another_and_its_memory_is_free(tmp_path):
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_half_precision_checkpoints_are_computed_in_float32(
-    tmp_path, swishing, precision
+    tmp_path, swishing, reference, torch_reference, precision
 ):
-    torch = pytest.importorskip("torch")
-    half = reference(swishing)[0].auto_model.to(getattr(torch, precision))
+    torch = torch_reference.torch
+    half = reference(str(swishing))[0].auto_model.to(getattr(torch, precision))
     half.save_pretrained(swishing)
     # A model may ask for its own precision, too.
     asked = {"max_seq_length": 32, "model_args": {"torch_dtype": precision}}
     (swishing / "sentence_bert_config.json").write_text(json.dumps(asked))
     texts = ["a", "b c d", "e f g h i j k l m n"]
-    expected = reference(swishing, model_kwargs={"dtype": torch.float32}).encode(texts)
+    expected = reference(str(swishing), model_kwargs={"dtype": torch.float32}).encode(
+        texts
+    )
     pool = load(tmp_path, swishing)
     assert np.abs(embed(pool, "swishing", texts) - expected).max() < 1e-6
     pool.close()
 
 
 def test_vectors_are_whole_where_a_model_asks_sentence_transformers_to_cut_them(
-    tmp_path, swishing
+    tmp_path, swishing, reference
 ):
-    expected = reference(swishing).encode(["a b"])
+    expected = reference(str(swishing)).encode(["a b"])
     cut = json.dumps({"truncate_dim": 5})
     (swishing / "config_sentence_transformers.json").write_text(cut)
-    assert reference(swishing).encode(["a b"]).shape == (1, 5)
+    assert reference(str(swishing)).encode(["a b"]).shape == (1, 5)
     pool = load(tmp_path, swishing)
     assert np.abs(embed(pool, "swishing", ["a b"]) - expected).max() < 1e-6
     pool.close()
@@ -123,17 +131,17 @@ def configure(folder, **changes):
         (1, r"holds parameters \(encoder\.layer\.1\.attention"),
     ],
 )
+@pytest.mark.torch
 def test_torch_serves_no_checkpoint_of_other_layers_than_its_config_says(
     tmp_path, swishing, layers, reason
 ):
-    reference(swishing)
     configure(swishing, num_hidden_layers=layers)
     with pytest.raises(ProviderMisconfigured, match=reason):
         load(tmp_path, swishing).model("swishing")
 
 
+@pytest.mark.torch
 def test_torch_serves_no_checkpoint_of_other_names_or_shapes(tmp_path, swishing):
-    reference(swishing)
     path = swishing / "model.safetensors"
     tensors = load_file(path)
     strange = {"encoder.layer.0.mlp.gated_layers.weight": np.ones(3, np.float32)}
@@ -142,17 +150,17 @@ def test_torch_serves_no_checkpoint_of_other_names_or_shapes(tmp_path, swishing)
         load(tmp_path, swishing).model("swishing")
 
 
+@pytest.mark.torch
 def test_torch_loads_no_model_of_remote_code_whoever_prepared_it(tmp_path, swishing):
-    reference(swishing)
     configure(swishing, auto_map={"AutoModel": "modeling.Own"})
     with pytest.raises(ProviderMisconfigured, match="remote code"):
         torch_runtime.TorchRuntime(swishing, name="swishing", threads=1)
 
 
 def test_a_pooler_that_is_missing_and_a_task_head_that_is_there_do_not_matter(
-    tmp_path, swishing
+    tmp_path, swishing, reference
 ):
-    expected = reference(swishing).encode(["a b"])
+    expected = reference(str(swishing)).encode(["a b"])
     path = swishing / "model.safetensors"
     tensors = load_file(path)
     assert not any("pooler" in name for name in tensors)
@@ -163,7 +171,7 @@ def test_a_pooler_that_is_missing_and_a_task_head_that_is_there_do_not_matter(
 
 
 def test_torch_leaves_a_prompt_out_of_the_pooling_where_the_model_says_so(
-    tmp_path, swishing
+    tmp_path, swishing, reference
 ):
     tiny.write_modules(
         swishing, {"pooling_mode_mean_tokens": True, "include_prompt": False}
@@ -171,7 +179,7 @@ def test_torch_leaves_a_prompt_out_of_the_pooling_where_the_model_says_so(
     prompts = {"prompts": {"query": "q q q q ", "document": "d d "}}
     (swishing / "config_sentence_transformers.json").write_text(json.dumps(prompts))
     texts = ["a", "b c d e", "f"]
-    model = reference(swishing)
+    model = reference(str(swishing))
     whole = model.encode([f"q q q q {text}" for text in texts], prompt="")
     provider = HuggingFaceProvider.from_settings(
         {"data_dir": tmp_path / "data", "model_paths": (swishing,)}
@@ -193,11 +201,13 @@ def test_torch_leaves_a_prompt_out_of_the_pooling_where_the_model_says_so(
     provider.close()
 
 
-def test_texts_of_several_prompts_in_one_batch_keep_their_order(tmp_path, swishing):
+def test_texts_of_several_prompts_in_one_batch_keep_their_order(
+    tmp_path, swishing, reference
+):
     tiny.write_modules(
         swishing, {"pooling_mode_mean_tokens": True, "include_prompt": False}
     )
-    model = reference(swishing)
+    model = reference(str(swishing))
     pool = load(tmp_path, swishing)
     loaded = pool.model("swishing")
     texts = [("q q ", "a b"), ("d ", "c"), ("q q ", "e")]
@@ -219,8 +229,8 @@ def test_what_needs_torch_is_refused_at_preparation_where_there_is_none(
         prepare(tmp_path, swishing)
 
 
+@pytest.mark.torch
 def test_other_safetensors_are_not_prepared_for_torch(tmp_path, swishing):
-    pytest.importorskip("sentence_transformers")
     for name in ("model_old.safetensors", "checkpoint-5/model.safetensors"):
         (swishing / name).parent.mkdir(exist_ok=True)
         shutil.copy(swishing / "model.safetensors", swishing / name)

@@ -221,8 +221,8 @@ def test_the_texts_cover_the_limit_and_every_prompt(tmp_path, folder):
         assert sum(asked == prompt for asked, _ in seen) >= 4
 
 
+@pytest.mark.torch
 def test_sentence_transformers_confirms_a_model_with_prompts(tmp_path, folder):
-    pytest.importorskip("sentence_transformers")
     tiny.describe_tokenizer(folder)
     (folder / "config_sentence_transformers.json").write_text(json.dumps(PROMPTS))
     prepared = prepare(tmp_path, folder, sentence_transformers)

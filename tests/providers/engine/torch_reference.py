@@ -20,6 +20,7 @@ __all__ = [
     "Pooling",
     "run",
     "save_encoder",
+    "sentence_transformers",
     "torch",
     "transformers",
     "whole",

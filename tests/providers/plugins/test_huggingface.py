@@ -162,6 +162,7 @@ def test_a_model_that_only_torch_can_run_names_the_extra_at_download(
         provider.download("my-model")
 
 
+@pytest.mark.torch
 def test_a_model_prepared_with_torch_names_the_extra_where_it_is_gone(
     provider, folder, monkeypatch
 ):

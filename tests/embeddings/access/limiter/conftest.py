@@ -76,6 +76,13 @@ def postgres_store(postgres_alias, clock):
     return PostgresStore(postgres_alias, clock=clock)
 
 
-@pytest.fixture(params=["sqlite", "redis", "postgres"])
+STORES = (
+    "sqlite",
+    pytest.param("redis", marks=pytest.mark.e2e),
+    pytest.param("postgres", marks=pytest.mark.e2e),
+)
+
+
+@pytest.fixture(params=STORES)
 def store(request):
     return request.getfixturevalue(f"{request.param}_store")

@@ -6,6 +6,7 @@ import redis
 from embeddings.services.cache.redis_store import RedisStore
 from embeddings.services.cache.sqlite_store import SqliteStore
 
+STORES = ["sqlite", pytest.param("redis", marks=pytest.mark.e2e)]
 MAX_SIZE, TTL_SECONDS = 3, 60
 # A busy machine, or processes that do nothing but write, can keep one waiting for longer than a request would.
 PATIENT_FILE = {"read_busy_seconds": 60, "write_busy_seconds": 60}

@@ -6,10 +6,15 @@ import pytest
 from embeddings.services.cache.cache import EmbeddingCache
 from embeddings.services.cache.shared import LOOK_SECONDS, TELL_SECONDS, SharedRows
 from providers.exceptions import ProviderMalformed
-from tests.embeddings.services.cache.conftest import MAX_SIZE, TTL_SECONDS, opened
+from tests.embeddings.services.cache.conftest import (
+    MAX_SIZE,
+    STORES,
+    TTL_SECONDS,
+    opened,
+)
 from tests.waiting import poll
 
-pytestmark = pytest.mark.parametrize("address", ["sqlite", "redis"], indirect=True)
+pytestmark = pytest.mark.parametrize("address", STORES, indirect=True)
 
 
 @pytest.fixture

@@ -8,9 +8,14 @@ import time
 import pytest
 
 from embeddings.services.cache.store import CLOCK_SKEW_SECONDS, Entry
-from tests.embeddings.services.cache.conftest import MAX_SIZE, TTL_SECONDS, opened
+from tests.embeddings.services.cache.conftest import (
+    MAX_SIZE,
+    STORES,
+    TTL_SECONDS,
+    opened,
+)
 
-pytestmark = pytest.mark.parametrize("address", ["sqlite", "redis"], indirect=True)
+pytestmark = pytest.mark.parametrize("address", STORES, indirect=True)
 
 ROW = bytes(range(8))
 
