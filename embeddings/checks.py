@@ -231,7 +231,7 @@ def check_model_folders(**_: Any) -> list[CheckMessage]:
 
 
 def is_placeholder(secret: str) -> bool:
-    """Tell whether a secret comes from an example, or hardly varies."""
+    """Whether a secret comes from an example, or hardly varies."""
     marked = any(mark in secret.lower() for mark in PLACEHOLDER_MARKS)
     return marked or len(set(secret)) < DISTINCT_MIN
 

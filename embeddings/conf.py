@@ -57,7 +57,7 @@ class AccessConf:
 
     @property
     def makes_tokens(self) -> bool:
-        """Tell whether this server can sign: with a public key it can only verify."""
+        """Whether this server can sign: with a public key it can only verify."""
         return self.multi_user and self.jwt_algorithm == "HS256"
 
 
@@ -84,10 +84,10 @@ class CacheConf:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddingsConf:
-    """What the server was told.
+    """How the server is set up.
 
-    `fallback_chain`: provider -> providers that may stand in for it, in order.
-    `fallback_models`: model (exact, or ending in `*`) -> model that stands in for it.
+    `fallback_chain`: provider -> its fallbacks, in order.
+    `fallback_models`: model (exact, or ending in `*`) -> its fallback model.
     `usage_flush_seconds`: 0 means that usage is stored only when asked.
     """
 

@@ -19,7 +19,7 @@ provider_failures = Counter(
 )
 fallbacks = Counter(
     "embedding_fallbacks",
-    "Requests served by a stand-in.",
+    "Requests served by a fallback.",
     ["from_provider", "to_provider"],
 )
 requests = Counter(

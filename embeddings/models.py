@@ -99,7 +99,7 @@ class ApiKey(Limited):
 
     @property
     def narrowed(self) -> bool:
-        """Tell whether the key may do less than its user."""
+        """Whether the key may do less than its user."""
         return bool(
             self.allowed_providers or self.allowed_models or self.read_only_media
         )

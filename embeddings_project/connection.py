@@ -8,7 +8,7 @@ from django.http import HttpRequest
 
 
 def client_left(request: HttpRequest) -> Callable[[], bool]:
-    """Return a function that tells whether the client has closed the connection; without a socket, it never has.
+    """Return a function that says whether the client has closed the connection; without a socket, it never has.
 
     A client that closes only its own half counts as gone, as with most servers and proxies.
     """

@@ -1,7 +1,7 @@
 """The web server and the worker beside each other, as `manage.py serve` runs them.
 
 Both are forked from the process that has set Django up, and share its memory. It ends when gunicorn ends, with its exit
-code; a worker that ends is started again. Both are told when this process is told to end, or is killed. They have
+code; a worker that ends is started again. Both get SIGTERM when this process does, or when it is killed. They have
 process groups of their own: Ctrl-C in a terminal reaches this process alone, and requests under way are answered before
 gunicorn ends.
 """

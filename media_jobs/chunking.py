@@ -94,8 +94,8 @@ def _within(
         if count <= limit.max_tokens or length == 1:
             yield span
             continue
-        room = limit.max_tokens - limit.overhead
-        share = room / max(1, count - limit.overhead)
+        left = limit.max_tokens - limit.overhead
+        share = left / max(1, count - limit.overhead)
         size = max(1, int(length * share * TOKEN_MARGIN))
         splitter = TextSplitter(size, overlap=min(overlap, size // 5))
         parts = _split(splitter, text, span.start, span.end)

@@ -175,15 +175,15 @@ class Provider(ABC):
         )
 
     def healthy(self) -> bool:
-        """Tell whether what computes here works; a remote provider's breaker knows more of it than it does itself."""
+        """Whether what computes here works; a remote provider's breaker knows more of it than it does itself."""
         return True
 
     def loaded(self, model: ModelSpec) -> bool | None:
-        """Tell whether the weights are in memory; None for a remote model."""
+        """Whether the weights are in memory; None for a remote model."""
         return None
 
     def downloaded(self, model: ModelSpec) -> bool | None:
-        """Tell whether the weights are on disk and complete; None for a remote model."""
+        """Whether the weights are on disk and complete; None for a remote model."""
         return None
 
     def serving(self, model: ModelSpec) -> Serving | None:
@@ -197,5 +197,5 @@ class Provider(ABC):
         )
 
     def outdated(self) -> list[str]:
-        """Return the models on disk that an older version of this server prepared; `download` prepares them anew."""
+        """Return the models on disk that an older version of this server prepared; `download` prepares them again."""
         return []

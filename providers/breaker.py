@@ -136,7 +136,7 @@ def _admit(provider: str) -> bool:
 
 
 def _spotless(provider: str) -> bool:
-    """Tell whether the breaker was closed and without failures a moment ago."""
+    """Whether the breaker was closed and without failures a moment ago."""
     looked_at = _looked_at().get(provider)
     return looked_at is not None and time.monotonic() - looked_at < LOOK_AGAIN_SECONDS
 

@@ -44,7 +44,7 @@ class ProviderUnavailable(ProviderError):
 
 
 class EngineClosed(ProviderUnavailable):
-    """The local engine of this model was stopped; asked again, it is loaded anew."""
+    """The local engine of this model was stopped; asked again, it is loaded again."""
 
 
 class ModelReplaced(ProviderUnavailable):

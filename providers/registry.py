@@ -37,7 +37,7 @@ BUILT_IN = {
     "mistral": "providers.plugins.mistral:MistralProvider",
 }
 
-# A model that was downloaded meanwhile is found by `resolve` all the same.
+# A model that was downloaded meanwhile is still found by `resolve`.
 LISTING_SECONDS = 1.0
 
 log = structlog.get_logger(__name__)

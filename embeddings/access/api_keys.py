@@ -179,7 +179,7 @@ class UseNotes:
             log.warning("key_use_not_noted", key_id=key.pk, exc_info=True)
 
     def _is_due(self, key: ApiKey) -> bool:
-        """Tell whether this use is the first in a minute; a try that fails counts, or it would slow every request."""
+        """Whether this use is the first in a minute; a try that fails counts, or it would slow every request."""
         now = self.timer()
         if now < self._rests_until.get(key.pk, 0.0):
             return False

@@ -46,7 +46,7 @@ def refreshed(request: HttpRequest, token: str) -> str:
 
 
 def _checked(request: HttpRequest, username: str, password: str) -> User:
-    """Return the user. An unknown one takes as long as a known one: Django hashes the password all the same."""
+    """Return the user. An unknown one takes as long as a known one: Django still hashes the password."""
     user = authenticate(request, username=username, password=password)
     if not isinstance(user, User):
         raise exceptions.AuthenticationFailed("Username or password is not right.")

@@ -47,9 +47,9 @@ class CallerThrottle(BaseThrottle):
             if self.spends:
                 check_budgets(caller)
             if takes_part():
-                payer = caller.payer("requests_per_minute", "burst")
-                tokens_payer = caller.payer("tokens_per_minute")
-                _admit(f"caller:{payer}", caller.limits, view, tokens_of=tokens_payer)
+                owner = caller.limits_owner("requests_per_minute", "burst")
+                tokens_owner = caller.limits_owner("tokens_per_minute")
+                _admit(f"caller:{owner}", caller.limits, view, tokens_of=tokens_owner)
         elif takes_part():
             _admit(f"ip:{client_address(request._request)}", CallerLimits(), view)
         return True
@@ -94,7 +94,7 @@ class LimitedView(APIView):
         rate = _token_rate(caller.limits) if isinstance(caller, Caller) else None
         if isinstance(caller, Caller) and rate and takes_part():
             self.tokens_standing = limiter().charge(
-                _token_key(caller.payer("tokens_per_minute")), rate, tokens
+                _token_key(caller.limits_owner("tokens_per_minute")), rate, tokens
             )
 
 
@@ -110,7 +110,7 @@ def refusals_counted(request: Request) -> Iterator[None]:
 
 
 def takes_part() -> bool:
-    """Tell whether the embeddings endpoints are limited at all."""
+    """Whether the embeddings endpoints are limited at all."""
     limiter_conf = conf().limiter
     return limiter_conf.enabled and limiter_conf.embeddings
 

@@ -57,13 +57,13 @@ class Budgets:
             return
         now = datetime.fromtimestamp(self.clock(), UTC)
         if limits.monthly_tokens is not None:
-            used = self._used(caller.payer("monthly_tokens"), month_start(now))
+            used = self._used(caller.limits_owner("monthly_tokens"), month_start(now))
             if used.tokens >= limits.monthly_tokens:
                 raise _exhausted(
                     f"{limits.monthly_tokens} tokens", f"{used.tokens}", now=now
                 )
         if limits.monthly_cost_usd is not None:
-            used = self._used(caller.payer("monthly_cost_usd"), month_start(now))
+            used = self._used(caller.limits_owner("monthly_cost_usd"), month_start(now))
             if used.cost_usd >= limits.monthly_cost_usd:
                 raise _exhausted(
                     f"{limits.monthly_cost_usd:f} US dollars",
@@ -71,18 +71,18 @@ class Budgets:
                     now=now,
                 )
 
-    def _used(self, payer: str, month: datetime) -> Used:
+    def _used(self, owner: str, month: datetime) -> Used:
         # In this order, what is stored meanwhile may be counted twice for a moment, but never not at all.
-        pending = usage().pending(payer, since=month.timestamp())
+        pending = usage().pending(owner, since=month.timestamp())
         flushes = usage().flushes
-        read = self._read.get(payer)
+        read = self._read.get(owner)
         if (
             read is None
             or read.month != month
             or read.flushes != flushes
             or self.timer() - read.at > FRESH_SECONDS
         ):
-            read = self._look(payer, month, flushes) or read
+            read = self._look(owner, month, flushes) or read
         stored = (
             read.used
             if read and read.month == month
@@ -93,10 +93,10 @@ class Budgets:
             cost_usd=stored.cost_usd + Decimal(pending.cost).scaleb(-10),
         )
 
-    def _look(self, payer: str, month: datetime, flushes: int) -> _Read | None:
+    def _look(self, owner: str, month: datetime, flushes: int) -> _Read | None:
         """Sum up in the database; None while it is away, since a budget must not be why nothing works."""
-        kind, _, number = payer.partition(":")
-        whose = {"user_id": int(number)} if kind == "user" else {"caller": payer}
+        kind, _, number = owner.partition(":")
+        whose = {"user_id": int(number)} if kind == "user" else {"caller": owner}
         rows = UsageHour.objects.filter(hour__gte=month, **whose)
         try:
             sums = rows.aggregate(tokens=Sum("tokens"), cost=Sum("cost"))
@@ -106,7 +106,7 @@ class Budgets:
         used = Used(tokens=sums["tokens"] or 0, cost_usd=sums["cost"] or Decimal(0))
         if len(self._read) >= MAX_REMEMBERED:
             self._read.clear()
-        self._read[payer] = read = _Read(
+        self._read[owner] = read = _Read(
             used=used, month=month, at=self.timer(), flushes=flushes
         )
         return read

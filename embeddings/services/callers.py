@@ -46,20 +46,20 @@ class Caller:
         """Whether the caller has one of these permissions."""
         return self.is_superuser or not self.permissions.isdisjoint(permissions)
 
-    def payer(self, *limits: str) -> str:
+    def limits_owner(self, *limits: str) -> str:
         """Return who uses up these limits: all of a user's keys and tokens together where the user was given them."""
         own = [name for name in limits if getattr(self.limits, name) is not None]
         shared = bool(own) and self.shared_limits.issuperset(own)
         return f"user:{self.user_id}" if shared else self.id
 
     def may_use(self, provider: str, model: str) -> bool:
-        """Tell whether the caller's own scopes let it use this model; they narrow the server's allowlists."""
+        """Whether the caller's own scopes let it use this model; they narrow the server's allowlists."""
         return self.may_use_provider(provider) and allows_model(
             self.allowed_models, provider, model
         )
 
     def may_use_provider(self, provider: str) -> bool:
-        """Tell whether the caller's own scopes let it use this provider."""
+        """Whether the caller's own scopes let it use this provider."""
         return allows_provider(self.allowed_providers, provider)
 
 

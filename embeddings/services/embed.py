@@ -40,11 +40,11 @@ log = structlog.get_logger(__name__)
 
 
 def embed(request: EmbeddingRequest) -> EmbeddingResult:
-    """Serve `request` by its own target, else by the first stand-in that can.
+    """Serve `request` by its own target, else by the first fallback that can.
 
     Raises ServiceError: InvalidRequest, ModelNotFound, NotAllowed, InputTooLong; if every target failed ModelNotReady,
     or ServiceUnavailable where one of them may answer later. Raises ProviderError where the upstream rejected the
-    request itself, which no other provider would mend.
+    request itself, which no other provider would answer.
     """
     primary = None
     try:

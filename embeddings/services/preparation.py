@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 def prepare_local_model() -> str:
     """Fetch what is missing, with a progress bar on a terminal, and return the model's name.
 
-    What an older version of this server prepared is prepared anew.
+    What an older version of this server prepared is prepared again.
     """
     try:
         prepare_vocabulary(Path(settings.DATA_DIR))
@@ -35,7 +35,7 @@ def _renew() -> None:
         for name in provider.outdated():
             try:
                 provider.download(name)
-            except ProviderError as error:  # the others can be served all the same
+            except ProviderError as error:  # the others can still be served
                 log.warning("model_not_renewed", model=name, reason=error.message)
             else:
                 log.info("model_renewed", model=name)

@@ -1,4 +1,4 @@
-"""Which model of which provider serves a request, and which may stand in for it (CONTRACT sections 2 and 3)."""
+"""Which model of which provider serves a request, and its fallbacks."""
 
 from collections.abc import Iterator, Mapping
 
@@ -47,14 +47,14 @@ def requested_target(request: EmbeddingRequest) -> Target:
 
 
 def fallback_targets(request: EmbeddingRequest, primary: Target) -> Iterator[Target]:
-    """Yield, in order, the targets that may stand in for `primary`: known, allowed, and of its space if so asked."""
+    """Yield, in order, the fallbacks of `primary`: known, allowed, and of its space if so asked."""
     mode = request.fallback or conf().fallback
     if mode == "off":
         return
     own = primary.provider.name
     for name in conf().fallback_chain.get(own, ()):
         provider = registry().get(name) if name != own else None
-        target = _stand_in(provider, primary) if provider else None
+        target = _fallback_at(provider, primary) if provider else None
         if target is None or not is_allowed(target, request.caller):
             continue
         if mode == "any" or _shares_space(target, primary):
@@ -101,7 +101,7 @@ def check_set_up(target: Target) -> None:
 
 
 def is_allowed(target: Target, caller: Caller = SYSTEM) -> bool:
-    """Tell whether the allowlists, the console and the caller's own scopes let this target be used."""
+    """Whether the allowlists, the console and the caller's own scopes let this target be used."""
     return is_model_allowed(target.provider.name, target.model.name, caller)
 
 
@@ -116,7 +116,7 @@ def is_model_allowed(provider: str, model: str, caller: Caller = SYSTEM) -> bool
 
 
 def is_provider_allowed(provider: str, caller: Caller = SYSTEM) -> bool:
-    """Tell whether the allowlist, the console and the caller's own scopes let this provider be used."""
+    """Whether the allowlist, the console and the caller's own scopes let this provider be used."""
     return operator_settings().allows_provider(provider) and caller.may_use_provider(
         provider
     )
@@ -159,7 +159,7 @@ def _target_for_bare_name(model_name: str) -> Target:
     return _target_at(named_provider(default), model_name)
 
 
-def _stand_in(provider: Provider, primary: Target) -> Target | None:
+def _fallback_at(provider: Provider, primary: Target) -> Target | None:
     """Return what `provider` would run in place of `primary`: the same model if it lists it, else the mapped one."""
     name = primary.model.name
     spec = registry().listed(provider, name) or registry().resolve(
@@ -175,7 +175,7 @@ def _shares_space(target: Target, primary: Target) -> bool:
 
 
 def _mapped(name: str, models: Mapping[str, str]) -> str:
-    """Return the stand-in for `name`: its exact entry, else the longest pattern that fits, else the default model."""
+    """Return the fallback model for `name`: its entry, else the longest pattern that fits, else the default model."""
     fitting = [pattern for pattern in models if fits(pattern, name)]
     if not fitting:
         return DEFAULT_LOCAL_MODEL

@@ -113,7 +113,7 @@ def _cut(
 ) -> tuple[list[str], list[bytes], list[int]]:
     """Return `texts` with those over the limit cut, their keys and counts.
 
-    Raises InputTooLong where cutting is not asked for, and where the prompt leaves no room for any of the text.
+    Raises InputTooLong where cutting is not asked for, and where the prompt leaves no tokens for any of the text.
     """
     limit, prompt = (
         target.model.max_tokens or 0,

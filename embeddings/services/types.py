@@ -41,7 +41,7 @@ class Target:
         return asked if asked in self.model.native_dimensions else None
 
     def same_as(self, other: "Target | None") -> bool:
-        """Tell whether both name one model of one provider, at whatever address and revision."""
+        """Whether both name one model of one provider, at whatever address and revision."""
         return other is not None and self.label == other.label
 
 

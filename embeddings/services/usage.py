@@ -104,14 +104,14 @@ class Ledger:
         )
         self._add(caller, place, Counts(errors=1))
 
-    def pending(self, payer: str, *, since: float) -> Spent:
-        """Return what `payer` (see Caller.payer) used since then (seconds) and the database does not hold yet."""
+    def pending(self, owner: str, *, since: float) -> Spent:
+        """Return what `owner` (see Caller.limits_owner) used since then (seconds), as far as it is not stored yet."""
         with self._lock:
             accounts = [
                 account
                 for page in (self._page, self._being_stored)
                 for account in page.accounts.values()
-                if payer in (account.caller.id, f"user:{account.caller.user_id}")
+                if owner in (account.caller.id, f"user:{account.caller.user_id}")
             ]
             counts = [
                 counts

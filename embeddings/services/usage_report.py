@@ -37,7 +37,7 @@ class UsageRow:
 
 
 def usage_report(
-    asker: Caller,
+    viewer: Caller,
     *,
     since: datetime,
     until: datetime,
@@ -50,7 +50,7 @@ def usage_report(
     NotAllowed.
     """
     usage().flush()  # so that a lone process answers to the last request
-    rows = _visible(asker, caller).filter(hour__gte=since, hour__lt=until)
+    rows = _visible(viewer, caller).filter(hour__gte=since, hour__lt=until)
     sums: dict[str, Aggregate] = {name: Sum(name) for name in SUMS}
     total = rows.aggregate(**sums)
     names = GROUPS[group_by]
@@ -64,14 +64,14 @@ def usage_report(
     ], _row({}, total)
 
 
-def _visible(asker: Caller, caller: str | None) -> QuerySet[UsageHour]:
+def _visible(viewer: Caller, caller: str | None) -> QuerySet[UsageHour]:
     rows = UsageHour.objects.all()
-    if not asker.may("embeddings.view_usagehour"):
-        own = Q(caller=asker.id)
-        if asker.key_id is None and asker.user_id is not None:
-            own |= Q(user_id=asker.user_id)
+    if not viewer.may("embeddings.view_usagehour"):
+        own = Q(caller=viewer.id)
+        if viewer.key_id is None and viewer.user_id is not None:
+            own |= Q(user_id=viewer.user_id)
         rows = rows.filter(own)
-        if caller not in (None, asker.id) and not rows.filter(caller=caller).exists():
+        if caller not in (None, viewer.id) and not rows.filter(caller=caller).exists():
             raise NotAllowed(
                 "Only admins with the permission embeddings.view_usagehour may see the usage of other callers."
             )

@@ -145,7 +145,7 @@ class ShowMediaItem(MediaView):
         ],
     )
     def patch(self, request: Request, media_id: int) -> Response:
-        """Change a document. The vectors of another text stay, marked as stale, until they are made anew."""
+        """Change a document. The vectors of another text stay, marked as stale, until they are made again."""
         changes = validated(ItemChangesSerializer, request)
         return Response(item_report(change_item(caller_of(request), media_id, changes)))
 

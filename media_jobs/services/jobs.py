@@ -122,10 +122,10 @@ def cancel(jobs: QuerySet[Job]) -> int:
     """Cancel those of `jobs` that wait or run, and return their number. A run notices at its next write."""
     now = timezone.now()
     live = jobs.filter(status__in=LIVE)
-    told = live.exclude(webhook_url="").update(
+    notified = live.exclude(webhook_url="").update(
         status=Job.Status.CANCELLED, finished_at=now, webhook_due_at=now
     )
-    return told + live.update(status=Job.Status.CANCELLED, finished_at=now)
+    return notified + live.update(status=Job.Status.CANCELLED, finished_at=now)
 
 
 def delete_embeddings(caller: Caller, media_id: int) -> int:
@@ -233,7 +233,7 @@ def _live_or_done(item: MediaItem, alike: QuerySet[Job]) -> Job | None:
 
 
 def _fingerprint(item: MediaItem, target: Target, wish: JobWish) -> str:
-    told = (
+    identity = (
         item.checksum,
         identity_of(target, dimensions=wish.dimensions),
         target.model.max_tokens,
@@ -242,4 +242,4 @@ def _fingerprint(item: MediaItem, target: Target, wish: JobWish) -> str:
         wish.chunk_overlap,
         chunker(),
     )
-    return hashlib.sha256(repr(told).encode()).hexdigest()
+    return hashlib.sha256(repr(identity).encode()).hexdigest()

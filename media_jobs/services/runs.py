@@ -209,7 +209,7 @@ def _cut(job: Job, item: MediaItem, target: Target) -> Iterator[Span]:
         )
         if limit.overhead >= limit.max_tokens:
             raise InvalidRequest(
-                f"The document prompt of {target.label} leaves no room for a text in its {most} tokens: shorten it."
+                f"The document prompt of {target.label} leaves no tokens for a text in its {most} tokens: shorten it."
             )
     elif most is not None:
         # The maker keeps its vocabulary to itself.
@@ -297,7 +297,7 @@ def _store(work: _Work, spool: Spool) -> None:
     )
 
     def still_right() -> bool:
-        told = MediaItem.objects.filter(pk=item.pk, checksum=item.checksum).update(
+        marked = MediaItem.objects.filter(pk=item.pk, checksum=item.checksum).update(
             embedding_provider=space.provider,
             embedding_model=space.model,
             embedded_revision=made_by.revision,
@@ -307,7 +307,7 @@ def _store(work: _Work, spool: Spool) -> None:
             embedded_checksum=item.checksum,
             embedded_at=timezone.now(),
         )
-        if not told:
+        if not marked:
             return False
         try:
             complete(job, chunks=count)

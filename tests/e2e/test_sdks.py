@@ -74,7 +74,7 @@ def session_of(sdk, server, *, in_header, many=MANY):
 
 
 def close(found, expected):
-    """Tell whether vectors are the same up to what float32 allows."""
+    """Whether vectors are the same up to what float32 allows."""
     found, expected = np.array(found, np.float32), np.array(expected, np.float32)
     return found.shape == expected.shape and np.abs(found - expected).max() <= 1e-6
 

@@ -147,7 +147,7 @@ class EmbeddingCache:
             try:
                 rows |= self._await(plan.awaited, deadline)
             except Abandoned:
-                # The client that had them computed is gone. Nobody does that now, so this request shall.
+                # The client that had them computed is gone. This request does it now.
                 continue
         return [rows[key] for key in keys]
 

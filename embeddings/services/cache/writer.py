@@ -33,7 +33,7 @@ class BackgroundWriter:
         self._thread: threading.Thread | None = None
 
     def put(self, entries: Mapping[bytes, Entry], *, generation: int) -> None:
-        """Take rows to be written soon. Without rows, have `write` called all the same."""
+        """Take rows to be written soon. Without rows, `write` is still called."""
         size = sum(len(entry.row) for entry in entries.values())
         with self._lock:
             if generation != self._generation:

@@ -51,7 +51,7 @@ def cache(store, timer):
 
 
 def ask(cache, key=b"a"):
-    """Tell whether `key` was computed."""
+    """Whether `key` was computed."""
     computed = []
 
     def compute(indices):

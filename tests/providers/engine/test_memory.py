@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from providers.engine.room import Room
+from providers.engine.memory import ModelMemory
 from providers.exceptions import Abandoned, EngineClosed, Overloaded
 from providers.waiting import caller_left
 
@@ -17,7 +17,7 @@ SLICE = 10.0
 @pytest.fixture(autouse=True)
 def nobody_looks_unasked(monkeypatch):
     """Have who waits go on when it is told to, and never by chance."""
-    monkeypatch.setattr("providers.engine.room._LOOK_AGAIN_SECONDS", 1000.0)
+    monkeypatch.setattr("providers.engine.memory._LOOK_AGAIN_SECONDS", 1000.0)
 
 
 class Clock:
@@ -28,12 +28,12 @@ class Clock:
 
 
 class World:
-    """A room for `limit` bytes, whose contents take one byte each, and what happened there."""
+    """A memory of `limit` bytes, whose contents take one byte each, and what happened there."""
 
     def __init__(self, limit=1, **options):
         self.clock = Clock()
         self.loads, self.ended, self.busy = [], [], set()
-        self.room = Room(
+        self.memory = ModelMemory(
             limit,
             put_out=self.put_out,
             **{"clock": self.clock, "slice_seconds": SLICE, **options},
@@ -50,7 +50,7 @@ class World:
         return True
 
     def using(self, name, *, size=1, load=None, timeout_seconds=1000.0):
-        return self.room.using(
+        return self.memory.using(
             name,
             lambda: size,
             load or (lambda: self.load(name)),
@@ -62,9 +62,9 @@ class World:
 
     def waiting(self, name, **options):
         """Return a user that stands in line."""
-        before = len(self.room._line)
+        before = len(self.memory._line)
         user = self.user(name, **options)
-        until(lambda: len(self.room._line) > before)
+        until(lambda: len(self.memory._line) > before)
         return user
 
 
@@ -281,16 +281,16 @@ def test_a_failed_loading_leaves_its_room_to_the_next():
 def test_what_grew_is_counted():
     world = World(limit=3)
     with world.using("a"):
-        assert world.room.grow("a", 1)
-        assert not world.room.grow("a", 2)
+        assert world.memory.grow("a", 1)
+        assert not world.memory.grow("a", 2)
         other = world.waiting("b", size=2)
-        assert not world.room.grow("a", 1)  # it is awaited
+        assert not world.memory.grow("a", 1)  # it is awaited
     other.inside().done()
     assert world.ended == ["a"]
 
 
 def test_what_still_works_for_nobody_is_put_out_when_it_ends(monkeypatch):
-    monkeypatch.setattr("providers.engine.room._LOOK_AGAIN_SECONDS", 0.001)
+    monkeypatch.setattr("providers.engine.memory._LOOK_AGAIN_SECONDS", 0.001)
     world = World(clock=time.monotonic)
     with world.using("a"):
         world.busy.add("a")
@@ -305,7 +305,7 @@ def test_what_was_dropped_while_it_was_loaded_is_not_lent():
     world = World()
 
     def load():
-        assert world.room.drop("a") is None
+        assert world.memory.drop("a") is None
         return world.load("a")
 
     with pytest.raises(EngineClosed), world.using("a", load=load):

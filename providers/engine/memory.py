@@ -2,8 +2,8 @@
 
 What fits gets its place at once. What does not waits, in order of arrival, until enough of the others have left. Those
 that nobody uses leave at once, the one unused for longest first. One at work keeps its place for a time slice. Then,
-while somebody waits for its room, it takes no new users, and leaves when those it has are done; its new users wait like
-all others. So what was loaded serves those for whom it was, and nothing keeps another out for ever.
+while somebody waits for its memory, it takes no new users, and leaves when those it has are done; its new users wait
+like all others. So what was loaded serves those for whom it was, and nothing keeps another out for ever.
 """
 
 import threading
@@ -50,7 +50,7 @@ class _Ticket(Generic[Key]):
     size_bytes: int
 
 
-class Room(Generic[Key, Content]):
+class ModelMemory(Generic[Key, Content]):
     """Places for what is loaded, `limit_bytes` together. Times are of `clock`, in seconds.
 
     `put_out(content, idle_seconds)` ends a content that did nothing for so long and returns whether it did; `let_go` is
@@ -87,8 +87,8 @@ class Room(Generic[Key, Content]):
         """Lend what has the place of `key`, loaded by the first who asks; it is not put out meanwhile.
 
         Not to be nested: the inner use may have to wait until the outer one ends.
-        `size_bytes` is at most the limit. Raises Overloaded where no room was made in time, Abandoned when the caller
-        left, EngineClosed for what was dropped while it was loaded, or what `load` raises.
+        `size_bytes` is at most the limit. Raises Overloaded where no memory was freed in time, Abandoned when the
+        caller left, EngineClosed for what was dropped while it was loaded, or what `load` raises.
         """
         deadline = self._clock() + timeout_seconds
         place = self._entered(key)
@@ -114,7 +114,7 @@ class Room(Generic[Key, Content]):
         return key in self._places
 
     def grow(self, key: Key, size_bytes: int) -> bool:
-        """Enlarge the place of `key` and return True if there is room for that; nobody makes any, or waits."""
+        """Enlarge the place of `key` and return True if that fits; nothing is unloaded for it, and nobody waits."""
         with self._changed:
             place = self._places.get(key)
             if place is None or self._line or self._free_bytes() < size_bytes:
@@ -175,7 +175,7 @@ class Room(Generic[Key, Content]):
                 self._changed.notify_all()
 
     def _taken(self, ticket: _Ticket[Key]) -> _Place[Key, Content] | None:
-        """Take a new place, to be loaded, if it is this one's turn and there is room."""
+        """Take a new place, to be loaded, if it is this one's turn and it fits."""
         if self._first() is not ticket or self._free_bytes() < ticket.size_bytes:
             return None
         place = _Place[Key, Content](ticket.key, ticket.size_bytes)
