@@ -12,7 +12,7 @@ MAX_PROMPT_LENGTH = 2000
 
 
 class Revision(models.Model):
-    """One row: counts the changes, so that a process can tell at little cost whether to read anew."""
+    """One row: counts the changes, so that a process sees at little cost whether to read again."""
 
     number = models.PositiveBigIntegerField(default=0)
     allowlists_seeded = models.BooleanField(default=False)
