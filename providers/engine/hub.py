@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from providers.engine.described import refused
 from providers.engine.files import files_below, sha256_of
+from providers.engine.graph.checkpoint import SAFETENSORS_FILE
 from providers.engine.model_config import read_model_config
 from providers.engine.modules import read_modules
 from providers.engine.repository import (
-    SAFETENSORS_FILE,
     checkpoint_files,
     choose_runtime,
     data_files,

@@ -11,35 +11,23 @@ from typing import Any
 
 from providers.engine.described import (
     flag,
-    is_whole,
     object_of,
     optional_object,
     refused,
     size,
 )
+from providers.engine.graph.architectures import (
+    HIDDEN_SIZE,
+    POSITIONS_AFTER_PADDING,
+)
+from providers.engine.graph.config import GraphConfig, is_whole
 from providers.engine.modules import (
-    DenseConfig,
     Head,
     Module,
     default_modules,
     read_modules,
 )
 
-# These count positions from pad_token_id + 1, so that many rows of their table are never a text's.
-POSITIONS_AFTER_PADDING = frozenset(
-    {"roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "xlm-roberta-xl"}
-)
-# Families whose graph providers/engine/graph can write.
-FAMILIES = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "distilbert"})
-GRAPH_VERSION = 3
-GRAPH_FILE = f"graph-v{GRAPH_VERSION}.onnx"
-PARAMETERS_FILE = f"graph-v{GRAPH_VERSION}.bin"
-FAST_GRAPH_FILE = f"graph-v{GRAPH_VERSION}-int8.onnx"
-FAST_PARAMETERS_FILE = f"graph-v{GRAPH_VERSION}-int8.bin"
-_ACTIVATIONS = frozenset(
-    {"gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_python", "relu", "tanh", "sigmoid"}
-)
-_SIZE_KEYS = ("hidden_size", "dim", "d_model", "n_embd")
 # sentence-transformers looks for the first of these that is there.
 _TRANSFORMER_FILES = tuple(
     f"sentence_{kind}_config.json"
@@ -74,72 +62,30 @@ _TASK_HEADS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelConfig:
+class ModelConfig(GraphConfig):
     """One text-embedding model, as the files in `folder` describe it.
 
-    `hidden` is the width of its token vectors, `dimensions` that of a text's. `foreign`: what in its modules only
-    sentence-transformers can run. `onnx_only`: why its checkpoint cannot be run here, though an ONNX file could.
+    `foreign`: what in its modules only sentence-transformers can run. `onnx_only`: why its checkpoint cannot be run
+    here, though an ONNX file could.
     """
 
     folder: Path
-    encoder: Mapping[str, Any]
     max_tokens: int | None
-    hidden: int
-    dimensions: int
-    pooling: tuple[str, ...] = ("mean",)
-    include_prompt: bool = True
-    dense: tuple[DenseConfig, ...] = ()
-    normalize: bool = False
     lower_case: bool = False
     foreign: str | None = None
     onnx_only: str | None = None
     prompts: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def model_type(self) -> str:
-        """The encoder's family, as transformers calls it."""
-        return str(self.encoder.get("model_type", ""))
-
-    @property
-    def pad_id(self) -> int:
-        """The token id that fills up shorter texts of a batch. Where there is none, any will do: it is masked."""
-        pad = int(self.encoder.get("pad_token_id") or 0)
-        words = self.encoder.get("vocab_size")
-        return 0 if pad < 0 or (words is not None and pad >= words) else pad
-
-    @property
-    def first_position(self) -> int:
-        """The number of a text's first token in the position table."""
-        if self.model_type not in POSITIONS_AFTER_PADDING:
-            return 0
-        return _pad_of_positions(self.encoder) + 1
-
-    @property
-    def activation(self) -> str:
-        """The feed-forward layers' activation, as transformers calls it."""
-        return str(
-            self.encoder.get("hidden_act", self.encoder.get("activation", "gelu"))
-        )
-
-    @property
     def buildable(self) -> bool:
-        """Whether a graph can be built: known family and activation, absolute positions, plain modules."""
+        """Whether a graph can be built: a supported encoder, plain modules."""
         return (
             self.foreign is None
             and self.onnx_only is None
-            and self.model_type in FAMILIES
-            and self.activation in _ACTIVATIONS
-            and self.encoder.get("position_embedding_type", "absolute")
-            in (None, "absolute")
-            and not self.encoder.get("sinusoidal_pos_embds", False)
-            and not self.encoder.get("is_decoder", False)
+            and self.supported
             # Without its prompt, a text is pooled outside of the graph, where no Dense of a built one is read.
             and (self.include_prompt or not self.dense)
         )
-
-    def size(self, *names: str) -> int:
-        """Return the first of these settings of config.json. Raises ProviderMisconfigured where none is a size."""
-        return size(self.encoder, names)
 
     def prompt(self, input_type: str) -> str:
         """Return the text to put before a query or document; empty without one.
@@ -189,16 +135,13 @@ def _read(folder: Path) -> ModelConfig:
     tokenizer = optional_object(folder / "tokenizer_config.json")
     _refuse_foreign_tokenizers(tokenizer)
     _check_numbers(encoder)
-    hidden = size(encoder, _SIZE_KEYS)
-    head = Head(folder, hidden)
+    head = Head(folder, size(encoder, HIDDEN_SIZE))
     for module in modules or default_modules(encoder):
         head.take(module)
     return ModelConfig(
         folder=folder,
         encoder=encoder,
         max_tokens=_max_tokens(encoder, transformer, tokenizer),
-        hidden=hidden,
-        dimensions=head.width,
         pooling=head.pooling,
         include_prompt=head.include_prompt,
         dense=tuple(head.dense),
@@ -295,7 +238,7 @@ def _max_tokens(
 ) -> int | None:
     positions = encoder.get("max_position_embeddings")
     if positions is not None and encoder.get("model_type") in POSITIONS_AFTER_PADDING:
-        positions -= _pad_of_positions(encoder) + 1
+        positions -= GraphConfig(encoder=encoder).first_position
     named = transformer.get("max_seq_length") or tokenizer.get("model_max_length")
     if not isinstance(named, int | float | None) or isinstance(named, bool):
         raise refused("the limit of tokens in its settings is not a number")
@@ -305,12 +248,6 @@ def _max_tokens(
         if limit is not None and 0 < limit < 1e9
     ]
     return min(limits, default=None)
-
-
-def _pad_of_positions(encoder: Mapping[str, Any]) -> int:
-    """RoBERTa's padding id, from which it counts positions."""
-    pad = encoder.get("pad_token_id")
-    return 1 if pad is None else int(pad)
 
 
 def _prompts(settings: Mapping[str, Any]) -> dict[str, str]:

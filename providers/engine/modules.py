@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from providers.engine.described import flag, load, object_of, refused, size
+from providers.engine.graph.config import DenseConfig
 
 # In the order in which sentence-transformers concatenates them.
 _POOLING_FLAGS = {
@@ -16,17 +17,6 @@ _POOLING_FLAGS = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DenseConfig:
-    """A linear layer after pooling; `folder` holds its weights."""
-
-    folder: str
-    in_features: int
-    out_features: int
-    bias: bool
-    activation: str
 
 
 @dataclass(frozen=True, slots=True)

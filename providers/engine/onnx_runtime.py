@@ -9,22 +9,23 @@ import onnxruntime  # type: ignore[import-untyped]
 
 from providers.base import Vectors
 from providers.engine import pooling
-from providers.engine.checkpoint import read_linear
+from providers.engine.described import refusing
+from providers.engine.graph import FAST_GRAPH_FILE, GRAPH_FILE, checkpoint
+from providers.engine.graph.config import Unbuildable
+from providers.engine.graph.session import open_session as _open_session
+from providers.engine.graph.session import padded
 from providers.engine.machine import map_large_blocks, trim_heap
-from providers.engine.model_config import (
-    FAST_GRAPH_FILE,
-    GRAPH_FILE,
-    ModelConfig,
-)
+from providers.engine.model_config import ModelConfig
 from providers.engine.onnx_signature import Ids, Inputs, choose_output
 from providers.engine.runtime import Row
-from providers.engine.tokenizer import TokenIds
 from providers.exceptions import ProviderMisconfigured
 
 # Beyond this many padded tokens a run is a single long text; what the arena grew to for it is given back afterwards.
 _SHRINK_FROM_TOKENS = 1024
 # Handing parts of a run to other cores takes longer than computing them for texts shorter than this.
 _WIDE_FROM_TOKENS = 64
+
+_read_linear = refusing(checkpoint.read_linear)
 
 
 class OnnxRuntime:
@@ -58,7 +59,7 @@ class OnnxRuntime:
         self._dense = (
             []
             if self._output.pooled
-            else [read_linear(config.folder, layer) for layer in config.dense]
+            else [_read_linear(config.folder, layer) for layer in config.dense]
         )
 
     def run(self, rows: Sequence[Row], *, wide: bool = False) -> Vectors:
@@ -133,35 +134,7 @@ def _shrinking() -> onnxruntime.RunOptions:
 
 def open_session(path: Path, *, threads: int) -> onnxruntime.InferenceSession:
     """Load a graph. Raises ProviderMisconfigured."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = 3
-    # It lays out memory once per shape, and every batch has its own: 70 MB more for no speed that could be measured.
-    options.enable_mem_pattern = False
-    # Spinning threads burn the cores that the web server needs, and stall for minutes where another process competes.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return onnxruntime.InferenceSession(
-            str(path),
-            options,
-            providers=["CPUExecutionProvider"],
-            # It puts Add and LayerNormalization together into an operator that takes 2.6 times as long as the two.
-            disabled_optimizers=["SkipLayerNormFusion"],
-        )
-    except Exception as error:  # the library's own classes share no base but this
-        raise ProviderMisconfigured(
-            f"ONNX Runtime could not load {path.name}."
-        ) from error
-
-
-def padded(rows: Sequence[TokenIds], pad_id: int) -> tuple[Ids, Ids]:
-    """Return ids and mask, int64 (rows, longest), padded on the right."""
-    longest = max(len(row) for row in rows)
-    ids = np.full((len(rows), longest), pad_id, dtype=np.int64)
-    mask = np.zeros_like(ids)
-    for index, row in enumerate(rows):
-        ids[index, : len(row)] = row
-        mask[index, : len(row)] = 1
-    return ids, mask
+        return _open_session(path, threads=threads)
+    except Unbuildable as error:
+        raise ProviderMisconfigured(f"{error}.") from error

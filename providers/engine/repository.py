@@ -5,12 +5,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from providers.engine import machine
-from providers.engine.described import object_of, refused
+from providers.engine.described import refused, refusing
+from providers.engine.graph import checkpoint
+from providers.engine.graph.checkpoint import SAFETENSORS_FILE, SAFETENSORS_INDEX
 from providers.engine.model_config import ModelConfig
 from providers.engine.tokenizer import TOKENIZER_FILE
 
-SAFETENSORS_FILE = "model.safetensors"
-SAFETENSORS_INDEX = "model.safetensors.index.json"
 # The first that is there is taken; exporters write both layouts. Up to level 3, optimised graphs compute in float32.
 ONNX_FILES = (
     "onnx/model.onnx",
@@ -27,6 +27,8 @@ NEEDS_TORCH = (
     "it can only run on torch: install it with `pip install 'embeddings-server[torch]'`"
 )
 
+checkpoint_files = refusing(checkpoint.checkpoint_files)
+
 
 def choose_runtime(config: ModelConfig, names: Collection[str]) -> str:
     """Return graph (built here), onnx (shipped) or torch for a model of these files.
@@ -34,20 +36,20 @@ def choose_runtime(config: ModelConfig, names: Collection[str]) -> str:
     Raises ProviderMisconfigured, saying why, where none of them can serve it on this machine.
     """
     has_tokenizer = TOKENIZER_FILE in names
-    checkpoint = has_checkpoint(names)
+    weights = has_checkpoint(names)
     exported = onnx_file(names)
-    if checkpoint and has_tokenizer and config.buildable:
+    if weights and has_tokenizer and config.buildable:
         return "graph"
     if exported and has_tokenizer and config.foreign is None:
         return "onnx"
-    if exported and not checkpoint:
+    if exported and not weights:
         lack = config.foreign or f"there is no {TOKENIZER_FILE}"
         raise refused(
             f"its ONNX file cannot be used ({lack}), and it has no safetensors"
         )
     if config.onnx_only is not None:
         raise refused(f"{config.onnx_only}, and it has no ONNX file that can be used")
-    if not checkpoint:
+    if not weights:
         raise refused(_why_no_weights(names))
     if not machine.has_torch():
         raise refused(NEEDS_TORCH)
@@ -62,24 +64,6 @@ def has_checkpoint(names: Collection[str]) -> bool:
 def onnx_file(names: Collection[str]) -> str | None:
     """Return the exported graph to run, or None."""
     return next((name for name in ONNX_FILES if name in names), None)
-
-
-def checkpoint_files(folder: Path, names: Collection[str]) -> list[str]:
-    """Return the checkpoint's files: one, or those that the index in `folder` names. `names` is all that there is.
-
-    Whatever other safetensors lie beside them belongs to something else. Raises ProviderMisconfigured.
-    """
-    if SAFETENSORS_FILE in names or SAFETENSORS_INDEX not in names:
-        return [SAFETENSORS_FILE]
-    weight_map = object_of(folder / SAFETENSORS_INDEX).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise refused(f"its {SAFETENSORS_INDEX} has no weight_map")
-    shards = sorted({str(shard) for shard in weight_map.values()})
-    if odd := [shard for shard in shards if "/" in shard or shard.startswith(".")]:
-        raise refused(
-            f"its {SAFETENSORS_INDEX} names {odd[0][:80]!r}, which is no file beside it"
-        )
-    return shards
 
 
 def data_files(graph: Path, name: str) -> list[str]:

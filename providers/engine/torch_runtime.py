@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 
 from providers.base import Vectors
-from providers.engine.checkpoint import beside_the_encoder, raise_for
-from providers.engine.described import refused
+from providers.engine.described import refused, refusing
+from providers.engine.graph import checkpoint
 from providers.engine.machine import has_torch
 from providers.engine.model_config import ModelConfig, read_model_config
 from providers.engine.repository import NEEDS_TORCH
 from providers.engine.runtime import Row
 from providers.engine.tokenizer import ModelTokenizer
 from providers.exceptions import ProviderMisconfigured
+
+_raise_for = refusing(checkpoint.raise_for)
 
 
 def load_sentence_transformer(path: Path, *, name: str, threads: int) -> Any:
@@ -118,14 +120,15 @@ def _check_parameters(model: Any, path: Path, options: Mapping[str, Any]) -> Non
     lacking = set(report["missing_keys"])
     if lacking:
         kept = {name for name, _ in encoder.named_buffers()}
-        lacking &= _used_parameters(encoder) | set(beside_the_encoder(kept))
-    raise_for("lacks {} that its config.json asks for", lacking)
+        lacking &= _used_parameters(encoder) | set(checkpoint.beside_the_encoder(kept))
+    _raise_for("lacks {} that its config.json asks for", lacking)
     base = f"{encoder.base_model_prefix}."
     strays = {name.removeprefix(base) for name in report["unexpected_keys"]}
-    raise_for(
-        "holds {} that its architecture knows nothing of", beside_the_encoder(strays)
+    _raise_for(
+        "holds {} that its architecture knows nothing of",
+        checkpoint.beside_the_encoder(strays),
     )
-    raise_for(
+    _raise_for(
         "holds {} of another shape than its config.json says",
         (str(key) for key in report["mismatched_keys"]),
     )

@@ -18,13 +18,16 @@ from providers.engine import files
 from providers.engine.described import refused
 from providers.engine.files import FileRecord, Manifest
 from providers.engine.folders import find_model_folders, valid_name
-from providers.engine.hub import Hub
-from providers.engine.machine import has_torch, usable_cores
-from providers.engine.model_config import (
+from providers.engine.graph import (
     FAST_GRAPH_FILE,
     FAST_PARAMETERS_FILE,
     GRAPH_FILE,
     GRAPH_VERSION,
+)
+from providers.engine.graph.checkpoint import SAFETENSORS_FILE
+from providers.engine.hub import Hub
+from providers.engine.machine import has_torch, usable_cores
+from providers.engine.model_config import (
     ModelConfig,
     read_model_config,
 )
@@ -33,7 +36,6 @@ from providers.engine.pins import PINNED_MODELS, PinnedWheel
 from providers.engine.repository import (
     NEEDS_TORCH,
     ONNX_FILES,
-    SAFETENSORS_FILE,
     checkpoint_files,
     choose_runtime,
     data_files,
@@ -262,7 +264,7 @@ class Weights:
         runtime = choose_runtime(config, set(files.files_below(tree)))
         if runtime == "graph":
             # Imported here: onnx is needed to prepare a model, not to serve one.
-            from providers.engine.graph import build_fast_graph, build_graph
+            from providers.engine.building import build_fast_graph, build_graph
 
             for stale in tree.glob("graph-v*"):
                 stale.unlink()

@@ -11,10 +11,15 @@ from typing import Protocol
 import numpy as np
 from onnx import TensorProto
 
-from providers.engine.checkpoint import Checkpoint, Linear, Norm
-from providers.engine.described import refused
+from providers.engine.graph.architectures import (
+    ACTIVATIONS,
+    HEADS,
+    LAYERS,
+    POSITIONS_AFTER_PADDING,
+)
+from providers.engine.graph.checkpoint import Checkpoint, Linear, Norm
+from providers.engine.graph.config import GraphConfig, Unbuildable
 from providers.engine.graph.nodes import FUSED, Nodes
-from providers.engine.model_config import POSITIONS_AFTER_PADDING, ModelConfig
 
 
 class Projections(Protocol):
@@ -41,21 +46,21 @@ class Encoder:
     """Writes the encoder's layers; `write` returns the name of the token vectors, float32 (batch, length, hidden)."""
 
     def __init__(
-        self, nodes: Nodes, config: ModelConfig, projections: Projections
+        self, nodes: Nodes, config: GraphConfig, projections: Projections
     ) -> None:
         self._nodes = nodes
         self._config = config
         self._projections = projections
-        self._heads = config.size("num_attention_heads", "n_heads")
-        self._layers = config.size("num_hidden_layers", "n_layers")
+        self._heads = config.size(*HEADS)
+        self._layers = config.size(*LAYERS)
         if config.hidden % self._heads:
-            raise refused(
+            raise Unbuildable(
                 f"its {config.hidden} channels cannot be shared among {self._heads} attention heads"
             )
         # DistilBERT has no such setting; its modelling code says 1e-12.
         epsilon = config.encoder.get("layer_norm_eps", 1e-12)
         if not isinstance(epsilon, float | int) or not 0 <= epsilon < 1:
-            raise refused("layer_norm_eps in its config.json is not a small number")
+            raise Unbuildable("layer_norm_eps in its config.json is not a small number")
         self._epsilon = float(epsilon)
 
     def write(self, checkpoint: Checkpoint) -> str:
@@ -183,15 +188,7 @@ class Encoder:
 
 def activate(nodes: Nodes, x: str, kind: str) -> str:
     """Write an activation, named as transformers or torch call it."""
-    operators = {
-        "gelu": "Gelu",
-        "gelu_python": "Gelu",
-        "relu": "Relu",
-        "sigmoid": "Sigmoid",
-        "tanh": "Tanh",
-    }
     if kind == "Identity":
         return x
-    if kind in ("gelu_new", "gelu_pytorch_tanh"):
-        return nodes.node("Gelu", [x], f"{x}.active", approximate="tanh")
-    return nodes.node(operators[kind.lower()], [x], f"{x}.active")
+    operator, attributes = ACTIVATIONS[kind.lower()]
+    return nodes.node(operator, [x], f"{x}.active", **attributes)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from providers.engine.checkpoint import Linear
+from providers.engine.graph.checkpoint import Linear
 from providers.engine.graph.encoder import activate
 from providers.engine.graph.nodes import Nodes
 

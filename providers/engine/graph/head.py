@@ -6,14 +6,14 @@ The rules are sentence-transformers' (Pooling, Dense and Normalize modules), for
 import numpy as np
 from onnx import TensorProto
 
-from providers.engine.checkpoint import Linear
+from providers.engine.graph.checkpoint import Linear
+from providers.engine.graph.config import GraphConfig
 from providers.engine.graph.encoder import activate
 from providers.engine.graph.nodes import Nodes
-from providers.engine.model_config import ModelConfig
 
 
 def write_head(
-    nodes: Nodes, config: ModelConfig, tokens: str, dense: list[Linear]
+    nodes: Nodes, config: GraphConfig, tokens: str, dense: list[Linear]
 ) -> None:
     """Write `sentence_embedding`, float32 (batch, dimensions), from token vectors; `dense` as in the config."""
     x = _pooled(nodes, config.pooling, tokens)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from providers.engine.checkpoint import Array, Linear
+from providers.engine.graph.checkpoint import Array, Linear
 from providers.engine.graph.encoder import activate
 from providers.engine.graph.nodes import FUSED, Nodes
 from providers.engine.graph.samples import Sample

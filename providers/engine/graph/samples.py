@@ -4,17 +4,16 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from providers.engine.checkpoint import Array
-from providers.engine.machine import usable_cores
-from providers.engine.model_config import ModelConfig
-from providers.engine.onnx_runtime import open_session, padded
-from providers.engine.tokenizer import ModelTokenizer, TokenIds
+from providers.engine.graph.checkpoint import Array
+from providers.engine.graph.config import GraphConfig
+from providers.engine.graph.session import TokenIds, open_session, padded
 
 # Prose of many kinds, languages, code, tables and fragments, written for this purpose. What matters is breadth: lengths
 # from one character to a paragraph, scripts, punctuation.
@@ -44,8 +43,19 @@ class Sample:
         return Sample(self.low[channels], self.high[channels], self.tokens[:, channels])
 
 
+class Tokenizer(Protocol):
+    """The model's tokenizer."""
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Token ids are below this."""
+
+    def encode(self, texts: Sequence[str]) -> list[TokenIds]:
+        """Return the token ids of each text, special tokens included, int64 (tokens,)."""
+
+
 def calibration_rows(
-    tokenizer: ModelTokenizer, max_tokens: int | None, *, seed: int
+    tokenizer: Tokenizer, max_tokens: int | None, *, seed: int
 ) -> list[TokenIds]:
     """Return the shipped texts, and random words framed as a text is, all within the limit, by length."""
     limit = max_tokens or _LONGEST_RANDOM
@@ -61,7 +71,7 @@ def calibration_rows(
 
 
 def take_samples(
-    graph: Path, config: ModelConfig, rows: Sequence[TokenIds]
+    graph: Path, config: GraphConfig, rows: Sequence[TokenIds], *, threads: int
 ) -> Mapping[str, Sample]:
     """Run the exact graph and return what went into each of its products, by the product's name."""
     model = onnx.load(graph, load_external_data=False)
@@ -79,7 +89,7 @@ def take_samples(
     watched = graph.with_name(f"{graph.stem}-watched.onnx")
     onnx.save(model, watched)
     try:
-        session = open_session(watched, threads=usable_cores())
+        session = open_session(watched, threads=threads)
     finally:
         watched.unlink()
     kept = max(_KEPT_TOKENS / sum(len(row) for row in rows), 0.0)
@@ -128,7 +138,7 @@ def _runs(rows: Sequence[TokenIds]) -> Iterator[Sequence[TokenIds]]:
         start = end
 
 
-def _frame(tokenizer: ModelTokenizer) -> tuple[TokenIds, TokenIds]:
+def _frame(tokenizer: Tokenizer) -> tuple[TokenIds, TokenIds]:
     """Return the special tokens before and after a text's own."""
     one, two = tokenizer.encode(["a", "b"])
     differs = np.flatnonzero(one != two) if len(one) == len(two) else one[:0]

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from providers.engine.graph import build_graph
-from providers.engine.model_config import GRAPH_FILE, read_model_config
+from providers.engine.building import build_graph
+from providers.engine.graph import GRAPH_FILE
+from providers.engine.model_config import read_model_config
 from providers.engine.onnx_runtime import OnnxRuntime
 from providers.engine.runtime import Row
 from providers.exceptions import ProviderMisconfigured

@@ -8,8 +8,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
-from providers.engine.graph import build_graph
-from providers.engine.model_config import GRAPH_FILE, read_model_config
+from providers.engine.building import build_graph
+from providers.engine.graph import GRAPH_FILE
+from providers.engine.model_config import read_model_config
 from providers.engine.onnx_runtime import OnnxRuntime
 from providers.engine.pool import Pool, PoolLimits
 from providers.engine.runtime import Row

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from providers.engine.graph import build_graph
-from providers.engine.model_config import GRAPH_FILE, read_model_config
+from providers.engine.building import build_graph
+from providers.engine.graph import GRAPH_FILE
+from providers.engine.model_config import read_model_config
 from providers.engine.onnx_runtime import OnnxRuntime
 from providers.engine.pooling import normalize, pool
 from providers.engine.runtime import Row

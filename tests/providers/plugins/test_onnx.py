@@ -58,7 +58,7 @@ def test_each_provider_tells_of_its_own_copy_whether_it_is_loaded(both):
 def test_a_model_that_int8_serves_badly_is_served_exactly_from_one_copy(
     both, monkeypatch
 ):
-    monkeypatch.setattr("providers.engine.graph.FAST_COSINE", 1.1)
+    monkeypatch.setattr("providers.engine.building.FAST_COSINE", 1.1)
     huggingface, onnx = both
     huggingface.download("my-model")
     exact, fast = (embed(provider, ["a b"]) for provider in both)

@@ -1,7 +1,7 @@
 """A BERT-family encoder's parameters out of safetensors files, under one set of names. numpy and safetensors only."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from providers.engine.described import refused
-from providers.engine.model_config import ModelConfig
-from providers.engine.modules import DenseConfig
-from providers.engine.repository import checkpoint_files
+from providers.engine.graph.architectures import ARCHITECTURES, INNER_SIZE, LAYERS
+from providers.engine.graph.config import (
+    DenseConfig,
+    GraphConfig,
+    Unbuildable,
+    object_of,
+)
+
+SAFETENSORS_FILE = "model.safetensors"
+SAFETENSORS_INDEX = "model.safetensors.index.json"
 
 Array = NDArray[np.float32]
 
@@ -33,52 +39,6 @@ class Norm:
 
     scale: Array
     shift: Array
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Names:
-    """Where one family of transformers' models keeps its parameters."""
-
-    layer: str
-    query: str
-    key: str
-    value: str
-    attended: str
-    attended_norm: str
-    inner: str
-    outer: str
-    outer_norm: str
-
-
-_BERT = _Names(
-    layer="encoder.layer.{}.",
-    query="attention.self.query",
-    key="attention.self.key",
-    value="attention.self.value",
-    attended="attention.output.dense",
-    attended_norm="attention.output.LayerNorm",
-    inner="intermediate.dense",
-    outer="output.dense",
-    outer_norm="output.LayerNorm",
-)
-_DISTILBERT = _Names(
-    layer="transformer.layer.{}.",
-    query="attention.q_lin",
-    key="attention.k_lin",
-    value="attention.v_lin",
-    attended="attention.out_lin",
-    attended_norm="sa_layer_norm",
-    inner="ffn.lin1",
-    outer="ffn.lin2",
-    outer_norm="output_layer_norm",
-)
-_FAMILIES: Mapping[str, _Names] = {
-    "bert": _BERT,
-    "roberta": _BERT,
-    "xlm-roberta": _BERT,
-    "camembert": _BERT,
-    "distilbert": _DISTILBERT,
-}
 
 
 # What checkpoints carry beside the encoder, or keep of it that is computed anyway: no token vector depends on these.
@@ -113,14 +73,14 @@ _NAMED = 3
 class Checkpoint:
     """The parameters of one encoder, read when asked for; float16 and bfloat16 are widened to float32.
 
-    Raises ProviderMisconfigured where they are not exactly what the config asks for: an encoder with a layer too many
+    Raises Unbuildable where they are not exactly what the config asks for: an encoder with a layer too many
     or too few still gives vectors, but not its own.
     """
 
-    def __init__(self, tensors: "Tensors", config: ModelConfig) -> None:
+    def __init__(self, tensors: "Tensors", config: GraphConfig) -> None:
         self._tensors = tensors
-        self._names = _FAMILIES[config.model_type]
-        self._layers = config.size("num_hidden_layers", "n_layers")
+        self._names = ARCHITECTURES[config.model_type]
+        self._layers = config.size(*LAYERS)
         self._names_in_file = self._found()
         self._check(self._shapes(config))
 
@@ -187,7 +147,7 @@ class Checkpoint:
             if name.endswith(_WORDS)
         ]
         if len(prefixes) != 1:
-            raise refused(
+            raise Unbuildable(
                 f"its checkpoint has {len(prefixes) or 'no'} tables of word embeddings ({_WORDS}); it must have one"
             )
         found = {}
@@ -199,10 +159,10 @@ class Checkpoint:
                 found[re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", bare)] = name
         return found
 
-    def _shapes(self, config: ModelConfig) -> dict[str, tuple[int | None, ...]]:
+    def _shapes(self, config: GraphConfig) -> dict[str, tuple[int | None, ...]]:
         """Return what the config asks for: shapes by name, None where it leaves a size open."""
         hidden = config.hidden
-        inner = _known(config, "intermediate_size", "hidden_dim")
+        inner = _known(config, *INNER_SIZE)
         sides = {"inner": (inner, hidden), "outer": (hidden, inner)}
         shapes: dict[str, tuple[int | None, ...]] = {
             _WORDS: (_known(config, "vocab_size"), hidden),
@@ -211,7 +171,7 @@ class Checkpoint:
                 hidden,
             ),
         }
-        if config.model_type != "distilbert":
+        if self._names.token_types:
             shapes["embeddings.token_type_embeddings.weight"] = (None, hidden)
         norms = ["embeddings.LayerNorm"]
         # A layer has more than one parameter: beyond this many, some are missing for certain.
@@ -256,19 +216,19 @@ def beside_the_encoder(names: Iterable[str]) -> list[str]:
 
 
 def raise_for(fault: str, names: Iterable[str]) -> None:
-    """Raise ProviderMisconfigured that names the first few parameters, if there are any."""
+    """Raise Unbuildable that names the first few parameters, if there are any."""
     listed = sorted(names)
     if not listed:
         return
     first = ", ".join(name[:80] for name in listed[:_NAMED])
     more = f" and {len(listed) - _NAMED} more" if len(listed) > _NAMED else ""
     parameters = fault.format(f"parameters ({first}{more})")
-    raise refused(
+    raise Unbuildable(
         f"its checkpoint {parameters}: it is damaged, or of another architecture than config.json says"
     )
 
 
-def _known(config: ModelConfig, *names: str) -> int | None:
+def _known(config: GraphConfig, *names: str) -> int | None:
     return (
         config.size(*names) if any(name in config.encoder for name in names) else None
     )
@@ -302,9 +262,27 @@ class Tensors:
         )
 
 
+def checkpoint_files(folder: Path, names: Collection[str]) -> list[str]:
+    """Return the checkpoint's files: one, or those that the index in `folder` names. `names` is all that there is.
+
+    Whatever other safetensors lie beside them belongs to something else. Raises Unbuildable.
+    """
+    if SAFETENSORS_FILE in names or SAFETENSORS_INDEX not in names:
+        return [SAFETENSORS_FILE]
+    weight_map = object_of(folder / SAFETENSORS_INDEX).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise Unbuildable(f"its {SAFETENSORS_INDEX} has no weight_map")
+    shards = sorted({str(shard) for shard in weight_map.values()})
+    if odd := [shard for shard in shards if "/" in shard or shard.startswith(".")]:
+        raise Unbuildable(
+            f"its {SAFETENSORS_INDEX} names {odd[0][:80]!r}, which is no file beside it"
+        )
+    return shards
+
+
 @contextmanager
 def open_tensors(folder: Path) -> Iterator[Tensors]:
-    """Open a folder's checkpoint, not what lies below. Raises ProviderMisconfigured."""
+    """Open a folder's checkpoint, not what lies below. Raises Unbuildable."""
     try:
         with ExitStack() as stack:
             names = checkpoint_files(folder, {path.name for path in folder.iterdir()})
@@ -315,9 +293,9 @@ def open_tensors(folder: Path) -> Iterator[Tensors]:
                 ]
             )
     except FileNotFoundError as error:
-        raise refused("a file of its checkpoint is absent") from error
+        raise Unbuildable("a file of its checkpoint is absent") from error
     except SafetensorError as error:
-        raise refused("its safetensors are damaged") from error
+        raise Unbuildable("its safetensors are damaged") from error
 
 
 def read_linear(folder: Path, layer: DenseConfig) -> Linear:
@@ -331,7 +309,7 @@ def read_linear(folder: Path, layer: DenseConfig) -> Linear:
         if tensors.names != shapes.keys() or not all(
             tensors.fits(name, shape) for name, shape in shapes.items()
         ):
-            raise refused(
+            raise Unbuildable(
                 f"the parameters in its {layer.folder} are not those that the config.json there describes"
             )
         weight = as_float32(tensors["linear.weight"]).T

@@ -1,0 +1,77 @@
+"""Write a BERT-family model with its pooling as optimised ONNX graphs, from safetensors; no torch.
+
+A graph takes `input_ids` and `attention_mask`, int64 (batch, length), padded on the right, and answers
+`sentence_embedding`, float32 (batch, dimensions). The exact one computes in float32, the fast one mostly in int8.
+
+Parameters lie in files beside the graphs, which ONNX Runtime maps instead of copying: word embeddings, half of a small
+model, take memory only where they are used, and both graphs share them.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx
+
+from providers.engine.graph import FAST_GRAPH_FILE, GRAPH_FILE
+from providers.engine.graph.checkpoint import Checkpoint, open_tensors, read_linear
+from providers.engine.graph.config import GraphConfig, Unbuildable
+from providers.engine.graph.encoder import Encoder, Projections
+from providers.engine.graph.exact import ExactProjections
+from providers.engine.graph.head import write_head
+from providers.engine.graph.int8 import Int8Projections
+from providers.engine.graph.nodes import Nodes, save
+from providers.engine.graph.samples import take_samples
+from providers.engine.graph.session import TokenIds
+
+_SHARED_PARAMETERS = frozenset({"words", "positions"})
+
+
+def build_graph(folder: Path, config: GraphConfig) -> Path:
+    """Write GRAPH_FILE and PARAMETERS_FILE into a folder that holds the safetensors. Raises Unbuildable."""
+    path = folder / GRAPH_FILE
+    save(_graph(folder, config, ExactProjections()), path)
+    return path
+
+
+def build_fast_graph(
+    folder: Path, config: GraphConfig, rows: Sequence[TokenIds], *, threads: int
+) -> Path:
+    """Write FAST_GRAPH_FILE beside the exact graph, which runs `rows` for calibration. Raises Unbuildable.
+
+    `rows`: token ids of texts, int64 (tokens,), special tokens included, by length.
+    Whether it is good enough is for the caller to measure: int8 serves some models badly.
+    """
+    exact, path = folder / GRAPH_FILE, folder / FAST_GRAPH_FILE
+    samples = take_samples(exact, config, rows, threads=threads)
+    model = _graph(folder, config, Int8Projections(samples))
+    _share_parameters(model, onnx.load(exact, load_external_data=False))
+    save(model, path)
+    return path
+
+
+def _graph(
+    folder: Path, config: GraphConfig, projections: Projections
+) -> onnx.ModelProto:
+    if not config.supported:
+        raise Unbuildable(
+            f"its encoder ({config.model_type[:40] or 'no model_type'}) or a setting of it is not supported"
+        )
+    nodes = Nodes()
+    with open_tensors(folder) as tensors:
+        checkpoint = Checkpoint(tensors, config)
+        tokens = Encoder(nodes, config, projections).write(checkpoint)
+    if not config.include_prompt:
+        # Which tokens are a prompt's only the runtime is told, so it pools by itself.
+        nodes.node("Identity", [tokens], "last_hidden_state")
+        return nodes.model("last_hidden_state", ["batch", "length", config.hidden])
+    dense = [read_linear(folder, layer) for layer in config.dense]
+    write_head(nodes, config, tokens, dense)
+    return nodes.model("sentence_embedding", ["batch", config.dimensions])
+
+
+def _share_parameters(model: onnx.ModelProto, exact: onnx.ModelProto) -> None:
+    """Let `model` use the embeddings in the exact graph's file."""
+    stored = {tensor.name: tensor for tensor in exact.graph.initializer}
+    for tensor in model.graph.initializer:
+        if tensor.name in _SHARED_PARAMETERS:
+            tensor.CopyFrom(stored[tensor.name])

@@ -1,0 +1,142 @@
+"""What a graph is built from, besides parameters: the encoder's config.json and the head. Standard library only."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from providers.engine.graph.architectures import (
+    ACTIVATIONS,
+    ARCHITECTURES,
+    HIDDEN_SIZE,
+    POSITIONS_AFTER_PADDING,
+)
+
+_MOST = 1 << 24  # no size in a real config.json comes near
+_MOST_BYTES = 1 << 24
+
+
+class Unbuildable(Exception):
+    """No graph can be built of a model's files; the text says what is wrong with them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DenseConfig:
+    """A linear layer after pooling; `folder` holds its weights."""
+
+    folder: str
+    in_features: int
+    out_features: int
+    bias: bool
+    activation: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphConfig:
+    """An encoder, as transformers' config.json describes it, and what follows it, as sentence-transformers names it.
+
+    `include_prompt` False: the graph answers token vectors, for pooling without the tokens of a prompt.
+    """
+
+    encoder: Mapping[str, Any]
+    pooling: tuple[str, ...] = ("mean",)
+    include_prompt: bool = True
+    dense: tuple[DenseConfig, ...] = ()
+    normalize: bool = False
+
+    @property
+    def model_type(self) -> str:
+        """The architecture, as transformers calls it."""
+        return str(self.encoder.get("model_type", ""))
+
+    @property
+    def hidden(self) -> int:
+        """The width of token vectors."""
+        return self.size(*HIDDEN_SIZE)
+
+    @property
+    def dimensions(self) -> int:
+        """The width of a text's vector."""
+        if self.dense:
+            return self.dense[-1].out_features
+        return self.hidden * (len(self.pooling) or 1)
+
+    @property
+    def pad_id(self) -> int:
+        """The token id that fills up shorter texts of a batch. Where there is none, any will do: it is masked."""
+        pad = int(self.encoder.get("pad_token_id") or 0)
+        words = self.encoder.get("vocab_size")
+        return 0 if pad < 0 or (words is not None and pad >= words) else pad
+
+    @property
+    def first_position(self) -> int:
+        """The number of a text's first token in the position table."""
+        if self.model_type not in POSITIONS_AFTER_PADDING:
+            return 0
+        pad = self.encoder.get("pad_token_id")
+        return (1 if pad is None else int(pad)) + 1
+
+    @property
+    def activation(self) -> str:
+        """The feed-forward layers' activation, as transformers calls it."""
+        return str(
+            self.encoder.get("hidden_act", self.encoder.get("activation", "gelu"))
+        )
+
+    @property
+    def supported(self) -> bool:
+        """Whether the encoder is one to build: known architecture and activation, absolute positions, no decoder."""
+        return (
+            self.model_type in ARCHITECTURES
+            and self.activation in ACTIVATIONS
+            and self.encoder.get("position_embedding_type", "absolute")
+            in (None, "absolute")
+            and not self.encoder.get("sinusoidal_pos_embds", False)
+            and not self.encoder.get("is_decoder", False)
+        )
+
+    def size(self, *names: str) -> int:
+        """Return the first of these settings of config.json. Raises Unbuildable where none is a size."""
+        return size(self.encoder, names)
+
+
+def size(
+    config: Mapping[str, Any], names: Sequence[str], file: str = "config.json"
+) -> int:
+    """Return the first of these settings, a whole number above 0. Raises Unbuildable where there is none."""
+    for name in names:
+        if name in config:
+            value = config[name]
+            if is_whole(value) and 0 < value <= _MOST:
+                return int(value)
+            raise Unbuildable(f"{name} in its {file} is not a size")
+    raise Unbuildable(f"its {file} does not say {' or '.join(names)}")
+
+
+def is_whole(value: object) -> bool:
+    """Whether JSON's value is a whole number, which true and false are not."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def object_of(path: Path) -> dict[str, Any]:
+    """Read a JSON file that must be there and hold an object. Raises Unbuildable."""
+    content = load(path)
+    if not isinstance(content, dict):
+        raise Unbuildable(f"its {path.name} is not a JSON object")
+    return content
+
+
+def load(path: Path) -> Any:
+    """Read a JSON file that must be there. Raises Unbuildable."""
+    # Looked at before it is read: a pipe would never end, and no description is this large.
+    if not path.is_file():
+        raise Unbuildable(
+            f"it has no {path.name}: it is not a model this server can run"
+        )
+    if path.stat().st_size > _MOST_BYTES:
+        raise Unbuildable(f"its {path.name} is larger than {_MOST_BYTES >> 20} MB")
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise Unbuildable(f"its {path.name} is no JSON that can be read") from error
