@@ -7,16 +7,7 @@ from typing import Literal
 
 from django.conf import settings
 
-LOCAL_PROVIDERS = ("huggingface", "onnx", "local_api")
 DEFAULT_LOCAL_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-DEFAULT_FALLBACK_CHAIN: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(
-        ("openai", "cohere", "voyage", "google", "mistral"), LOCAL_PROVIDERS
-    ),
-    "huggingface": ("onnx", "local_api"),
-    "onnx": ("huggingface", "local_api"),
-    "local_api": ("huggingface",),
-}
 # Every model without an entry of its own: no local engine can serve a commercial model.
 DEFAULT_FALLBACK_MODELS: Mapping[str, str] = {"*": DEFAULT_LOCAL_MODEL}
 

@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
+from providers.built_in import built_in
+
 # Names under these prefixes are ours alone: an unknown one is a typo.
 OWN_PREFIXES = (
     "EMBEDDINGS_",
@@ -24,14 +26,18 @@ OWN_PREFIXES = (
     "METRICS_",
     "UPSTREAM_",
 )
+PROVIDER_PREFIXES = tuple(
+    sorted(
+        {
+            f"{variable.partition('_')[0]}_"
+            for one in built_in()
+            for variable in one.variables
+            if not variable.startswith(OWN_PREFIXES)
+        }
+    )
+)
 # Other tools use these too (OPENAI_ORG_ID, GOOGLE_CLOUD_PROJECT): only a near miss of a known name is a typo.
 SHARED_PREFIXES = (
-    "OPENAI_",
-    "COHERE_",
-    "VOYAGE_",
-    "GOOGLE_",
-    "GEMINI_",
-    "MISTRAL_",
     "DATA_",
     "CACHE_",
     "WEB_",
@@ -43,6 +49,7 @@ SHARED_PREFIXES = (
     "HTTPS_",
     "FORWARDED_",
     "SECRET_KEY",
+    *PROVIDER_PREFIXES,
 )
 NEAR_MISS = 0.88
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")

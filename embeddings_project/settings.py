@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 import dj_database_url
 
 from embeddings.conf import (
-    DEFAULT_FALLBACK_CHAIN,
     DEFAULT_FALLBACK_MODELS,
     AccessConf,
     CacheConf,
@@ -27,6 +26,7 @@ from embeddings_project.site import (
 )
 from embeddings_project.upstreams import read_allowed_hosts, read_providers
 from media_jobs.conf import MediaConf, queue_settings
+from providers.built_in import built_in
 
 BASE_DIR = layout.PACKAGE.parent
 
@@ -202,7 +202,8 @@ LOGGING = logging_config(level=LOG_LEVEL.upper(), log_format=LOG_FORMAT)
 
 # The embeddings API.
 def read_chain() -> dict[str, tuple[str, ...]]:
-    chain = env.json_object("EMBEDDINGS_FALLBACK_CHAIN", DEFAULT_FALLBACK_CHAIN)
+    default = {one.name: one.fallback for one in built_in()}
+    chain = env.json_object("EMBEDDINGS_FALLBACK_CHAIN", default)
     if not all(
         isinstance(to, list | tuple) and all(isinstance(name, str) for name in to)
         for to in chain.values()

@@ -5,8 +5,8 @@ from typing import Any
 
 from embeddings_project.env import Env
 from providers.addresses import origin_of
+from providers.built_in import BuiltIn, built_in
 
-LOCAL = ("huggingface", "onnx")
 KEY_PREFIX, KEY_SUFFIX = "UPSTREAM_", "_API_KEY"
 
 
@@ -15,35 +15,37 @@ def read_providers(
 ) -> dict[str, dict[str, Any]]:
     """Return each provider's options. A plug-in that is not built in has its key, if it is set."""
 
-    def remote(prefix: str, *, url: str = "_BASE_URL", **more: Any) -> dict[str, Any]:
-        return {
-            "api_key": env.secret(f"{prefix}_API_KEY"),
-            "base_url": env.url(f"{prefix}{url}"),
-            "timeout_seconds": timeout_seconds,
-            **more,
-        }
-
-    kind = env.choice("LOCAL_API_KIND", "openai", ["openai", "tei", "ollama"])
-    providers: dict[str, dict[str, Any]] = {
-        "openai": remote("OPENAI", data_dir=data_dir),
-        "cohere": remote("COHERE"),
-        "voyage": remote("VOYAGE"),
-        "google": remote("GOOGLE"),
-        "mistral": remote("MISTRAL"),
-        "local_api": remote("LOCAL", url="_API_URL", kind=kind),
+    common = {"timeout_seconds": timeout_seconds, "data_dir": data_dir}
+    providers = {
+        one.name: _read(env, one) | common for one in built_in() if one.key_variable
     }
-    google, gemini = providers["google"], env.secret("GEMINI_API_KEY")
-    google["api_key"] = google["api_key"] or gemini
+    local = [one.name for one in built_in() if one.name not in providers]
     for part in env.between(KEY_PREFIX, KEY_SUFFIX):
         variable, name = f"{KEY_PREFIX}{part}{KEY_SUFFIX}", part.lower()
         key = env.secret(variable)
         options = providers.setdefault(name, {"timeout_seconds": timeout_seconds})
         if options.get("api_key") not in (None, key):
             env.problem(variable, f"differs from {name}'s other variable; keep one")
-        if name in LOCAL:
+        if name in local:
             env.problem(variable, f"is of no use: {name} needs no key")
         options["api_key"] = key
-    return providers | dict.fromkeys(LOCAL, engine)
+    return providers | dict.fromkeys(local, engine)
+
+
+def _read(env: Env, one: BuiltIn) -> dict[str, Any]:
+    """Return the key, the address and the choices of a remote provider; its first key variable wins."""
+    keys = [env.secret(name) for name in (one.key_variable, *one.other_key_variables)]
+    choices = {
+        variable.removeprefix(f"{one.name.upper()}_").lower(): env.choice(
+            variable, allowed[0], allowed
+        )
+        for variable, allowed in one.choices.items()
+    }
+    given = {
+        "api_key": next(filter(None, keys), None),
+        "base_url": env.url(one.url_variable),
+    }
+    return given | choices
 
 
 def read_allowed_hosts(env: Env) -> frozenset[str]:

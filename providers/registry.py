@@ -1,6 +1,6 @@
 """Which providers and models exist: plug-ins as installed, as the operator changed them.
 
-Plug-ins are the built-ins by dotted path, then packages with an entry point in `embeddings.providers`.
+Plug-ins are the built-ins (`providers/plugins/`), then packages with an entry point in `embeddings.providers`.
 """
 
 import threading
@@ -15,6 +15,7 @@ import structlog
 from django.conf import settings
 
 from providers.base import ModelSpec, Provider
+from providers.built_in import built_in
 from providers.canary import address_key
 from providers.operator_settings import (
     ModelRow,
@@ -26,16 +27,7 @@ from providers.prompts import with_prompts
 from providers.state.process import owned
 
 ENTRY_POINT_GROUP = "embeddings.providers"
-BUILT_IN = {
-    "openai": "providers.plugins.openai:OpenAIProvider",
-    "huggingface": "providers.plugins.huggingface:HuggingFaceProvider",
-    "onnx": "providers.plugins.onnx:OnnxProvider",
-    "local_api": "providers.plugins.local_api:LocalApiProvider",
-    "cohere": "providers.plugins.cohere:CohereProvider",
-    "voyage": "providers.plugins.voyage:VoyageProvider",
-    "google": "providers.plugins.google:GoogleProvider",
-    "mistral": "providers.plugins.mistral:MistralProvider",
-}
+BUILT_IN = {one.name: one.place for one in built_in()}
 
 # A model that was downloaded meanwhile is still found by `resolve`.
 LISTING_SECONDS = 1.0

@@ -3,20 +3,10 @@
 import os
 from pathlib import Path
 
+from embeddings_project.env import OWN_PREFIXES, PROVIDER_PREFIXES
+
 DATA_DIR = Path(__file__).parents[1] / ".tools" / "test-data"
-OURS = (
-    "EMBEDDINGS_",
-    "ALLOWED_",
-    "RATE_LIMIT_",
-    "SINGLE_USER_",
-    "LOCAL_API_",
-    "AUTH_",
-    "JWT_",
-    "MEDIA_",
-    "METRICS_",
-    "UPSTREAM_",
-)
-SHARED = ("OPENAI_", "COHERE_", "VOYAGE_", "GOOGLE_", "GEMINI_", "MISTRAL_", "HF_")
+OURS = (*OWN_PREFIXES, *PROVIDER_PREFIXES, "HF_")
 NAMED = (
     "DATABASE_URL",
     "DATABASE_TIMEOUT",
@@ -35,6 +25,6 @@ NAMED = (
 )
 
 for name in [*os.environ]:
-    if name.startswith(OURS + SHARED) or name in NAMED:
+    if name.startswith(OURS) or name in NAMED:
         del os.environ[name]
 os.environ["DATA_DIR"] = str(DATA_DIR)

@@ -3,6 +3,7 @@
 Typed dicts, since there can be thousands in an answer: to make and write a dataclass takes ten times as long.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, TypedDict
 
 from pybase64 import b64encode_as_string
@@ -19,10 +20,25 @@ BASE64 = {
 }
 
 
+def as_base64(vectors: Vectors) -> list[str]:
+    """Return each row, float32 little-endian, as base64."""
+    return [
+        b64encode_as_string(row)  # several times as fast as Python's own
+        for row in vectors.astype("<f4", order="C", copy=False)
+    ]
+
+
+# What `encoding_format` may be: how a vector then looks, and what makes the rows.
+ENCODINGS: Mapping[str, tuple[Mapping[str, Any], Callable[[Vectors], list[Any]]]] = {
+    "float": (VECTOR, list),
+    "base64": (BASE64, as_base64),
+}
+
+
 class Embedding(TypedDict):
     object: Literal["embedding"]
     index: int
-    embedding: Annotated[Any, {"oneOf": [VECTOR, BASE64]}]
+    embedding: Annotated[Any, {"oneOf": [schema for schema, _ in ENCODINGS.values()]}]
 
 
 class TokensUsed(TypedDict):
@@ -46,16 +62,12 @@ class EmbeddingBatch(TypedDict):
 
 def embedding_list(result: EmbeddingResult, *, encoding_format: str) -> EmbeddingList:
     """Return OpenAI's list object."""
-    rows = (
-        as_base64(result.vectors)
-        if encoding_format == "base64"
-        else list(result.vectors)
-    )
+    _, rows_of = ENCODINGS[encoding_format]
     return {
         "object": "list",
         "data": [
             {"object": "embedding", "index": index, "embedding": row}
-            for index, row in enumerate(rows)
+            for index, row in enumerate(rows_of(result.vectors))
         ],
         "model": result.target.label,
         "usage": {
@@ -92,11 +104,3 @@ def embedding_headers(result: EmbeddingResult) -> dict[str, str]:
     if precision := result.target.model.precision:
         headers[names.PRECISION] = precision
     return headers
-
-
-def as_base64(vectors: Vectors) -> list[str]:
-    """Return each row, float32 little-endian, as base64."""
-    return [
-        b64encode_as_string(row)  # several times as fast as Python's own
-        for row in vectors.astype("<f4", order="C", copy=False)
-    ]

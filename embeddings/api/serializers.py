@@ -11,6 +11,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.fields import empty
 
+from embeddings.api.representation import ENCODINGS
 from embeddings.services.types import Input
 
 MAX_ITEMS = 2048
@@ -259,7 +260,7 @@ class EmbeddingRequestSerializer(SwiftSerializer):
 
     input = InputField()
     model = StrictCharField(max_length=512)
-    encoding_format = serializers.ChoiceField(["float", "base64"], default="float")
+    encoding_format = serializers.ChoiceField([*ENCODINGS], default="float")
     dimensions = StrictIntegerField(
         min_value=1, max_value=MAX_DIMENSIONS, required=False
     )

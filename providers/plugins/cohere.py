@@ -38,6 +38,8 @@ class CohereProvider(RemoteProvider):
     """`POST {base}/v2/embed`. Over-long texts are refused, as `truncate` is NONE."""
 
     name = "cohere"
+    order = 5
+    fallback = ("huggingface", "onnx", "local_api")
     key_variable = "COHERE_API_KEY"
     url_variable = "COHERE_BASE_URL"
     default_base_url = "https://api.cohere.com"

@@ -35,7 +35,10 @@ class GoogleProvider(RemoteProvider):
     """`POST {base}/v1beta/models/{model}:batchEmbedContents`, key in a header."""
 
     name = "google"
+    order = 7
+    fallback = ("huggingface", "onnx", "local_api")
     key_variable = "GOOGLE_API_KEY"
+    other_key_variables = ("GEMINI_API_KEY",)
     url_variable = "GOOGLE_BASE_URL"
     default_base_url = "https://generativelanguage.googleapis.com"
     limits = Limits(max_items=100)

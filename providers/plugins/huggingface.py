@@ -10,6 +10,8 @@ class HuggingFaceProvider(LocalProvider):
     """Serves the default model, models of the Hugging Face hub and local folders."""
 
     name: ClassVar[str] = "huggingface"
+    order = 2
+    fallback = ("onnx", "local_api")
 
 
 __all__ = ["HuggingFaceProvider", "prepare_vocabulary"]

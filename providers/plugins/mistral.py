@@ -22,6 +22,8 @@ class MistralProvider(RemoteProvider):
     """`POST {base}/v1/embeddings`; the base URL may end in `/v1` already."""
 
     name = "mistral"
+    order = 8
+    fallback = ("huggingface", "onnx", "local_api")
     key_variable = "MISTRAL_API_KEY"
     url_variable = "MISTRAL_BASE_URL"
     default_base_url = "https://api.mistral.ai"

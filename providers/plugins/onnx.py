@@ -14,4 +14,6 @@ class OnnxProvider(LocalProvider):
     """Serves the same models as `huggingface`, from the same files."""
 
     name: ClassVar[str] = "onnx"
+    order = 3
+    fallback = ("huggingface", "local_api")
     precision: ClassVar[Precision] = "fast"

@@ -38,6 +38,8 @@ class OpenAIProvider(RemoteProvider):
     """`POST {base}/embeddings`, vectors asked for as base64: a quarter of the bytes."""
 
     name = "openai"
+    order = 1
+    fallback = ("huggingface", "onnx", "local_api")
     key_variable = "OPENAI_API_KEY"
     url_variable = "OPENAI_BASE_URL"
     default_base_url = "https://api.openai.com/v1"

@@ -53,6 +53,8 @@ class VoyageProvider(RemoteProvider):
     """`POST {base}/embeddings`. Over-long texts are refused: `truncation` is false."""
 
     name = "voyage"
+    order = 6
+    fallback = ("huggingface", "onnx", "local_api")
     key_variable = "VOYAGE_API_KEY"
     url_variable = "VOYAGE_BASE_URL"
     default_base_url = "https://api.voyageai.com/v1"

@@ -78,6 +78,10 @@ class RemoteProvider(Provider):
 
     takes_prompts: ClassVar[bool] = True
     key_variable: ClassVar[str]
+    # Where the key stands if not there, and further options with what each may be, the default first: the option of
+    # LOCAL_API_KIND is `kind`. Of built-ins, as literals.
+    other_key_variables: ClassVar[tuple[str, ...]] = ()
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     url_variable: ClassVar[str]
     key_required: ClassVar[bool] = True
     default_base_url: ClassVar[str | None] = None

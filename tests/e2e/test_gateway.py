@@ -10,9 +10,10 @@ import pytest
 
 from providers.breaker import LOOK_AGAIN_SECONDS
 from providers.operator_settings import REFRESH_SECONDS
-from tests.contract.cases import LOCAL_MODEL, REMOTE_CASES
+from tests.contract.cases import REMOTE_CASES
 from tests.e2e.server import MODEL, Server
 from tests.upstreams import Fault, OpenAIUpstream, vectors_for
+from tests.upstreams.local_api import LOCAL_MODEL
 from tests.waiting import poll
 
 TIMEOUT_SECONDS = 3.0
@@ -20,14 +21,6 @@ TIMEOUT_SECONDS = 3.0
 LATE_SECONDS = 15.0
 # One case a provider: local_api speaks its other formats in the contract suite.
 CASES = {case.name: case for case in REMOTE_CASES if not case.options}
-VARIABLES = {
-    "local_api": ("LOCAL_API_KEY", "LOCAL_API_URL"),
-    **{
-        name: (f"{name.upper()}_API_KEY", f"{name.upper()}_BASE_URL")
-        for name in CASES
-        if name != "local_api"
-    },
-}
 OPENAI = "text-embedding-3-small"
 # What passes through the gateway all the same.
 HARMLESS = (Fault.SLOW, Fault.SHUFFLED, Fault.MARKED)
@@ -56,7 +49,8 @@ def gateway(prepared_weights, upstreams, tmp_path_factory):
         "EMBEDDINGS_REQUEST_TIMEOUT": str(TIMEOUT_SECONDS),
         "EMBEDDINGS_CANARY": "off",  # its checks would be calls, too
     }
-    for name, (key, url) in VARIABLES.items():
+    for name, case in CASES.items():
+        key, url = case.provider.key_variable, case.provider.url_variable
         environment |= {key: upstreams[name].api_key, url: upstreams[name].base_url}
     running = Server(tmp_path_factory.mktemp("gateway"), **environment)
     yield running.wait_until_ready()

@@ -13,7 +13,7 @@ import requests
 from media_jobs.chunking import spans
 from tests.e2e.server import Server, is_alive, is_called, lay_out_weights
 from tests.upstreams import Fault
-from tests.upstreams.local_servers import CompatibleUpstream
+from tests.upstreams.local_api import CompatibleUpstream
 from tests.waiting import poll
 
 MODEL = "local_api:slow-model"

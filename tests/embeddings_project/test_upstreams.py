@@ -5,6 +5,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from embeddings_project.env import Env
 from embeddings_project.upstreams import read_allowed_hosts, read_providers
+from providers.built_in import built_in
 
 ENGINE = {"engine": True}
 
@@ -18,9 +19,9 @@ def providers(**values):
     return read
 
 
-def test_nothing_set_names_the_eight_providers_without_a_key():
+def test_nothing_set_names_the_built_in_providers_without_a_key():
     read = providers()
-    assert len(read) == 8
+    assert set(read) == {one.name for one in built_in()}
     assert not [name for name, options in read.items() if options.get("api_key")]
     assert read["huggingface"] == read["onnx"] == ENGINE
 
@@ -47,6 +48,10 @@ def test_key_of_an_upstream_can_be_read_from_a_file(tmp_path):
     (tmp_path / "key").write_text("the-key\n")
     read = providers(UPSTREAM_COHERE_API_KEY_FILE=str(tmp_path / "key"))
     assert read["cohere"]["api_key"] == "the-key"
+
+
+def test_local_server_has_its_kind():
+    assert providers(LOCAL_API_KIND="TEI")["local_api"]["kind"] == "tei"
 
 
 def test_same_key_by_both_names_is_one():

@@ -19,8 +19,11 @@ class LocalApiProvider(RemoteProvider):
     """
 
     name = "local_api"
+    order = 4
+    fallback = ("huggingface",)
     key_variable = "LOCAL_API_KEY"
     url_variable = "LOCAL_API_URL"
+    choices = {"LOCAL_API_KIND": ("openai", "tei", "ollama")}  # noqa: RUF012 -- a table
     key_required = False
     limits = Limits(max_items=32)
     parallel_requests = 2

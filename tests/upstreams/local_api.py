@@ -1,16 +1,19 @@
 """Servers that operators run themselves: OpenAI-compatible, TEI, Ollama."""
 
+from providers.plugins.local_api import LocalApiProvider
+from tests.upstreams.case import ProviderCase
 from tests.upstreams.server import StubUpstream
 from tests.upstreams.vectors import tokens_in
 
 DIMENSIONS = 768
+LOCAL_MODEL = "nomic-embed-text:v1.5"
 
 
 class _OperatorsUpstream(StubUpstream):
     """`key_required` False takes requests with and without a key."""
 
     key_required = False
-    model = "nomic-embed-text:v1.5"
+    model = LOCAL_MODEL
 
     def check_key(self, headers):
         given = headers.get("authorization")
@@ -102,3 +105,33 @@ class OllamaUpstream(_OperatorsUpstream):
 
     def error(self, status, message):
         return {"error": message}
+
+
+CASES = (
+    ProviderCase(
+        id="local_api-openai",
+        provider=LocalApiProvider,
+        upstream=CompatibleUpstream,
+        model=LOCAL_MODEL,
+        dimensions=DIMENSIONS,
+        max_items=32,
+    ),
+    ProviderCase(
+        id="local_api-tei",
+        provider=LocalApiProvider,
+        upstream=TeiUpstream,
+        model=LOCAL_MODEL,
+        dimensions=DIMENSIONS,
+        max_items=32,
+        options={"kind": "tei"},
+    ),
+    ProviderCase(
+        id="local_api-ollama",
+        provider=LocalApiProvider,
+        upstream=OllamaUpstream,
+        model=LOCAL_MODEL,
+        dimensions=DIMENSIONS,
+        max_items=32,
+        options={"kind": "ollama"},
+    ),
+)
