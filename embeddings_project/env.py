@@ -63,7 +63,7 @@ class Env:
 
     def __init__(self, values: Mapping[str, str]) -> None:
         self._values = values
-        self._known: set[str] = set()
+        self.known: set[str] = set()  # all that were asked for
         self._problems: list[str] = []
         self.secrets: set[str] = set()  # all that were read
 
@@ -221,7 +221,7 @@ class Env:
         unknown = (
             self._unknown(name)
             for name in sorted(self._values)
-            if name not in self._known
+            if name not in self.known
         )
         problems = self._problems + [line for line in unknown if line]
         if problems:
@@ -230,11 +230,11 @@ class Env:
             )
 
     def _raw(self, name: str) -> str | None:
-        self._known.add(name)
+        self.known.add(name)
         return self._values.get(name, "").strip() or None
 
     def _unknown(self, name: str) -> str | None:
-        near = difflib.get_close_matches(name, self._known, n=1, cutoff=NEAR_MISS)
+        near = difflib.get_close_matches(name, self.known, n=1, cutoff=NEAR_MISS)
         if name.startswith(OWN_PREFIXES) or (near and name.startswith(SHARED_PREFIXES)):
             return f"{name} is not a setting of this server" + (
                 f"; did you mean {near[0]}?" if near else "."
