@@ -118,7 +118,7 @@ class FakeOpenAI(FakeProvider):
 
     def __init__(self):
         super().__init__()
-        self.problem = "OPENAI_API_KEY is not set."
+        self.problem: str | None = "OPENAI_API_KEY is not set."
 
     def configuration_problem(self):
         return self.problem

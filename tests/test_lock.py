@@ -68,8 +68,9 @@ def test_core_suite_runs_with_what_ci_runs_with():
 
 def test_hooks_before_a_commit_format_as_ci_does():
     hooks = (REPOSITORY / ".pre-commit-config.yaml").read_text()
-    rev = re.search(r"ruff-pre-commit\n    rev: v(\S+)", hooks)[1]
-    assert rev == entries(DEV)["ruff"][0] == entries(CI)["ruff"][0]
+    rev = re.search(r"ruff-pre-commit\n    rev: v(\S+)", hooks)
+    assert rev is not None
+    assert rev[1] == entries(DEV)["ruff"][0] == entries(CI)["ruff"][0]
 
 
 def test_light_set_up_has_no_torch_browser_or_database_server():

@@ -18,5 +18,6 @@ def test_migration_imports_nothing_from_the_apps(path):
         if isinstance(node, ast.Import):
             imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
+            assert node.module is not None
             imported.add(node.module)
     assert not {name.partition(".")[0] for name in imported} & APPS

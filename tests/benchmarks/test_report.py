@@ -108,7 +108,7 @@ def test_nothing_is_drawn_of_nothing(report):
 
 
 def test_growth_compares_the_last_third_with_the_middle_one():
-    warm_up, middle, last = [(0, 100)] * 3, [(1, 200)] * 3, [(2, 220)] * 3
+    warm_up, middle, last = [(0.0, 100.0)] * 3, [(1.0, 200.0)] * 3, [(2.0, 220.0)] * 3
 
     assert growth(warm_up + middle + last) == pytest.approx(0.1)
 

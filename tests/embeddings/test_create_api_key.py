@@ -17,6 +17,7 @@ def run(*arguments):
 def test_key_alone_is_printed_and_works(ada):
     out, err = run("ada", "--name", "ci", "--expires-days", "30")
     key = find_key(out.strip())
+    assert key is not None
     assert (key.user, key.name, key.status) == (ada, "ci", "active")
     assert err == ""
 
@@ -28,6 +29,7 @@ def test_scopes_and_limits_are_taken(ada):
         *("--read-only-media", "--burst", "3", "--monthly-cost-usd", "2.50"),
     )
     key = find_key(out.strip())
+    assert key is not None
     assert key.allowed_providers == ["onnx"]
     assert key.allowed_models == ["a*", "b"]
     assert key.read_only_media is True

@@ -17,10 +17,11 @@ SECRET = "hunter2-hunter2"
 
 
 @pytest.fixture
-def drifted(db):
+def drifted(db, monkeypatch):
     """A space that has drifted."""
     upstream, clock = FakeOpenAI(), Clock()
-    upstream.address = lambda: f"https://user:{SECRET}@one.example/{SECRET}"
+    address = f"https://user:{SECRET}@one.example/{SECRET}"
+    monkeypatch.setattr(upstream, "address", lambda: address)
     canary = Canary(started_at=clock.now)
     canary.clock = clock
     canary.check(upstream, upstream.specs[0])
@@ -65,6 +66,8 @@ def test_accepting_makes_a_revision_and_is_audited(console, drifted):
     entry = AuditEntry.objects.get()
     assert (entry.actor, entry.action) == ("operator", "accept")
     assert entry.target == "remote space openai:text-embedding-3-small at one.example"
+    assert entry.before is not None
+    assert entry.after is not None
     assert (entry.before["state"], entry.before["revision"]) == ("drifted", 1)
     assert (entry.after["state"], entry.after["revision"]) == ("ok", 2)
 

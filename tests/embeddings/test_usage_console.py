@@ -47,6 +47,7 @@ def test_totals_follow_the_filter(admin_client):
 
 def test_usage_is_read_only(admin_client):
     row = UsageHour.objects.first()
+    assert row is not None
     assert admin_client.get(f"{URL}add/").status_code == 403
     assert admin_client.post(f"{URL}{row.pk}/change/", {"tokens": 0}).status_code == 403
     assert (

@@ -1,4 +1,6 @@
 import errno
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from embeddings_project.__main__ import only_looks
 @pytest.fixture
 def as_package(monkeypatch):
     monkeypatch.setattr(layout, "CLONE", None)
-    monkeypatch.setattr(layout.sys, "platform", "linux")
+    monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("HOME", "/home/bob")
 
 
@@ -35,7 +37,7 @@ def test_package_keeps_its_data_in_the_user_s_data_folder(as_package, values, fo
 
 
 def test_package_keeps_its_data_where_apple_says(as_package, monkeypatch):
-    monkeypatch.setattr(layout.sys, "platform", "darwin")
+    monkeypatch.setattr(sys, "platform", "darwin")
     folder = Path("/home/bob/Library/Application Support/embeddings-server")
     assert layout.data_dir({}) == folder
 
@@ -44,7 +46,7 @@ def test_user_without_a_home_is_asked_for_a_data_folder(as_package, monkeypatch)
     def no_home():
         raise RuntimeError
 
-    monkeypatch.setattr(layout.Path, "home", no_home)
+    monkeypatch.setattr(Path, "home", no_home)
     with pytest.raises(ImproperlyConfigured, match="DATA_DIR must be set"):
         layout.data_dir({})
     assert layout.data_dir({"DATA_DIR": "/srv"}) == Path("/srv")
@@ -77,7 +79,7 @@ def test_full_disk_is_no_reason_to_refuse(tmp_path, monkeypatch):
     def full(**_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(layout.tempfile, "mkstemp", full)
+    monkeypatch.setattr(tempfile, "mkstemp", full)
     layout.require_writable(tmp_path)
 
 

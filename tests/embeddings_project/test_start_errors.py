@@ -23,6 +23,7 @@ def test_wrong_setting_speaks_for_itself():
 )
 def test_database_error_names_the_database_and_a_remedy(settings, reason, remedy):
     text = explain(DatabaseError(reason))
+    assert text is not None
     assert f"{settings.DATABASES['default']['NAME']} cannot be used" in text
     assert remedy in text
     assert "\n" not in text
@@ -35,6 +36,7 @@ def test_fault_of_one_statement_is_left_to_its_traceback():
 def test_server_s_error_is_one_sentence(settings, monkeypatch):
     monkeypatch.setitem(settings.DATABASES["default"], "ENGINE", "postgresql")
     text = explain(OperationalError("refused\n\tIs it running?"))
+    assert text is not None
     assert text.startswith(
         "The database that DATABASE_URL names cannot be used: refused Is it running. "
     )

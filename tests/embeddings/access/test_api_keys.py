@@ -1,5 +1,6 @@
 """API keys as callers meet them."""
 
+import hmac
 from datetime import timedelta
 from decimal import Decimal
 
@@ -21,6 +22,12 @@ from tests.embeddings.multi_user import bearer, get, refused, signed
 @pytest.fixture
 def key(ada, key_of):
     return key_of(ada)
+
+
+def row_of(key):
+    row = find_key(key)
+    assert row is not None
+    return row
 
 
 def test_key_is_taken_in_either_header(key):
@@ -78,7 +85,7 @@ def test_secrets_are_compared_in_constant_time(key, monkeypatch):
         compared.append((one, other))
         return False
 
-    monkeypatch.setattr(api_keys.hmac, "compare_digest", compare)
+    monkeypatch.setattr(hmac, "compare_digest", compare)
     assert find_key(key) is None
     assert compared == [(digest_of(key), digest_of(key))]
 
@@ -127,7 +134,7 @@ def test_good_credential_counts_whatever_stands_beside_it(key, wrong):
 
 def test_ended_key_is_wrong_beside_a_good_one_and_alone(key, ada, key_of):
     other = key_of(ada)
-    revoke_key(find_key(key))
+    revoke_key(row_of(key))
     assert get(**{"X-API-KEY": key, **bearer(other)}).status_code == 200
     refused(get(**{"X-API-KEY": key, **bearer("EMPTY")}))
 
@@ -166,21 +173,23 @@ def test_another_scheme_beside_a_key_is_ignored(key):
 def test_key_costs_one_query(key, django_assert_num_queries):
     find_key(key)
     with django_assert_num_queries(1):
-        caller = caller_of_key(find_key(key))
+        caller = caller_of_key(row_of(key))
     assert caller.username == "ada"
 
 
 def test_use_is_noted_once_a_minute(key, django_assert_num_queries):
     notes = UseNotes()
-    notes.note(find_key(key))
+    notes.note(row_of(key))
     first = ApiKey.objects.get().last_used_at
     assert first is not None
-    noted = find_key(key)
+    noted = row_of(key)
     with django_assert_num_queries(0):
         notes.note(noted)
     ApiKey.objects.update(last_used_at=first - timedelta(seconds=61))
-    UseNotes().note(find_key(key))
-    assert ApiKey.objects.get().last_used_at >= first
+    UseNotes().note(row_of(key))
+    again = ApiKey.objects.get().last_used_at
+    assert again is not None
+    assert again >= first
 
 
 def test_use_that_another_process_noted_is_noted_anew_after_its_own_minute(key):
@@ -188,12 +197,14 @@ def test_use_that_another_process_noted_is_noted_anew_after_its_own_minute(key):
     notes.timer = lambda: seconds[0]
     noted = timezone.now() - timedelta(seconds=50)
     ApiKey.objects.update(last_used_at=noted)
-    notes.note(find_key(key))
+    notes.note(row_of(key))
     assert ApiKey.objects.get().last_used_at == noted
     ApiKey.objects.update(last_used_at=noted - timedelta(seconds=11))
     seconds[0] += 11
-    notes.note(find_key(key))
-    assert ApiKey.objects.get().last_used_at > noted
+    notes.note(row_of(key))
+    again = ApiKey.objects.get().last_used_at
+    assert again is not None
+    assert again > noted
 
 
 def test_database_that_refuses_the_note_fails_no_request(key, monkeypatch):
@@ -202,7 +213,7 @@ def test_database_that_refuses_the_note_fails_no_request(key, monkeypatch):
             raise DatabaseError("database is locked")
 
     notes, tries = UseNotes(), []
-    row = find_key(key)
+    row = row_of(key)
     monkeypatch.setattr(ApiKey, "objects", Rows())
     monkeypatch.setattr(api_keys.log, "warning", lambda *a, **k: tries.append(a))
     notes.note(row)
@@ -227,7 +238,7 @@ def test_limits_are_the_key_s_own_else_the_user_s(ada, key_of):
         ada,
         limits=CallerLimits(requests_per_minute=7, monthly_cost_usd=Decimal("2.5")),
     )
-    limits = caller_of_key(find_key(key)).limits
+    limits = caller_of_key(row_of(key)).limits
     assert (limits.requests_per_minute, limits.burst) == (7, 5)
     assert (limits.monthly_cost_usd, limits.monthly_tokens) == (Decimal("2.5"), None)
 
@@ -235,7 +246,7 @@ def test_limits_are_the_key_s_own_else_the_user_s(ada, key_of):
 def test_zero_is_a_limit_and_no_gap(ada, key_of):
     UserLimits.objects.create(user=ada, monthly_tokens=1000)
     key = key_of(ada, limits=CallerLimits(monthly_tokens=0))
-    assert caller_of_key(find_key(key)).limits.monthly_tokens == 0
+    assert caller_of_key(row_of(key)).limits.monthly_tokens == 0
 
 
 @pytest.mark.parametrize("pattern", ["", " ", "a*b", "**", "x" * 265])
@@ -250,7 +261,9 @@ def test_user_has_a_hundred_active_keys_at_most(ada, key_of, monkeypatch):
     key_of(ada)
     with pytest.raises(InvalidRequest, match="revoke one"):
         key_of(ada)
-    revoke_key(ApiKey.objects.first())
+    first = ApiKey.objects.first()
+    assert first is not None
+    revoke_key(first)
     key_of(ada)
 
 

@@ -34,10 +34,11 @@ def clock(monkeypatch):
 @pytest.fixture(autouse=True)
 def limiter(monkeypatch, tmp_path, clock):
     """Buckets of this test's own, as another process sees them, too."""
-    own = Limiter(SqliteStore(tmp_path / "limiter.sqlite3", clock=clock))
+    store = SqliteStore(tmp_path / "limiter.sqlite3", clock=clock)
+    own = Limiter(store)
     monkeypatch.setattr(guesses_module, "limiter", lambda: own)
     yield own
-    own._store.close()
+    store.close()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from rest_framework.test import APIClient
@@ -234,17 +235,20 @@ def test_times_are_written_as_openai_writes_them(seconds, written):
 
 def test_limiter_of_a_default_install_keeps_a_file_of_its_own(settings, tmp_path):
     settings.DATA_DIR = tmp_path
-    limiter()._store.move("a", cost=1, limit=1, ceiling=1)
+    store = limiter()._store
+    assert isinstance(store, SqliteStore)
+    store.move("a", cost=1, limit=1, ceiling=1)
     assert (tmp_path / "limiter.sqlite3").exists()
-    limiter()._store.close()
+    store.close()
 
 
 def test_limiter_is_in_redis_where_there_is_one(settings, configure, redis_server):
     own = replace(settings.EMBEDDINGS.limiter, redis_url=redis_server.url)
     configure(limiter=own)
-    assert type(limiter()._store).__name__ == "RedisStore"
-    assert limiter()._store.move("a", cost=1, limit=1, ceiling=1).allowed
-    limiter()._store.close()
+    store: Any = limiter()._store
+    assert type(store).__name__ == "RedisStore"
+    assert store.move("a", cost=1, limit=1, ceiling=1).allowed
+    store.close()
 
 
 def test_good_credential_is_let_in_by_an_address_without_guesses_left(

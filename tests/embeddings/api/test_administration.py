@@ -301,8 +301,11 @@ def test_admin_actions_are_audited(client, post, fakes):
     ]
     assert {entry.actor for entry in entries} == {"single_user"}
     assert entries[0].request_id == "housekeeping"
-    assert entries[0].before["state"] == "open"
-    assert entries[0].after["state"] == "closed"
+    before, after = entries[0].before, entries[0].after
+    assert before is not None
+    assert after is not None
+    assert before["state"] == "open"
+    assert after["state"] == "closed"
 
 
 def test_refused_admin_actions_are_not_audited(client):

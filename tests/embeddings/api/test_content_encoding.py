@@ -3,6 +3,7 @@ import io
 import json
 import tracemalloc
 import zlib
+from collections.abc import Callable
 
 import pytest
 from backports import zstd
@@ -17,7 +18,10 @@ from tests.fakes import MINILM
 
 URL = "/api/v1/embeddings"
 BODY = json.dumps({"input": ["one", "two"], "model": f"onnx:{MINILM}"}).encode()
-COMPRESS = {"gzip": gzip.compress, "zstd": zstd.compress}
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "zstd": zstd.compress,
+}
 PER_ENCODING = pytest.mark.parametrize("encoding", COMPRESS)
 
 
@@ -113,7 +117,7 @@ def test_bomb_takes_no_more_memory_than_what_is_read_of_it(encoding):
 
 
 def test_zstd_window_over_8_mib_is_refused_before_memory_is_taken():
-    options = {zstd.CompressionParameter.window_log: 27}
+    options: dict[int, int] = {zstd.CompressionParameter.window_log: 27}
     compressor = zstd.ZstdCompressor(options=options)
     frame = compressor.compress(bytes(2**16)) + compressor.flush()
     with pytest.raises(ParseError, match="not the zstd data"):

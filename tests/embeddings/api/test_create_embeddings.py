@@ -1,6 +1,7 @@
 import base64
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -269,12 +270,13 @@ def test_what_the_engine_finds_too_long_is_the_guide_s_object_with_the_request_s
 @pytest.mark.parametrize("model", [MINILM, "prompted"])
 def test_text_without_tokens_is_refused_with_its_index(post, fakes, model):
     post({"input": "a", "model": f"onnx:{model}"})
-    for body, path, place in [
+    cases: list[tuple[dict[str, Any], str, str]] = [
         ({"input": "\u200b"}, URL, "input[0]"),
         ({"input": ["a", "\u200b \u200b", "b"]}, URL, "input[1]"),
         ({"input": [[64], [16067]]}, URL, "input[1]"),  # cl100k_base: U+200B
         ({"texts": ["a", "b", "\u200b"]}, f"{URL}/batch", "texts[2]"),
-    ]:
+    ]
+    for body, path, place in cases:
         response = post({**body, "model": f"onnx:{model}"}, path=path)
         assert response.status_code == 400, body
         assert response.json()["detail"].startswith(f"{place} has no tokens")

@@ -210,6 +210,7 @@ def test_making_and_revoking_is_audited_without_the_secret(client_of, admin, ada
     revoked, created = AuditEntry.objects.all()
     assert (created.actor, created.action, created.source) == ("root", "create", "api")
     assert created.credential == f"user:{admin.pk}"
+    assert created.after is not None
     assert created.after["allowed_models"] == ["x"]
     assert created.after["user"] == "ada"
     assert revoked.before == {"status": "active"}

@@ -39,7 +39,9 @@ def asked_for(monkeypatch):
 def check(provider, model=OPENAI):
     """Check as a day later, and have this process know the outcome."""
     RemoteSpace.objects.update(checked_at="2020-01-01T00:00Z")
-    canary().check(provider, registry().resolve(provider, model))
+    spec = registry().resolve(provider, model)
+    assert spec is not None
+    canary().check(provider, spec)
     reader.cache_clear()
 
 
@@ -184,8 +186,10 @@ def test_drifts_and_failed_checks_are_counted(
 
 def test_names_that_users_pass_on_are_no_labels_of_drift(openai, monkeypatch):
     local_api = registry().get("local_api")
+    assert local_api is not None
     monkeypatch.setattr(local_api, "embed", openai.embed)
     spec = registry().resolve(local_api, "my-private-name")
+    assert spec is not None
     canary().check(local_api, replace(spec, dimensions=16))
     text = prometheus()
     assert "my-private-name" not in text

@@ -29,7 +29,7 @@ class Whole:
 
 def whole(**changes):
     part = Part(word="a", number=None)
-    given = {
+    given: dict[str, Any] = {
         "from_": datetime(2026, 1, 31, 12, 0, 0, 999_999, tzinfo=UTC),
         "parts": [part],
         "by_name": {"x": part},

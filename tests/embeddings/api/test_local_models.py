@@ -7,6 +7,7 @@ import pytest
 
 from embeddings.services.health import health_probe
 from providers.engine import files
+from providers.engine.provider import LocalProvider
 from providers.registry import registry
 from tests.providers.engine import tiny
 
@@ -27,7 +28,9 @@ def engine(settings, tmp_path, folder, db, vocabulary):
         "onnx": options,
     }
     yield
-    registry().get("huggingface").close()
+    provider = registry().get("huggingface")
+    assert isinstance(provider, LocalProvider)
+    provider.close()
 
 
 @pytest.fixture

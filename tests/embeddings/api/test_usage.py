@@ -5,6 +5,7 @@ import io
 from datetime import UTC, datetime
 from decimal import Decimal
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rest_framework.test import APIClient
@@ -52,7 +53,7 @@ def ask(monkeypatch):
     """Return a function that asks as a caller of its choice."""
 
     def get(asker=ADMIN, headers=None, **query):
-        user = SimpleNamespace(
+        user: Any = SimpleNamespace(
             is_authenticated=True, is_active=True, is_staff=asker.is_admin, pk=None
         )
         client = APIClient()

@@ -28,7 +28,12 @@ def test_entry_holds_who_what_when_and_in_which_request(db):
 
 
 def test_log_is_append_only(db):
-    record(source="command", actor="manage.py", action="create", target="x" * 999)
+    record(
+        source=AuditEntry.Source.COMMAND,
+        actor="manage.py",
+        action="create",
+        target="x" * 999,
+    )
     entry = AuditEntry.objects.get()
     for change in (
         entry.save,

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from django.db import DatabaseError
@@ -18,7 +19,7 @@ NOW = datetime(2026, 12, 30, 12, tzinfo=UTC)
 
 @pytest.fixture
 def budgets(db, monkeypatch):
-    budgets = Budgets()
+    budgets: Any = Budgets()  # `now` and `uptime` are these tests' own
     budgets.now, budgets.uptime = NOW, 100.0
     monkeypatch.setattr(Budgets, "clock", lambda self: self.now.timestamp())
     monkeypatch.setattr(Budgets, "timer", lambda self: self.uptime)
@@ -53,6 +54,8 @@ def test_tokens_of_all_processes_count(budgets):
 
 @pytest.mark.parametrize("limit", ["monthly_tokens", "monthly_cost_usd"])
 def test_a_user_s_budget_is_used_up_by_all_its_keys_together(budgets, limit):
+    limits: dict[str, Any] = {limit: 100}
+
     def key(number, **changes):
         return Caller(
             id=f"key:{number}",
@@ -60,7 +63,7 @@ def test_a_user_s_budget_is_used_up_by_all_its_keys_together(budgets, limit):
             is_admin=False,
             user_id=3,
             key_id=number,
-            limits=CallerLimits(**{limit: 100}),
+            limits=CallerLimits(**limits),
             **changes,
         )
 

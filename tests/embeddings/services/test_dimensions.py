@@ -11,7 +11,7 @@ def test_row_that_is_zero_stays_zero_alone_too():
 
 def test_rows_get_unit_length_and_a_zero_row_stays_zero():
     answer = normalised(np.array([[3, 4], [0, 0]], np.float32))
-    np.testing.assert_allclose(answer, [[0.6, 0.8], [0, 0]], atol=1e-7)
+    np.testing.assert_allclose(answer, [[0.6, 0.8], [0.0, 0.0]], atol=1e-7)
     assert answer.dtype == np.float32
 
 
@@ -23,8 +23,8 @@ def test_neither_huge_nor_tiny_rows_lose_their_direction(scale):
 
 @pytest.mark.parametrize("size", [3, 384, 1000])
 def test_row_gets_the_same_bits_alone_and_among_others(size):
-    rows = np.random.default_rng(size).standard_normal((200, size))
-    rows = (rows * np.logspace(-30, 30, 200)[:, None]).astype(np.float32)
+    wide = np.random.default_rng(size).standard_normal((200, size))
+    rows = (wide * np.logspace(-30, 30, 200)[:, None]).astype(np.float32)
     rows[7] = 0
     alone = np.concatenate([normalised(row[None]) for row in rows])
     np.testing.assert_array_equal(alone, normalised(rows))

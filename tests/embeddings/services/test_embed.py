@@ -23,7 +23,7 @@ from providers.exceptions import (
     ProviderUnavailable,
 )
 from providers.models import Breaker
-from tests.fakes import MINILM, FakeProvider
+from tests.fakes import MINILM, FakeOpenAI, FakeProvider
 
 SMALL = "text-embedding-3-small"
 LIMIT_SECONDS = 40.0
@@ -56,6 +56,7 @@ def remote(monkeypatch, fakes, configure):
         fallback_models={SMALL: "embed-v4.0"},
     )
     openai, cohere = registry.get("openai"), registry.get("cohere")
+    assert isinstance(openai, FakeOpenAI)
     openai.problem = None
     return SimpleNamespace(openai=openai, cohere=cohere)
 

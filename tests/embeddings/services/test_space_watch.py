@@ -4,6 +4,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from embeddings import metrics
 from embeddings.services import space_watch as module
 from embeddings.services.cache.cache import embedding_cache
 from embeddings.services.space_watch import SpaceWatch, show_drift, space_watch
@@ -76,7 +77,9 @@ def watch(clock, openai):
 def spec():
     """Return the model as a request finds it now."""
     reader.cache_clear()
-    return registry().resolve(registry().get("openai"), SMALL.name)
+    provider = registry().get("openai")
+    assert provider is not None
+    return registry().resolve(provider, SMALL.name)
 
 
 def exchange(watch, openai, clock):
@@ -122,11 +125,11 @@ def test_many_answers_at_once_are_one_check_of_one_thread(watch, openai):
     assert [asked.model for asked in openai.asked] == [SMALL, ADA]
 
 
-def test_changed_address_is_looked_at_with_the_next_answer(watch, openai):
+def test_changed_address_is_looked_at_with_the_next_answer(watch, openai, monkeypatch):
     watch.answered(openai, SMALL)
     watch.run()
     moved = FakeOpenAI()
-    moved.address = lambda: "https://two.example/v1"
+    monkeypatch.setattr(moved, "address", lambda: "https://two.example/v1")
     watch.answered(moved, SMALL)
     watch.run()
     assert len(moved.calls) == 1
@@ -147,10 +150,12 @@ def test_failed_check_is_made_again_after_a_pause(watch, openai, clock):
 
 
 def test_bug_of_one_plug_in_leaves_the_others_their_checks(watch, openai):
+    class Acme(FakeOpenAI):
+        name = "acme"
+
     openai.fault = KeyError("bug")
     watch.answered(openai, SMALL)
-    good = FakeOpenAI()
-    good.name = "acme"
+    good = Acme()
     watch.answered(good, ADA)
     watch.run()
     assert len(good.calls) == 1
@@ -298,7 +303,7 @@ def test_metrics_show_drift_of_spaces_in_use_while_the_database_answers(
 ):
     exchange(watch, openai, clock)
     show_drift()
-    gauge = module.metrics.space_drift.labels("openai", SMALL.name)
+    gauge = metrics.space_drift.labels("openai", SMALL.name)
     assert gauge._value.get() == 1
     openai.address = lambda: "https://two.example/v1"
     assert module.spaces_in_use() == []

@@ -6,7 +6,9 @@ import sys
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from django.db import DatabaseError, connection
 
@@ -32,7 +34,7 @@ SMALL = FakeOpenAI.specs[0]
 
 @pytest.fixture
 def ledger(db, monkeypatch):
-    ledger = Ledger(flush_seconds=0)
+    ledger: Any = Ledger(flush_seconds=0)  # `now` is these tests' own
     ledger.now = HOUR.timestamp() + 100
     monkeypatch.setattr(Ledger, "clock", lambda self: self.now)
     return ledger
@@ -47,7 +49,7 @@ def result(*, tokens=10, computed=10, hits=0, price=0.02):
         price_per_million_tokens=price,
     )
     return EmbeddingResult(
-        vectors=None,
+        vectors=np.zeros((1, 16), np.float32),
         target=Target(provider=OPENAI, model=spec),
         prompt_tokens=tokens,
         cache_hits=hits,
@@ -238,7 +240,9 @@ def test_end_users_are_bounded_in_memory_too(monkeypatch):
     monkeypatch.setattr(usage_store, "MAX_END_USERS", 3)
     account = usage_store.Account(caller=ANNA)
     for number in range(10):
-        account.add_end_user(f"user-{number}", HOUR.timestamp(), Counts(requests=1))
+        account.add_end_user(
+            f"user-{number}", int(HOUR.timestamp()), Counts(requests=1)
+        )
     counted = {name: counts.requests for (_, name), counts in account.end_users.items()}
     assert counted == {"user-0": 1, "user-1": 1, "user-2": 1, "(others)": 7}
 
@@ -248,7 +252,7 @@ def test_pending_is_what_the_database_does_not_hold_yet(ledger, monkeypatch):
     assert ledger.pending("key:7", since=HOUR.timestamp()).tokens == 10
     assert ledger.pending("key:7", since=HOUR.timestamp() + 3600).tokens == 0
     seen = []
-    store = usage_module.store
+    store = usage_store.store
 
     def watched(accounts):
         seen.append(ledger.pending("key:7", since=0).tokens)

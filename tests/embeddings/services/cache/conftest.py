@@ -1,5 +1,7 @@
 """Both stores, each for three rows that live a minute, with a clock that tests turn."""
 
+from typing import Any
+
 import pytest
 import redis
 
@@ -9,8 +11,8 @@ from embeddings.services.cache.sqlite_store import SqliteStore
 STORES = ["sqlite", pytest.param("redis", marks=pytest.mark.e2e)]
 MAX_SIZE, TTL_SECONDS = 3, 60
 # A busy machine, or processes that do nothing but write, can keep one waiting for longer than a request would.
-PATIENT_FILE = {"read_busy_seconds": 60, "write_busy_seconds": 60}
-PATIENT_REDIS = {"timeout_seconds": 60, "read_seconds": 60}
+PATIENT_FILE: dict[str, Any] = {"read_busy_seconds": 60, "write_busy_seconds": 60}
+PATIENT_REDIS: dict[str, Any] = {"timeout_seconds": 60, "read_seconds": 60}
 
 
 class Clock:

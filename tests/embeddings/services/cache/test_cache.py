@@ -39,15 +39,15 @@ def vectors(*values):
     return np.array([[value] for value in values], dtype=np.float32)
 
 
-def computing(*values):
-    """Return a compute function that answers value i for index i, and records its calls."""
+class Computing:
+    """A compute function that answers value i for index i, and records its calls."""
 
-    def compute(indices):
-        compute.calls.append(indices)
-        return vectors(*(values[index] for index in indices))
+    def __init__(self, *values):
+        self.values, self.calls = values, []
 
-    compute.calls = []
-    return compute
+    def __call__(self, indices):
+        self.calls.append(indices)
+        return vectors(*(self.values[index] for index in indices))
 
 
 def ask(cache, keys, compute, timeout_seconds=20):
@@ -59,13 +59,13 @@ def never(indices):
 
 
 def test_hits_are_not_computed_again(cache):
-    ask(cache, [b"a", b"b"], computing(1, 2))
+    ask(cache, [b"a", b"b"], Computing(1, 2))
     np.testing.assert_array_equal(ask(cache, [b"b", b"a"], never), vectors(2, 1))
 
 
 def test_only_misses_are_computed(cache):
-    ask(cache, [b"a"], computing(1))
-    compute = computing(1, 2, 3)
+    ask(cache, [b"a"], Computing(1))
+    compute = Computing(1, 2, 3)
     np.testing.assert_array_equal(
         ask(cache, [b"a", b"b", b"c"], compute), vectors(1, 2, 3)
     )
@@ -73,24 +73,24 @@ def test_only_misses_are_computed(cache):
 
 
 def test_least_recently_used_goes_first(cache):
-    ask(cache, [b"a", b"b", b"c"], computing(1, 2, 3))
+    ask(cache, [b"a", b"b", b"c"], Computing(1, 2, 3))
     ask(cache, [b"a"], never)
-    ask(cache, [b"d"], computing(4))
+    ask(cache, [b"d"], Computing(4))
     ask(cache, [b"a", b"c", b"d"], never)
-    compute = computing(2)
+    compute = Computing(2)
     ask(cache, [b"b"], compute)
     assert compute.calls == [[0]]
 
 
 def test_rows_expire(cache, clock):
-    ask(cache, [b"a"], computing(1))
+    ask(cache, [b"a"], Computing(1))
     clock.now = 60
     ask(cache, [b"a"], never)
-    beside_a_miss = computing(1, 2)
+    beside_a_miss = Computing(1, 2)
     ask(cache, [b"a", b"b"], beside_a_miss)
     assert beside_a_miss.calls == [[1]]
     clock.now = 60.1
-    compute = computing(9)
+    compute = Computing(9)
     ask(cache, [b"a"], compute)
     assert compute.calls == [[0]]
 
@@ -101,7 +101,7 @@ def test_nothing_is_kept_of_a_failure(cache):
 
     with pytest.raises(ProviderUnavailable):
         ask(cache, [b"a"], fail)
-    np.testing.assert_array_equal(ask(cache, [b"a"], computing(1)), vectors(1))
+    np.testing.assert_array_equal(ask(cache, [b"a"], Computing(1)), vectors(1))
 
 
 def test_a_failure_holds_nothing_once_it_is_handled(cache):
@@ -162,14 +162,14 @@ def test_who_waited_gets_the_failure_with_all_that_it_says(cache):
 
 
 def test_answer_may_be_changed_without_changing_the_cache(cache):
-    answer = ask(cache, [b"a"], computing(1))
+    answer = ask(cache, [b"a"], Computing(1))
     answer[0, 0] = 7
     np.testing.assert_array_equal(ask(cache, [b"a"], never), vectors(1))
 
 
 def test_a_size_of_zero_keeps_nothing():
     cache = EmbeddingCache(max_size=0, ttl_seconds=60)
-    compute = computing(1)
+    compute = Computing(1)
     ask(cache, [b"a"], compute)
     ask(cache, [b"a"], compute)
     assert len(compute.calls) == 2
@@ -239,7 +239,7 @@ def test_texts_whose_first_client_left_are_computed_for_the_next_that_waits(cach
     with ThreadPoolExecutor() as pool:
         first = pool.submit(ask, cache, [b"a"], leave)
         assert entered.wait(20)
-        compute = computing(5, 6)
+        compute = Computing(5, 6)
         second = pool.submit(ask, cache, [b"a", b"b"], compute)
         poll(lambda: cache.stats().hits, what="the second request waits")
         gate.set()
@@ -267,7 +267,7 @@ def test_who_waits_for_another_request_waits_no_longer_than_its_own_time(cache):
 
 
 def test_rows_of_different_sizes_are_forgotten_not_mixed(cache):
-    ask(cache, [b"a"], computing(1))
+    ask(cache, [b"a"], Computing(1))
 
     def wider(indices):
         return np.ones((1, 2), np.float32)
@@ -278,11 +278,11 @@ def test_rows_of_different_sizes_are_forgotten_not_mixed(cache):
 
 
 def test_stats_count_texts(cache):
-    ask(cache, [b"a", b"b", b"a"], computing(1, 2, 1))
+    ask(cache, [b"a", b"b", b"a"], Computing(1, 2, 1))
     ask(cache, [b"a"], never)
     stats = cache.stats()
     assert (stats.size, stats.hits, stats.misses, stats.hit_rate) == (2, 2, 2, 0.5)
     for size in (2, 1):
         assert cache.clear() == size
         assert cache.stats().size == 0
-        ask(cache, [b"a"], computing(1))
+        ask(cache, [b"a"], Computing(1))

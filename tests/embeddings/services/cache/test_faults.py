@@ -1,6 +1,7 @@
 """A store that is away: requests notice nothing, the operator does."""
 
 import logging
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,7 +103,7 @@ def test_one_request_tries_whether_the_store_is_back_and_others_go_without(timer
                 assert guarded.read([b"b"], generation=1) == {}
             raise StoreUnavailable("away")
 
-    store = Store()
+    store: Any = Store()  # nothing but `read` is asked of it
     guarded = GuardedStore(store)
     guarded.read([b"a"], generation=1)
     timer.now += REST_SECONDS
@@ -135,6 +136,7 @@ def test_disk_that_takes_no_writes_is_still_read(tmp_path, timer):
     )
     guarded = GuardedStore(store)
     generation = guarded.generation()
+    assert generation is not None
     other = SqliteStore(tmp_path / "cache.sqlite3", max_size=10, ttl_seconds=60)
     before = failures()
     with other._for_writes.writing():
