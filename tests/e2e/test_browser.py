@@ -52,17 +52,17 @@ def page(browser, server, tmp_path, request):
     complaints: list[str] = []
     page.on("request", lambda sent: asked.append(sent.url))
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on(
-        "console",
-        lambda line: line.type in ("error", "warning") and complaints.append(line.text),
-    )
-    page.on(
-        "response",
-        lambda answer: (
-            answer.status >= 400
-            and complaints.append(f"{answer.status} {answer.request.url}")
-        ),
-    )
+
+    def note_line(line):
+        if line.type in ("error", "warning"):
+            complaints.append(line.text)
+
+    def note_answer(answer):
+        if answer.status >= 400:
+            complaints.append(f"{answer.status} {answer.request.url}")
+
+    page.on("console", note_line)
+    page.on("response", note_answer)
     yield page
     picture = tmp_path / f"{request.node.name}.png"
     page.screenshot(path=picture, full_page=True)
@@ -75,9 +75,9 @@ def page(browser, server, tmp_path, request):
 @pytest.fixture
 def console(page, server):
     """A page that has logged in with what the first start printed."""
-    user, password = re.search(
+    (user, password), *_ = re.findall(
         r"^Login +(\S+) / (\S+) ", server.output, re.MULTILINE
-    ).groups()
+    )
     page.goto("/admin/")
     page.get_by_label("Username").fill(user)
     page.get_by_label("Password", exact=False).first.fill(password)

@@ -4,6 +4,7 @@ import contextlib
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,7 +45,7 @@ def elsewhere():
 
 @pytest.fixture(scope="module")
 def gateway(prepared_weights, upstreams, tmp_path_factory):
-    environment = {
+    environment: dict[str, Any] = {
         "WEB_CONCURRENCY": "4",
         "EMBEDDINGS_REQUEST_TIMEOUT": str(TIMEOUT_SECONDS),
         "EMBEDDINGS_CANARY": "off",  # its checks would be calls, too

@@ -46,10 +46,10 @@ def running(installed, prepared_weights, tmp_path_factory):
 @pytest.fixture(scope="module")
 def operator(running):
     """A session that has logged in to the console."""
-    password = re.search(r"^Login +admin / (\S+) ", running.output, re.MULTILINE)[1]
+    password = re.findall(r"^Login +admin / (\S+) ", running.output, re.MULTILINE)[0]
     session = requests.Session()
     page = session.get(f"{running.url}/admin/login/", timeout=60)
-    token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page.text)[1]
+    token = re.findall(r'name="csrfmiddlewaretoken" value="(\w+)"', page.text)[0]
     form = {"username": "admin", "password": password, "csrfmiddlewaretoken": token}
     answer = session.post(f"{running.url}/admin/login/", data=form, timeout=60)
     assert answer.url.endswith("/admin/")
@@ -153,7 +153,7 @@ def test_metrics_count_whichever_way_the_server_was_started(
 
 
 def test_version_is_the_package_s_own(installed, running):
-    version = re.search(r"embeddings_server-([\d.]+)-", installed.wheel.name)[1]
+    version = re.findall(r"embeddings_server-([\d.]+)-", installed.wheel.name)[0]
     assert installed.run("--version").stdout == f"embeddings-server {version}\n"
     assert running.get("/openapi.json").json()["info"]["version"] == version
 

@@ -55,8 +55,8 @@ def test_requests_of_the_other_worker_survive_a_killed_one(launch):
         seconds=BACK_SECONDS,
         what="a new worker",
     )
-    for (client, number), vectors in answered.items():
-        expected = server.embed(texts_of(client, number))
+    for asked, vectors in answered.items():
+        expected = server.embed(texts_of(*asked))
         assert np.abs(np.array(vectors) - np.array(expected)).max() < 1e-5
     assert 500 not in [line.get("status") for line in server.log_lines()]
 

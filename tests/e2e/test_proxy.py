@@ -11,14 +11,20 @@ from tests.e2e.server import MODEL, Server, free_port
 PREFIX = "/emb"
 
 
+class Site(requests.Session):
+    """A session with the address that the proxy serves, and the server behind it."""
+
+    url: str
+    server: Server
+
+
 @pytest.fixture(scope="module", params=[PREFIX, ""], ids=["strips", "leaves"])
 def site(request, prepared_weights, tmp_path_factory):
-    """A session with the address that the proxy serves, and the server behind it."""
     folder, port = tmp_path_factory.mktemp("behind"), free_port()
     proxy = Proxy(port=port, strips=request.param)
     url = f"https://localhost:{proxy.port}{PREFIX}"
     server = Server(folder, PORT=str(port), PUBLIC_URL=url + "/", HTTPS_REDIRECT="true")
-    session = requests.Session()
+    session = Site()
     proxy.certificate.write_to_path(folder / "ca.pem")
     session.verify = str(folder / "ca.pem")
     session.trust_env = False
@@ -29,9 +35,11 @@ def site(request, prepared_weights, tmp_path_factory):
 
 
 def log_in(site):
-    password = re.search(r"^Login +admin / (\S+) ", site.server.output, re.MULTILINE)[1]
+    password, *_ = re.findall(
+        r"^Login +admin / (\S+) ", site.server.output, re.MULTILINE
+    )
     page = site.get(f"{site.url}/admin/")
-    token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page.text)[1]
+    token = re.findall(r'name="csrfmiddlewaretoken" value="(\w+)"', page.text)[0]
     return site.post(
         page.url,
         data={"username": "admin", "password": password, "csrfmiddlewaretoken": token},

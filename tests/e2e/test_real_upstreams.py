@@ -26,7 +26,7 @@ def infinity(prepared_weights, tmp_path_factory):
     """Infinity serving the same weights; installed by .ci/tools."""
     port = free_port()
     folder = tmp_path_factory.mktemp("infinity")
-    command = [
+    command: list[str | Path] = [
         REPOSITORY / ".tools" / "infinity" / "bin" / "infinity_emb",
         *("v2", "--model-id", model_folder(), "--served-model-name", "minilm"),
         *(

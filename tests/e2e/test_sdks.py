@@ -4,6 +4,7 @@ import base64
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -50,7 +51,7 @@ def run_node(arguments):
     return finished
 
 
-SDKS = {
+SDKS: dict[str, Callable[..., subprocess.CompletedProcess]] = {
     "openai-python-3": partial(run_python, path=""),
     "openai-python-2": partial(run_python, path=str(TOOLS / "openai-python-2")),
     "openai-node": run_node,

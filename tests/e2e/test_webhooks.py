@@ -17,6 +17,8 @@ MODEL = "onnx:sentence-transformers/all-MiniLM-L6-v2"
 
 
 class Receiver(BaseHTTPRequestHandler):
+    server: "ReceiverServer"
+
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.received.append(json.loads(body)["job_id"])
@@ -27,10 +29,15 @@ class Receiver(BaseHTTPRequestHandler):
         pass
 
 
+class ReceiverServer(ThreadingHTTPServer):
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Receiver)
+        self.received = []
+
+
 @pytest.fixture
 def receiver():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-    server.received = []
+    server = ReceiverServer()
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield server

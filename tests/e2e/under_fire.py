@@ -266,7 +266,7 @@ class Watch:
                 self.problems.append(str(error))
                 continue
             seen = {
-                int(re.match(r"Generation (\d+) ", row["text"])[1])
+                int(re.findall(r"\AGeneration (\d+) ", row["text"])[0])
                 for row in answer["results"]
             }
             self.answers += 1

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from media_jobs.services.claims import worker_id
+from media_jobs.models import Job
+from media_jobs.services.claims import claim_next, worker_id
 from providers import registry as registry_module
 from tests.embeddings.multi_user import (  # noqa: F401
     access,
@@ -19,6 +20,13 @@ from tests.media_jobs.changing import ChangingModel
 from tests.media_jobs.console import console, people, stored  # noqa: F401
 
 MEDIA = "/api/v1/media"
+
+
+def claimed_job() -> Job:
+    """Claim the next job, which there is."""
+    job = claim_next()
+    assert job is not None
+    return job
 
 
 @pytest.fixture(autouse=True)

@@ -33,8 +33,8 @@ def stored(ada, client_of, key_of):
     for title in ("On cats", "On dogs"):
         body = {"title": title, "content": "The cat sat on the mat. " * 40}
         item = own.post("/api/v1/media", body, format="json").json()["media_id"]
-        body = {"embedding_model": f"onnx:{MINILM}", "chunk_size": 100}
-        own.post(f"/api/v1/media/{item}/embeddings", body, format="json")
+        how = {"embedding_model": f"onnx:{MINILM}", "chunk_size": 100}
+        own.post(f"/api/v1/media/{item}/embeddings", how, format="json")
         if title == "On cats":
             work()
     key_of(ada)

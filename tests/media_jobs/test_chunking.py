@@ -23,14 +23,14 @@ WORDS = [
 ]
 
 
-class CharacterTokenizer:
+class CharacterTokenizer(WordTokenizer):
     """Two tokens a character, so that a limit bites everywhere."""
 
     def count(self, texts):
         return [2 * len(text) for text in texts]
 
 
-class JoiningTokenizer:
+class JoiningTokenizer(WordTokenizer):
     """A blank is a token, or the beginning of the next."""
 
     def count(self, texts):

@@ -21,6 +21,7 @@ from media_jobs.services.claims import (
     try_again,
     write,
 )
+from tests.media_jobs.conftest import claimed_job
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def now(monkeypatch, job):
             self.moment += timedelta(seconds=seconds)
 
     clock = Clock()
-    monkeypatch.setattr(claims.timezone, "now", lambda: clock.moment)
+    monkeypatch.setattr(timezone, "now", lambda: clock.moment)
     Job.objects.update(not_before=clock.moment)
     return clock
 
@@ -106,7 +107,7 @@ def test_job_that_another_worker_took_in_the_same_moment_is_left_to_it(
 
     taken = []
     monkeypatch.setattr(claims, "due_jobs", look_and_be_overtaken)
-    mine = claim_next()
+    mine = claimed_job()
     assert [other.pk for other in taken] == [job.pk]
     assert mine.public_id == second
     assert fresh(job).claim == taken[0].claim
@@ -137,7 +138,7 @@ def test_job_began_when_it_was_first_taken(job, now):
 
 
 def test_every_write_shows_that_the_run_lives(job, now):
-    held = claim_next()
+    held = claimed_job()
     now.turn(60)
     write(held)
     assert fresh(job).heartbeat_at == now.moment
@@ -147,25 +148,25 @@ def test_every_write_shows_that_the_run_lives(job, now):
 def test_pauses_between_attempts_grow_and_the_last_ends_the_job(job, now, pauses):
     waited = []
     for _ in range(MAX_ATTEMPTS - 1):
-        try_again(claim_next(), "Down.", pauses=pauses)
+        try_again(claimed_job(), "Down.", pauses=pauses)
         waited.append(pause_of(job, now))
         now.turn(waited[-1])
     assert waited == list(pauses)
-    try_again(claim_next(), "Down.", pauses=pauses)
+    try_again(claimed_job(), "Down.", pauses=pauses)
     assert fresh(job).status == "failed"
     assert job.error == "Down (given up after 5 attempts)."
 
 
 def test_attempts_beyond_the_pauses_wait_as_long_as_the_last_of_them(job, now):
     for pause in (5, 30, 30):
-        try_again(claim_next(), "Down.", pauses=(5, 30))
+        try_again(claimed_job(), "Down.", pauses=(5, 30))
         assert pause_of(job, now) == pause
         now.turn(pause)
 
 
 @pytest.mark.parametrize(("told", "waits"), [(900, 900), (1, 5), (0, 5), (None, 5)])
 def test_provider_can_make_a_job_wait_longer_and_not_shorter(job, now, told, waits):
-    try_again(claim_next(), "Slow down.", pause_seconds=told)
+    try_again(claimed_job(), "Slow down.", pause_seconds=told)
     assert pause_of(job, now) == waits
 
 
@@ -182,15 +183,15 @@ def test_worker_is_called_for_a_job_that_is_due_again_at_once_only(job, now):
 
 
 def test_what_was_handed_back_is_no_failed_attempt(job):
-    hand_back(claim_next())
+    hand_back(claimed_job())
     assert (fresh(job).status, job.attempts, job.claim) == ("queued", 0, "")
-    assert claim_next().attempts == 1
+    assert claimed_job().attempts == 1
 
 
 def test_job_that_ends_well_keeps_no_word_of_the_failure_before(job, now):
-    try_again(claim_next(), "Down.")
+    try_again(claimed_job(), "Down.")
     now.turn(PAUSES[0])
-    complete(claim_next(), chunks=3)
+    complete(claimed_job(), chunks=3)
     assert (fresh(job).status, job.error, job.claim) == ("completed", "", "")
     assert (job.chunks_total, job.chunks_processed) == (3, 3)
     assert job.finished_at == now.moment

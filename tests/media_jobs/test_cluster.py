@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
@@ -122,7 +123,7 @@ class Notices(NotifierProcess):
 
     def __init__(self):
         self.now, self.started = 1000.0, []
-        super().__init__(own_lock=None)
+        super().__init__(own_lock=LivenessLock(Path(os.devnull)))
         self.clock = lambda: self.now
 
     def _start(self):

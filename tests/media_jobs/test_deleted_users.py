@@ -54,6 +54,7 @@ def test_what_goes_with_a_user_is_named_and_goes(stored, console, used):
     assert "deleted successfully" in response.content.decode()
     assert nothing_of(number)
     entry = AuditEntry.objects.get()
+    assert entry.before is not None
     assert (entry.action, entry.before["documents"]) == ("delete", 2)
     assert UsageHour.objects.get(pk=used.pk).tokens == 7
 

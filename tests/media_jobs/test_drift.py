@@ -9,6 +9,7 @@ from media_jobs.models import Job, MediaItem
 from media_jobs.services import runs
 from media_jobs.tasks import work
 from media_jobs.vector_store.store import vector_store
+from providers.base import Provider
 from providers.canary import TEXTS, accept, canary
 from providers.exceptions import ProviderUnavailable
 from providers.models import ModelEntry, ProviderSetting, RemoteSpace
@@ -73,11 +74,12 @@ def upstream():
 def _closed(monkeypatch):
     """Close the connections of every provider that a test has built."""
     built, build = [], LocalApiProvider.from_settings
-    monkeypatch.setattr(
-        LocalApiProvider,
-        "from_settings",
-        lambda options: built.append(build(options)) or built[-1],
-    )
+
+    def noted(options):
+        built.append(build(options))
+        return built[-1]
+
+    monkeypatch.setattr(LocalApiProvider, "from_settings", noted)
     yield
     for provider in built:
         provider.close()
@@ -152,15 +154,23 @@ def accept_drift():
     reader.cache_clear()
 
 
-def nomic():
+def local_api() -> Provider:
     provider = registry().get("local_api")
+    assert provider is not None
+    return provider
+
+
+def nomic():
+    provider = local_api()
     return provider, registry().resolve(provider, MODEL.partition(":")[2])
 
 
 def find_drift():
     """Check as another process does in whose turn the daily check falls."""
     RemoteSpace.objects.update(checked_at=timezone.now() - timedelta(days=2))
-    assert canary().check(*nomic()).drifted
+    verdict = canary().check(*nomic())
+    assert verdict is not None
+    assert verdict.drifted
 
 
 def test_model_that_stays_is_checked_before_and_after_and_stored(job, upstream):
@@ -238,7 +248,7 @@ def test_run_that_goes_on_after_a_revision_was_accepted_begins_again(job, upstre
 def test_revision_accepted_during_a_run_is_never_mixed_with_the_former(
     job, upstream, monkeypatch
 ):
-    provider = registry().get("local_api")
+    provider = local_api()
     embed = provider.embed
 
     def embed_and_exchange(*args, **kwargs):
@@ -259,7 +269,7 @@ def test_revision_accepted_during_a_run_is_never_mixed_with_the_former(
 def test_check_that_cannot_be_made_at_the_end_leaves_the_job_for_later(
     job, upstream, monkeypatch
 ):
-    provider = registry().get("local_api")
+    provider = local_api()
     embed = provider.embed
 
     def embed_and_go_blind(*args, **kwargs):
@@ -313,7 +323,7 @@ def test_changed_address_with_the_same_model_goes_on(job, start, upstream):
 def test_address_changed_during_a_run_serves_the_next_batch_and_the_last_check(
     job, upstream, monkeypatch, batch
 ):
-    provider = registry().get("local_api")
+    provider = local_api()
     embed = provider.embed
 
     with Upstream() as elsewhere:

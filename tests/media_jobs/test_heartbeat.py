@@ -1,6 +1,7 @@
 """Beats beside a run: they go on while it does, and no longer."""
 
 import threading
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import OperationalError
@@ -13,6 +14,10 @@ from tests.waiting import poll
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch):
     monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.01)
+
+
+ZERO = datetime(2026, 1, 1, tzinfo=UTC)
+ONE, TWO = ZERO + timedelta(seconds=1), ZERO + timedelta(seconds=2)
 
 
 class Clock:
@@ -101,18 +106,18 @@ def test_database_that_is_away_for_a_while_ends_no_beats():
 def test_silence_is_counted_by_the_watchs_own_clock_while_a_value_stands_still():
     watch, clock = Watch(), Clock()
     watch.clock = clock
-    assert watch.look({"a": 1, "b": 1}) == {"a": 0, "b": 0}
+    assert watch.look({"a": ONE, "b": ONE}) == {"a": 0, "b": 0}
     clock.now = 10
-    assert watch.look({"a": 1, "b": 2}) == {"a": 10, "b": 0}
+    assert watch.look({"a": ONE, "b": TWO}) == {"a": 10, "b": 0}
     clock.now = 15
-    assert watch.look({"a": 1, "c": 1}) == {"a": 15, "c": 0}
+    assert watch.look({"a": ONE, "c": ONE}) == {"a": 15, "c": 0}
     clock.now = 16
-    assert watch.look({"a": 0, "b": 2}) == {"a": 0, "b": 0}
+    assert watch.look({"a": ZERO, "b": TWO}) == {"a": 0, "b": 0}
 
 
 def test_watch_that_was_held_up_counts_only_a_part_of_it():
     watch, clock = Watch(), Clock()
     watch.clock = clock
-    watch.look({"a": 1})
+    watch.look({"a": ONE})
     clock.now = 1000
-    assert watch.look({"a": 1}) == {"a": MAX_GAP_SECONDS}
+    assert watch.look({"a": ONE}) == {"a": MAX_GAP_SECONDS}

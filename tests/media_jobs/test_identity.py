@@ -7,11 +7,13 @@ from functools import partial
 import pytest
 from django.utils import timezone
 
+from embeddings.services.budgets import check_budgets
+from embeddings.services.embed import embed
 from media_jobs import chunking
 from media_jobs.conf import conf
 from media_jobs.models import Job, MediaItem
 from media_jobs.services import runs
-from media_jobs.services.claims import MAX_ATTEMPTS, claim_next
+from media_jobs.services.claims import MAX_ATTEMPTS
 from media_jobs.services.runs import run
 from media_jobs.tasks import work
 from media_jobs.vector_store.store import vector_store
@@ -26,6 +28,7 @@ from tests.media_jobs.changing import (
     put_back,
     wrong_chunks,
 )
+from tests.media_jobs.conftest import claimed_job
 
 TEXT = "".join(f"Sentence number {number} says little. " for number in range(40))
 OPENAI = "text-embedding-3-small"
@@ -71,7 +74,7 @@ def fail(error):
 def run_until_it_dies(model, *, at):
     model.before = at_call(at, die)
     with pytest.raises(KeyboardInterrupt):
-        run(claim_next(), until=float("inf"))
+        run(claimed_job(), until=float("inf"))
     put_back()
 
 
@@ -170,13 +173,13 @@ def test_model_changed_in_the_middle_of_a_run_leaves_nothing_of_the_old(
 
 
 def change_between_calls(model, monkeypatch, *, at, do):
-    real, calls = runs.check_budgets, []
+    calls = []
 
     def check(caller):
         calls.append(1)
         if len(calls) == at:
             do()
-        real(caller)
+        check_budgets(caller)
 
     monkeypatch.setattr(runs, "check_budgets", check)
 
@@ -292,8 +295,7 @@ def test_fallback_that_changes_on_the_way_leaves_nothing_of_the_old(job, model, 
 def test_answer_of_another_space_is_refused_whoever_let_it_through(
     create, start, fakes, monkeypatch
 ):
-    real = runs.embed
-    monkeypatch.setattr(runs, "embed", lambda r: real(replace(r, fallback="any")))
+    monkeypatch.setattr(runs, "embed", lambda r: embed(replace(r, fallback="any")))
     fakes["openai"].problem = None
     fakes["openai"].fault = ProviderUnavailable("down")
     start(create("The cat sat.")["media_id"], embedding_model=OPENAI)
@@ -365,13 +367,13 @@ def test_damaged_rows_are_never_stored(job, model):
 
 def test_two_runs_at_once_store_no_wrong_vector(job, model):
     """A run that stood still is overtaken, and goes on embedding before it notices."""
-    old = claim_next()
+    old = claimed_job()
 
     def be_overtaken():
         Job.objects.update(status="queued", claim="")
         model.before = at_call(2, die)
         with pytest.raises(KeyboardInterrupt):
-            run(claim_next(), until=float("inf"))
+            run(claimed_job(), until=float("inf"))
         put_back()
 
     model.before = at_call(2, be_overtaken)

@@ -215,7 +215,7 @@ def test_clock_that_is_set_takes_no_living_run_for_dead(
         passed = supervision.now - 1000
         moved = timedelta(hours=hours) if passed > 60 else timedelta(0)
         monkeypatch.setattr(
-            claims.timezone, "now", lambda: now + timedelta(seconds=passed) + moved
+            timezone, "now", lambda: now + timedelta(seconds=passed) + moved
         )
         if passed % BEAT_SECONDS == 0:
             write(held)
@@ -231,7 +231,7 @@ def test_clock_that_is_set_does_not_hide_a_run_that_hangs(
     claimed_by(os.getpid())
     supervision.look()
     moved = timezone.now() + timedelta(hours=hours)
-    monkeypatch.setattr(claims.timezone, "now", lambda: moved)
+    monkeypatch.setattr(timezone, "now", lambda: moved)
     assert supervision.looks(120) == 1
 
 

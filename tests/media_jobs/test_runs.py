@@ -1,7 +1,9 @@
 """Runs that go wrong, are overtaken or begun again."""
 
+import secrets
 import time
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
@@ -9,6 +11,7 @@ from django.utils import timezone
 
 from embeddings.models import UserLimits
 from embeddings.services.cache.cache import embedding_cache
+from media_jobs.chunking import spans
 from media_jobs.conf import conf
 from media_jobs.models import Job, MediaItem
 from media_jobs.services import claims, runs
@@ -22,6 +25,7 @@ from providers.exceptions import (
     ProviderUnavailable,
 )
 from tests.fakes import vector_of
+from tests.media_jobs.conftest import claimed_job
 
 TEXT = "".join(f"Sentence number {number} says little. " for number in range(40))
 NEVER = float("inf")
@@ -64,7 +68,8 @@ def test_stored_chunks_are_the_text_at_their_offsets_with_their_vectors(job):
     query = vector_of(chunks[3].text, 8)
     query /= (query @ query) ** 0.5
     best = vector_store().search(query, space, top_k=1)[0]
-    assert (best.text, best.score) == (chunks[3].text, pytest.approx(1, abs=1e-5))
+    assert best.text == chunks[3].text
+    assert best.score == pytest.approx(1, abs=1e-5)
 
 
 def test_failure_that_may_pass_is_tried_again(job, fakes):
@@ -150,11 +155,11 @@ def test_file_damaged_while_it_is_stored_leaves_the_old_vectors_and_is_made_agai
 
 
 def test_run_shows_that_it_lives_while_it_cuts_a_long_text(job, monkeypatch):
-    real, seen = runs.spans, []
+    seen: list[Any] = []
     long_ago = timezone.now() - timedelta(days=1)
 
     def slowly(*args, **kwargs):
-        for span in real(*args, **kwargs):
+        for span in spans(*args, **kwargs):
             Job.objects.update(heartbeat_at=long_ago)
             yield span
             seen.append(Job.objects.get().heartbeat_at)
@@ -190,7 +195,7 @@ def test_other_model_of_the_same_space_may_stand_in(job, fakes):
 
 
 def test_run_goes_on_where_the_last_one_died(job, fakes):
-    claimed = claim_next()
+    claimed = claimed_job()
     fakes["onnx"].fault = None
     calls = fakes["onnx"].calls
 
@@ -229,7 +234,7 @@ def test_cancelled_run_writes_nothing_more(job, fakes):
 
 
 def test_run_that_was_overtaken_writes_nothing(job):
-    old = claim_next()
+    old = claimed_job()
     Job.objects.update(status="queued", claim="")
     work()
     assert fresh(job).status == "completed"
@@ -241,9 +246,9 @@ def test_run_that_was_overtaken_writes_nothing(job):
 
 
 def test_run_that_was_overtaken_by_one_still_at_work_writes_nothing(job):
-    old = claim_next()
+    old = claimed_job()
     Job.objects.update(status="queued", claim="")
-    new = claim_next()
+    new = claimed_job()
     assert (new.status, new.claim != old.claim) == ("processing", True)
     with pytest.raises(ClaimLost):
         write(old, chunks_processed=1)
@@ -253,7 +258,7 @@ def test_run_that_was_overtaken_by_one_still_at_work_writes_nothing(job):
 
 
 def test_shift_that_ends_hands_the_job_back_uncounted(job):
-    run(claim_next(), until=time.monotonic() - 1)
+    run(claimed_job(), until=time.monotonic() - 1)
     assert (fresh(job).status, job.attempts) == ("queued", 0)
     work()
     assert fresh(job).status == "completed"
@@ -311,7 +316,7 @@ def test_job_that_another_takes_in_the_same_moment_is_left_to_it(job, monkeypatc
         Job.objects.update(status="processing", claim="elsewhere:1:0")
         return "00" * length
 
-    monkeypatch.setattr(claims.secrets, "token_hex", token_hex)
+    monkeypatch.setattr(secrets, "token_hex", token_hex)
     assert claim_next() is None
     assert fresh(job).claim == "elsewhere:1:0"
 
@@ -376,6 +381,7 @@ def test_budget_that_is_spent_on_the_way_fails_the_job(
     job = Job.objects.get()
     assert (job.status, job.attempts) == ("failed", 1)
     assert "monthly budget of 50 tokens" in job.error
+    assert job.chunks_total is not None
     assert 0 < job.chunks_processed < job.chunks_total
     assert stored(job) == 0
 

@@ -41,7 +41,7 @@ def test_who_may_only_look_changes_nothing(stored, console):
     for address in (
         page(User, "change", stored.pk),
         page(User, "delete", stored.pk),
-        page(MediaItem, "delete", MediaItem.objects.first().pk),
+        page(MediaItem, "delete", MediaItem.objects.earliest("pk").pk),
         page(ApiKey, "add"),
         reverse("admin:auth_user_password_change", args=[stored.pk]),
     ):

@@ -114,8 +114,11 @@ def test_listing_many_documents_reads_the_models_once(
     )
     monkeypatch.setattr("providers.registry.LISTING_SECONDS", 60.0)
     listings = []
-    monkeypatch.setattr(
-        model.fake, "models", lambda: listings.append(1) or model.fake.specs
-    )
+
+    def models():
+        listings.append(1)
+        return model.fake.specs
+
+    monkeypatch.setattr(model.fake, "models", models)
     assert client.get(MEDIA).json()["pagination"]["count"] == 20
     assert len(listings) <= 1

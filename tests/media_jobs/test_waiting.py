@@ -20,6 +20,7 @@ from providers.exceptions import (
     ProviderUnavailable,
 )
 from providers.models import Breaker
+from tests.media_jobs.conftest import claimed_job
 
 DAY = 86400
 REMOTE = {"embedding_model": "openai:text-embedding-3-small"}
@@ -236,7 +237,7 @@ def test_database_that_does_not_answer_costs_no_attempt(job, openai, monkeypatch
 def test_pauses_grow_with_the_time_waited_up_to_a_quarter_of_an_hour(job):
     waited = []
     for _ in range(60):
-        wait(claim_next(), "Away.", seconds=0)
+        wait(claimed_job(), "Away.", seconds=0)
         waited.append(pause_of(job))
         make_due()
     spread = 1 + WAIT_SPREAD
@@ -247,7 +248,7 @@ def test_pauses_grow_with_the_time_waited_up_to_a_quarter_of_an_hour(job):
 
 def test_pause_is_no_longer_than_a_quarter_of_an_hour_whatever_a_provider_says(job):
     """It asks again, and the provider may say the same again."""
-    wait(claim_next(), "Come back tomorrow.", seconds=DAY)
+    wait(claimed_job(), "Come back tomorrow.", seconds=DAY)
     assert pause_of(job) <= MAX_WAIT * (1 + WAIT_SPREAD)
 
 
@@ -255,7 +256,7 @@ def test_jobs_that_wait_together_do_not_come_back_together(create, start, openai
     pauses = set()
     for number in range(5):
         start(create(str(number))["media_id"], **REMOTE)
-        held = claim_next()
+        held = claimed_job()
         wait(held, "Away.", seconds=600)
         pauses.add(round(pause_of(held)))
     assert len(pauses) > 1
@@ -301,7 +302,7 @@ def test_clock_that_is_set_loses_no_job_that_waits(job, openai, monkeypatch, set
     work()
     openai.fault = None
     now = timezone.now() + set_by
-    monkeypatch.setattr(claims.timezone, "now", lambda: now)
+    monkeypatch.setattr(timezone, "now", lambda: now)
     work()
     assert fresh(job).status == "completed"
 

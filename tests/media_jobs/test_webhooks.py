@@ -21,6 +21,8 @@ SECRET = "webhook-secret-of-the-tests"
 
 
 class Receiver(BaseHTTPRequestHandler):
+    server: "ReceiverServer"
+
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.received.append((dict(self.headers), body))
@@ -32,11 +34,18 @@ class Receiver(BaseHTTPRequestHandler):
         pass
 
 
+class ReceiverServer(HTTPServer):
+    """Note what arrives, and answer with the status that a test sets."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Receiver)
+        self.received, self.answer = [], 200
+
+
 @pytest.fixture
 def receiver(media_conf):
     media_conf(webhook_secret=SECRET, webhook_allow_private=True)
-    server = HTTPServer(("127.0.0.1", 0), Receiver)
-    server.received, server.answer = [], 200
+    server = ReceiverServer()
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield server
@@ -187,7 +196,7 @@ def test_clock_set_back_does_not_put_a_notice_off(finished, receiver, monkeypatc
     finished()
     receiver.answer = 200
     now = timezone.now()
-    monkeypatch.setattr(webhooks.timezone, "now", lambda: now - timedelta(hours=1))
+    monkeypatch.setattr(timezone, "now", lambda: now - timedelta(hours=1))
     send_due()
     assert len(receiver.received) == 2
     assert Job.objects.get().webhook_due_at is None
@@ -196,7 +205,7 @@ def test_clock_set_back_does_not_put_a_notice_off(finished, receiver, monkeypatc
 def test_clock_set_forward_sends_each_notice_once(finished, receiver, monkeypatch):
     finished()
     now = timezone.now()
-    monkeypatch.setattr(webhooks.timezone, "now", lambda: now + timedelta(hours=1))
+    monkeypatch.setattr(timezone, "now", lambda: now + timedelta(hours=1))
     send_due()
     assert len(receiver.received) == 1
 
@@ -334,6 +343,8 @@ def test_name_is_looked_up_once_so_that_no_second_answer_leads_elsewhere(
 class DrippingReceiver(BaseHTTPRequestHandler):
     """Answer well, one byte at a time, each before the time-out of a read."""
 
+    server: "DrippingServer"
+
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
         for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n":
@@ -349,6 +360,12 @@ class DrippingReceiver(BaseHTTPRequestHandler):
         pass
 
 
+class DrippingServer(HTTPServer):
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), DrippingReceiver)
+        self.closing, self.cut_off = threading.Event(), threading.Event()
+
+
 TIMEOUT_SECONDS = 0.8  # for the whole; the drip takes 3.8 s
 
 
@@ -356,8 +373,7 @@ TIMEOUT_SECONDS = 0.8  # for the whole; the drip takes 3.8 s
 def dripping(media_conf, monkeypatch):
     media_conf(webhook_secret=SECRET, webhook_allow_private=True)
     monkeypatch.setattr(webhooks, "TIMEOUT_SECONDS", TIMEOUT_SECONDS)
-    server = HTTPServer(("127.0.0.1", 0), DrippingReceiver)
-    server.closing, server.cut_off = threading.Event(), threading.Event()
+    server = DrippingServer()
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield server

@@ -477,6 +477,7 @@ def watched(settings, fakes):
 def space_of(provider, name):
     reader.cache_clear()
     spec = registry().resolve(provider, name)
+    assert spec is not None
     return spec.vector_space, spec.revision, spec.drifted
 
 

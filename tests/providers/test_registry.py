@@ -64,6 +64,18 @@ def refreshed():
     return registry()
 
 
+def spec_of(provider: Provider, name: str) -> ModelSpec:
+    spec = registry().resolve(provider, name)
+    assert spec is not None
+    return spec
+
+
+def listed(provider: Provider, name: str) -> ModelSpec:
+    spec = registry().listed(provider, name)
+    assert spec is not None
+    return spec
+
+
 def test_a_new_address_from_the_console_builds_the_provider_anew():
     seed_registry(allowed_providers=[], allowed_models=[])
     before = refreshed().get("openai")
@@ -82,7 +94,7 @@ def test_operator_s_figures_replace_a_remote_model_s(fakes):
         max_tokens=7
     )
     openai = refreshed().get("openai")
-    assert registry().resolve(openai, "text-embedding-3-small").max_tokens == 7
+    assert spec_of(openai, "text-embedding-3-small").max_tokens == 7
 
 
 def test_a_local_model_s_own_files_have_the_last_word(fakes):
@@ -100,7 +112,7 @@ def test_models_that_the_operator_adds_are_listed(fakes):
         provider="openai", name="new", dimensions=4, vector_space="openai/new"
     )
     openai = refreshed().get("openai")
-    assert registry().listed(openai, "new").dimensions == 4
+    assert listed(openai, "new").dimensions == 4
 
 
 def test_a_model_s_name_wins_over_the_alias_of_another(fakes):
@@ -117,7 +129,7 @@ def test_a_model_s_name_wins_over_the_alias_of_another(fakes):
         aliases=("ada",),
     )
     openai.models = lambda: [other]
-    assert registry().listed(openai, "ada").name == "ada"
+    assert listed(openai, "ada").name == "ada"
     own = ModelSpec(name="ada", dimensions=4, max_tokens=None, vector_space="own")
     openai.models = lambda: [other, own]
     assert Provider.resolve(openai, "ada") is own
@@ -145,9 +157,9 @@ def test_operator_s_prompts_are_the_model_s_until_they_are_taken_back(
     fakes, provider, name
 ):
     chosen = set_prompts(provider, name)
-    before = registry().resolve(chosen, name)
+    before = spec_of(chosen, name)
     set_prompts(provider, name, query_prompt="query: ")
-    changed = registry().resolve(chosen, name)
+    changed = spec_of(chosen, name)
     assert (changed.query_prompt, changed.document_prompt) == ("query: ", "")
     assert changed.revision != before.revision
     assert changed.vector_space.startswith(f"{before.vector_space}#prompt-")
@@ -167,13 +179,13 @@ def test_prompts_of_a_plug_in_that_puts_none_before_texts_change_nothing(
 
 def test_empty_prompt_keeps_the_model_s_own_away(fakes):
     onnx = set_prompts("onnx", "prompted", document_prompt="")
-    spec = registry().resolve(onnx, "prompted")
+    spec = spec_of(onnx, "prompted")
     assert (spec.query_prompt, spec.document_prompt) == ("search for: ", "")
 
 
 def test_alias_has_the_operator_s_prompts_too(fakes):
     onnx = set_prompts("onnx", MINILM, document_prompt="text: ")
-    assert registry().resolve(onnx, "all-MiniLM-L6-v2").document_prompt == "text: "
+    assert spec_of(onnx, "all-MiniLM-L6-v2").document_prompt == "text: "
 
 
 def test_model_that_the_operator_added_has_its_prompts(fakes):
@@ -181,7 +193,7 @@ def test_model_that_the_operator_added_has_its_prompts(fakes):
     ModelEntry.objects.create(
         provider="openai", name="new", vector_space="new", query_prompt="query: "
     )
-    spec = registry().listed(refreshed().get("openai"), "new")
+    spec = listed(refreshed().get("openai"), "new")
     assert spec.query_prompt == "query: "
     assert spec.vector_space.startswith("new#prompt-")
 
@@ -197,7 +209,7 @@ def test_model_that_came_since_the_listing_has_the_operator_s_prompts(
     assert registry().resolve(onnx, "later") is None
     later = replace(onnx.specs[0], name="later", aliases=())
     monkeypatch.setattr(type(onnx), "specs", (*onnx.specs, later))
-    assert registry().resolve(onnx, "later").document_prompt == "text: "
+    assert spec_of(onnx, "later").document_prompt == "text: "
 
 
 def test_prompts_of_a_model_that_was_prepared_a_moment_ago_are_known(
@@ -207,9 +219,9 @@ def test_prompts_of_a_model_that_was_prepared_a_moment_ago_are_known(
     prepared = onnx.resolve("prompted")
     catalogued = replace(prepared, method=None, query_prompt="", document_prompt="")
     monkeypatch.setattr(type(onnx), "specs", (catalogued,))
-    assert registry().resolve(onnx, "prompted").query_prompt == ""
+    assert spec_of(onnx, "prompted").query_prompt == ""
     monkeypatch.setattr(type(onnx), "specs", (prepared,))
-    assert registry().resolve(onnx, "prompted").query_prompt == "search for: "
+    assert spec_of(onnx, "prompted").query_prompt == "search for: "
 
 
 @pytest.mark.django_db(transaction=True)  # SQLite remakes the table outside of one

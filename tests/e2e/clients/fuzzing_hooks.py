@@ -3,6 +3,8 @@
 What is wrong about a request stays wrong: only names that the schema allows are replaced.
 """
 
+from typing import TypeGuard
+
 import schemathesis
 
 PROVIDER, MODEL = "onnx", "all-MiniLM-L6-v2"
@@ -38,5 +40,5 @@ def map_path_parameters(context, path_parameters):
     return path_parameters
 
 
-def is_name(value, longest):
+def is_name(value: object, longest: int) -> TypeGuard[str]:
     return isinstance(value, str) and 0 < len(value.strip()) <= len(value) <= longest

@@ -259,10 +259,11 @@ def one_a_minute(configure, settings, monkeypatch, tmp_path):
         settings.EMBEDDINGS.limiter, embeddings=True, per_minute=1, burst=1
     )
     configure(limiter=limits)
-    own = Limiter(SqliteStore(tmp_path / "limiter.sqlite3"))
+    store = SqliteStore(tmp_path / "limiter.sqlite3")
+    own = Limiter(store)
     monkeypatch.setattr("embeddings.access.throttling.limiter", lambda: own)
     yield
-    own._store.close()
+    store.close()
 
 
 def test_upload_takes_part_in_the_limits_and_a_look_does_not(

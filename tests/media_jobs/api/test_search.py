@@ -3,6 +3,7 @@
 import pytest
 from rest_framework.test import APIClient
 
+from embeddings.services.embed import embed
 from media_jobs.models import MediaItem
 from media_jobs.services import search as search_module
 from media_jobs.tasks import work
@@ -74,17 +75,16 @@ def test_known_text_is_found_first_with_its_place(embedded, find):
 def test_query_is_embedded_as_what_body_or_header_say(embedded, find, fakes, client):
     embedded("The cat sat.")
     asked = fakes["onnx"].asked
-    for number, (sent, header, meant) in enumerate(
-        [
-            ({}, {}, "query"),
-            ({"input_type": None}, {}, "query"),
-            ({"input_type": "search_query"}, {}, "query"),
-            ({"input_type": "passage"}, {}, "document"),
-            ({}, {"X-Embeddings-Input-Type": "document"}, "document"),
-            ({}, {"X-Embeddings-Input-Type": ""}, "query"),
-            ({}, {"X-Embeddings-Truncate": "of another endpoint"}, "query"),
-        ]
-    ):
+    cases: list[tuple[dict[str, str | None], dict[str, str], str]] = [
+        ({}, {}, "query"),
+        ({"input_type": None}, {}, "query"),
+        ({"input_type": "search_query"}, {}, "query"),
+        ({"input_type": "passage"}, {}, "document"),
+        ({}, {"X-Embeddings-Input-Type": "document"}, "document"),
+        ({}, {"X-Embeddings-Input-Type": ""}, "query"),
+        ({}, {"X-Embeddings-Truncate": "of another endpoint"}, "query"),
+    ]
+    for number, (sent, header, meant) in enumerate(cases):
         body = {"query": f"query {number}", **sent}
         url = f"{MEDIA}/embeddings/search"
         answer = client.post(url, body, format="json", headers=header)
@@ -281,11 +281,10 @@ def test_vectors_stay_searchable_by_whoever_still_makes_their_like(
 def test_model_that_changes_during_a_search_is_409(embedded, find, model, monkeypatch):
     """Between the choice of the model and its answer, its prompt is edited."""
     embedded("The cat sat.")
-    real = search_module.embed
 
     def edited(request):
         model.set_prompt("passage: ")
-        return real(request)
+        return embed(request)
 
     monkeypatch.setattr(search_module, "embed", edited)
     answer = find()

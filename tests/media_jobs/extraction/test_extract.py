@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from embeddings.services.errors import Busy, InvalidRequest
-from media_jobs.extraction import extract, slots
+from media_jobs.extraction import slots
 from media_jobs.extraction.extract import extracted
 from media_jobs.extraction.slots import slot
 from providers.exceptions import Abandoned
@@ -95,7 +95,7 @@ def test_file_beyond_the_limits_says_so(text_of, monkeypatch, tmp_path, limit, v
         f'#!/bin/sh\nulimit {limit} {value}\nexec {sys.executable} "$@"\n'
     )
     python.chmod(0o700)
-    monkeypatch.setattr(extract.sys, "executable", str(python))
+    monkeypatch.setattr(sys, "executable", str(python))
     data = b"<div>" * 1_000_000 if limit == "-t" else b"<p>a</p>" * 1_000_000
     with pytest.raises(InvalidRequest, match="too large or too complex"):
         text_of("a.html", data)

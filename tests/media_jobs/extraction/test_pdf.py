@@ -1,6 +1,7 @@
 """PDF files to text."""
 
 import io
+from typing import cast
 
 import pytest
 from pypdf import PdfReader, PdfWriter
@@ -46,7 +47,8 @@ def test_pages_without_text_are_named():
 
 def test_page_that_is_missing_is_said():
     writer = PdfWriter(clone_from=io.BytesIO(pdf("first", "second", "third")))
-    writer._pages.get_object()["/Kids"][1] = NullObject()
+    pages = cast(DictionaryObject, writer._pages.get_object())
+    cast(ArrayObject, pages["/Kids"])[1] = NullObject()
     out = io.BytesIO()
     writer.write(out)
     read = read_pdf(out.getvalue())
@@ -133,7 +135,9 @@ def test_words_stay_apart_in_a_font_that_numbers_its_own_letters():
         NameObject("/DescendantFonts"): ArrayObject([DictionaryObject(descendant)]),
         NameObject("/ToUnicode"): writer._add_object(to_unicode),
     }
-    writer.pages[0]["/Resources"]["/Font"][NameObject("/F2")] = DictionaryObject(font)
+    resources = cast(DictionaryObject, writer.pages[0]["/Resources"])
+    fonts = cast(DictionaryObject, resources["/Font"])
+    fonts[NameObject("/F2")] = DictionaryObject(font)
     out = io.BytesIO()
     writer.write(out)
     assert read_pdf(out.getvalue()).text == "ab c"

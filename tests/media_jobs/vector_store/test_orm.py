@@ -93,11 +93,12 @@ def test_copy_reads_only_what_changed(store, new_item, small_blocks, monkeypatch
     texts(store)
     read = []
     reader = store._read
-    monkeypatch.setattr(
-        store,
-        "_read",
-        lambda rows, space: read.append(rows.count()) or reader(rows, space),
-    )
+
+    def noted(rows, space):
+        read.append(rows.count())
+        return reader(rows, space)
+
+    monkeypatch.setattr(store, "_read", noted)
     store.replace(other, SPACE, chunks(NORTH, NORTH))
     assert len(texts(store)) == 22
     store.delete([other])
@@ -112,9 +113,9 @@ def test_space_larger_than_the_memory_is_searched_all_the_same(
     one, other = new_item(), new_item()
     store.replace(one, SPACE, chunks(*[EAST] * 20, NORTH))
     store.replace(other, SPACE, chunks(EAST, NORTH))
-    for options in ({}, {"media_ids": [other]}):
-        assert bounded.search(NORTH, SPACE, top_k=3, **options) == store.search(
-            NORTH, SPACE, top_k=3, **options
+    for among in (None, [other]):
+        assert bounded.search(NORTH, SPACE, top_k=3, media_ids=among) == store.search(
+            NORTH, SPACE, top_k=3, media_ids=among
         )
     assert bounded.memory_bytes == 0
 

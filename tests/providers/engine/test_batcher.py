@@ -199,7 +199,7 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(batcher, runtim
     queue(batcher, [row(90)])
     with pytest.raises(Overloaded) as refused:
         batcher.submit([row(20)], deadline=LATER)
-    assert refused.value.retry_after_seconds >= 1
+    assert (refused.value.retry_after_seconds or 0) >= 1
     queue(batcher, [row(10)])  # fills it to the last token
     assert batcher.queued_tokens == 100
 

@@ -1,5 +1,6 @@
 """The default model against sentence-transformers in float32, text by text."""
 
+import builtins
 import datetime
 import decimal
 import importlib
@@ -62,7 +63,7 @@ def paragraphs():
         (pydoc.getdoc(getattr(module, name, None)) or "").strip()
         for module, name in _documented()
     ]
-    licence = [part.strip() for part in str(pydoc.builtins.license).split("\n\n")]
+    licence = [part.strip() for part in str(builtins.license).split("\n\n")]
     return [text for text in [*texts, *licence] if text]
 
 

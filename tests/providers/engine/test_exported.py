@@ -1,6 +1,7 @@
 """ONNX files that others exported: which of their outputs is the vector, what they are fed, where their data lies."""
 
 import json
+from typing import Any
 
 import numpy as np
 import onnx
@@ -8,6 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
+from providers.base import InputType
 from providers.engine.building import build_graph
 from providers.engine.graph import GRAPH_FILE
 from providers.engine.model_config import read_model_config
@@ -353,6 +355,7 @@ def test_data_files_are_those_that_the_graph_names(tmp_path, folder, expected, w
     same(tmp_path, folder, expected)
     weights = Weights(tmp_path / "data-exported", model_paths=(folder,))
     prepared = weights.find("exported")
+    assert prepared is not None
     assert f"onnx/{where}" in prepared.manifest.files
     assert "onnx/model.onnx_data_stray" not in prepared.manifest.files
     stored = (folder / "onnx" / where).stat().st_size
@@ -524,12 +527,15 @@ def test_the_provider_leaves_out_as_many_tokens_as_the_prompt_has(
         {"data_dir": tmp_path / "data", "model_paths": (folder,), "threads": 1}
     )
     provider.download("exported")
-    for input_type, expected in (
-        ("query", model.encode_query(TEXTS)),
-        ("document", model.encode_document(TEXTS)),
-    ):
+    spec = provider.resolve("exported")
+    assert spec is not None
+    by_input_type: dict[InputType, Any] = {
+        "query": model.encode_query(TEXTS),
+        "document": model.encode_document(TEXTS),
+    }
+    for input_type, expected in by_input_type.items():
         found = provider.embed(
-            provider.resolve("exported"),
+            spec,
             TEXTS,
             dimensions=None,
             input_type=input_type,

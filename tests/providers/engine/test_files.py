@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from providers.engine import files
 from providers.engine.files import (
     MANIFEST_NAME,
     CorruptError,
@@ -83,7 +82,9 @@ def test_manifest_names_no_file_outside_its_folder(folder, records, name):
     write_manifest(folder, manifest_of(records))
     entry = {"sha256": "0" * 64, "size_bytes": 1}
     change(folder, files={name: entry, "weights": entry})
-    assert list(read_manifest(folder).files) == ["weights"]
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    assert list(manifest.files) == ["weights"]
 
 
 def test_manifest_comes_to_the_disk_after_all_it_vouches_for(
@@ -96,7 +97,7 @@ def test_manifest_comes_to_the_disk_after_all_it_vouches_for(
         synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
         fsync(descriptor)
 
-    monkeypatch.setattr(files.os, "fsync", note)
+    monkeypatch.setattr(os, "fsync", note)
     write_manifest(folder, manifest_of(records))
     names = [path.removeprefix(f"{folder}/") for path in synced]
     assert {"weights", "part/config", "part"} <= {*names[: names.index(str(folder))]}
@@ -117,7 +118,7 @@ def test_write_that_fails_leaves_the_old_file_and_nothing_else(folder, monkeypat
         raise OSError(errno.ENOSPC, "full")
 
     before = sorted(folder.rglob("*"))
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="full"):
         write_atomically(folder / "weights", b"new")
     assert (folder / "weights").read_bytes() == b"12345"

@@ -117,7 +117,7 @@ def test_a_cached_model_is_prepared_with_the_contents_of_its_links(tmp_path):
     )
     original = folder / "snapshots" / "c1" / "model.safetensors"
     assert (prepared.path / "model.safetensors").read_bytes() == original.read_bytes()
-    assert weights.verified("BAAI/bge-m3")
+    assert weights.verified("BAAI/bge-m3").path == prepared.path
 
 
 def test_two_folders_of_one_name_are_a_fatal_problem_that_names_both(tmp_path):
@@ -257,8 +257,9 @@ def test_what_a_folder_gave_is_not_what_the_hub_has_under_a_like_name(
     prepared = weights.prepare("thing").path
     shutil.rmtree(folder)
     # So versions wrote it that took "own--thing" for a name.
-    manifest = replace(files.read_manifest(prepared), model="own--thing")
-    files.write_manifest(prepared, manifest)
+    manifest = files.read_manifest(prepared)
+    assert manifest is not None
+    files.write_manifest(prepared, replace(manifest, model="own--thing"))
     prepared.rename(prepared.with_name("own--thing"))
     with pytest.raises(ProviderUnavailable):
         weights.prepare("own/thing")

@@ -44,7 +44,7 @@ class FakeHub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.folder = folder
         self.requests = []
-        self.fault = None
+        self.fault: tuple[int, str] | None = None
         self.cuts = []
         self.damaged = False
 
@@ -64,6 +64,7 @@ class FakeHub(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
+    server: FakeHub
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *args):
@@ -404,6 +405,7 @@ def age(prepared):
     for path in prepared.path.glob("graph-v*"):
         path.rename(path.with_name(f"graph-v0{path.suffix}"))
     manifest = files.read_manifest(prepared.path)
+    assert manifest is not None
     kept = {n: r for n, r in manifest.files.items() if not n.startswith("graph-v")}
     old = files.record_of(prepared.path / "graph-v0.onnx")
     files.write_manifest(

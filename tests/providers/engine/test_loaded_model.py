@@ -49,9 +49,16 @@ def rows(*lengths):
 
 def test_time_that_is_up_is_up_in_the_engine_too(pool, weights):
     provider = HuggingFaceProvider(Engine(weights, pool()))
-    asked = {"dimensions": None, "input_type": "document"}
+    spec = provider.resolve(NAME)
+    assert spec is not None
     with pytest.raises(ProviderTimeout):
-        provider.embed(provider.resolve(NAME), ["a"], timeout_seconds=-1.0, **asked)
+        provider.embed(
+            spec,
+            ["a"],
+            dimensions=None,
+            input_type="document",
+            timeout_seconds=-1.0,
+        )
 
 
 def test_model_that_was_dropped_runs_nothing_more(pool):

@@ -212,7 +212,7 @@ def test_who_gets_no_room_in_its_time_is_told_when_to_ask_again():
         world.using("b", timeout_seconds=0),
     ):
         pass
-    assert refused.value.retry_after_seconds >= 1
+    assert (refused.value.retry_after_seconds or 0) >= 1
 
 
 def test_when_the_one_who_waited_gives_up_the_others_go_on():

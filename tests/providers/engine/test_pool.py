@@ -97,7 +97,7 @@ def test_a_model_at_work_is_not_put_out_for_another(pool, weights):
     with models.using("one") as busy:
         with pytest.raises(Overloaded) as refused:
             models.model("two", timeout_seconds=0)
-        assert refused.value.retry_after_seconds >= 1
+        assert (refused.value.retry_after_seconds or 0) >= 1
         assert len(embed_by(busy)) == 4
 
 
@@ -150,6 +150,7 @@ def test_a_request_waits_for_room_no_longer_than_its_own_time(weights):
     )
     provider = HuggingFaceProvider(engine)
     other = provider.resolve("two")
+    assert other is not None
     started = time.monotonic()
     with engine.pool.using("one"), pytest.raises(Overloaded):
         provider.embed(

@@ -50,4 +50,4 @@ def test_modes_stand_one_after_the_other_in_the_order_that_is_asked_for():
 
 def test_rows_get_unit_length_and_a_zero_row_stays_zero():
     unit = normalize(np.array([[3, 4], [0, 0]], dtype=np.float32))
-    np.testing.assert_allclose(unit, [[0.6, 0.8], [0, 0]], rtol=1e-6)
+    np.testing.assert_allclose(unit, [[0.6, 0.8], [0.0, 0.0]], rtol=1e-6)

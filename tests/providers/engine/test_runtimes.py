@@ -5,15 +5,18 @@ import json
 import shutil
 import weakref
 from functools import partial
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from providers.base import InputType
 from providers.engine import machine, torch_runtime
 from providers.engine.machine import usable_cores
 from providers.engine.pool import Pool, PoolLimits
 from providers.engine.runtime import Row
+from providers.engine.torch_runtime import TorchRuntime
 from providers.engine.weights import Weights
 from providers.exceptions import ProviderMisconfigured
 from providers.plugins.huggingface import HuggingFaceProvider
@@ -81,7 +84,7 @@ def test_a_torch_model_makes_room_for_another_and_its_memory_is_free(tmp_path):
     pool = Pool(weights, PoolLimits(threads=1, memory_bytes=int(1.5 * sizes[0])))
     with collector_off():
         with pool.using("one") as model:
-            modules = weakref.ref(model.batcher._runtime._model)
+            modules = weakref.ref(cast(TorchRuntime, model.batcher._runtime)._model)
         del model
         embed(pool, "two", ["a"])
         assert modules() is None
@@ -185,12 +188,15 @@ def test_torch_leaves_a_prompt_out_of_the_pooling_where_the_model_says_so(
         {"data_dir": tmp_path / "data", "model_paths": (swishing,)}
     )
     provider.download("swishing")
-    for input_type, expected in (
-        ("query", model.encode_query(texts)),
-        ("document", model.encode_document(texts)),
-    ):
+    spec = provider.resolve("swishing")
+    assert spec is not None
+    by_input_type: dict[InputType, Any] = {
+        "query": model.encode_query(texts),
+        "document": model.encode_document(texts),
+    }
+    for input_type, expected in by_input_type.items():
         found = provider.embed(
-            provider.resolve("swishing"),
+            spec,
             texts,
             dimensions=None,
             input_type=input_type,

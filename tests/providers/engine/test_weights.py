@@ -134,7 +134,9 @@ def test_a_manifest_cannot_point_outside_its_folder(tiny_weights):
     manifest = json.loads(path.read_text())
     manifest["files"]["../secret"] = {"sha256": "0", "size_bytes": 1}
     path.write_text(json.dumps(manifest))
-    assert "../secret" not in files.read_manifest(path.parent).files
+    read = files.read_manifest(path.parent)
+    assert read is not None
+    assert "../secret" not in read.files
 
 
 def test_two_processes_preparing_at_once_both_succeed(
@@ -175,7 +177,7 @@ def _disk_full(*args):
 
 
 def test_pip_that_fails_is_explained(monkeypatch, tmp_path):
-    monkeypatch.setattr(wheels.sys, "executable", "/bin/false")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(ProviderUnavailable, match="pip could not fetch tiny==1"):
         wheels.pip_download("tiny==1", tmp_path)
 
@@ -184,8 +186,8 @@ def test_an_environment_without_pip_is_explained(monkeypatch, tmp_path):
     interpreter = tmp_path / "python"
     interpreter.write_text("#!/bin/sh\necho 'No module named pip' >&2\nexit 1\n")
     interpreter.chmod(0o755)
-    monkeypatch.setattr(wheels.sys, "executable", str(interpreter))
-    monkeypatch.setattr(wheels.os, "isatty", lambda descriptor: False)
+    monkeypatch.setattr(sys, "executable", str(interpreter))
+    monkeypatch.setattr(os, "isatty", lambda descriptor: False)
     with pytest.raises(ProviderMisconfigured, match="ensurepip"):
         wheels.pip_download("tiny==1", tmp_path)
 
@@ -242,9 +244,12 @@ def test_many_threads_asking_load_a_model_once(tiny_weights, monkeypatch):
     tiny_weights.prepare("org/tiny")
     pool, found, loads = Pool(tiny_weights, PoolLimits(threads=1)), [], []
     load = pool._load
-    monkeypatch.setattr(
-        pool, "_load", lambda name, kind: loads.append(name) or load(name, kind)
-    )
+
+    def noted(name, kind):
+        loads.append(name)
+        return load(name, kind)
+
+    monkeypatch.setattr(pool, "_load", noted)
     threads = [
         threading.Thread(target=lambda: found.append(pool.model("org/tiny")))
         for _ in range(8)

@@ -91,12 +91,12 @@ def write_graph(folder: Path, model, name="onnx/model.onnx", **options):
 
 def graph_of(nodes, inputs, outputs, tables):
     """Make an ONNX model of nodes; inputs and outputs are (name, type, shape), tables are arrays by name."""
-    values = [
+    ins, outs = (
         [helper.make_tensor_value_info(*value) for value in side]
         for side in (inputs, outputs)
-    ]
+    )
     stored = [numpy_helper.from_array(table, name) for name, table in tables.items()]
-    graph = helper.make_graph(nodes, "g", *values, stored)
+    graph = helper.make_graph(nodes, "g", ins, outs, stored)
     opsets = [helper.make_opsetid("", 20)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 

@@ -223,6 +223,8 @@ def receiver():
     """A server that answers 201 to whatever it gets, and notes the Host header."""
 
     class Handler(BaseHTTPRequestHandler):
+        server: "Server"
+
         def do_POST(self):
             self.rfile.read(int(self.headers["Content-Length"]))
             self.server.hosts.append(self.headers["Host"])
@@ -232,8 +234,12 @@ def receiver():
         def log_message(self, *args):
             pass
 
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    server.hosts = []
+    class Server(HTTPServer):
+        def __init__(self):
+            super().__init__(("127.0.0.1", 0), Handler)
+            self.hosts = []
+
+    server = Server()
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield server
