@@ -1,4 +1,4 @@
-"""Real Redis and PostgreSQL servers for tests, each started at most once a run."""
+"""Servers for tests: real Redis and PostgreSQL, each started at most once a run, and HTTP in a thread."""
 
 import contextlib
 import logging
@@ -6,12 +6,32 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from socketserver import BaseServer
+from typing import TypeVar
 
 import psutil
+
+One = TypeVar("One", bound=BaseServer)
+
+
+@contextlib.contextmanager
+def serving(server: One) -> Iterator[One]:
+    """Have `server` serve in a thread inside of the `with`, and close it."""
+    thread = threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.01}
+    )
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 class RedisServer:

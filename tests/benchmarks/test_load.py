@@ -1,12 +1,12 @@
 """The load generator, against a real server in this process."""
 
 import json
-import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from benchmarks.load import Stream, send
+from tests.servers import serving
 
 
 class Echo(BaseHTTPRequestHandler):
@@ -37,12 +37,8 @@ class Echo(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def port():
-    with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Echo)) as server:
         yield server.server_address[1]
-        server.shutdown()
-        thread.join()
 
 
 def bodies(*values):

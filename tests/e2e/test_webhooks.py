@@ -3,7 +3,6 @@
 import contextlib
 import json
 import socket
-import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import psutil
@@ -11,6 +10,7 @@ import pytest
 import requests
 
 from tests.e2e.server import is_called
+from tests.servers import serving
 from tests.waiting import poll
 
 MODEL = "onnx:sentence-transformers/all-MiniLM-L6-v2"
@@ -37,13 +37,8 @@ class ReceiverServer(ThreadingHTTPServer):
 
 @pytest.fixture
 def receiver():
-    server = ReceiverServer()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(ReceiverServer()) as server:
+        yield server
 
 
 @pytest.fixture

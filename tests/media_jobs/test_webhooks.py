@@ -16,6 +16,7 @@ from media_jobs.services.webhook_addresses import is_public
 from media_jobs.services.webhooks import PAUSES, deliver, signature, take_due
 from media_jobs.tasks import work
 from tests.media_jobs.standard_webhooks import verified
+from tests.servers import serving
 
 SECRET = "webhook-secret-of-the-tests"
 
@@ -45,13 +46,8 @@ class ReceiverServer(HTTPServer):
 @pytest.fixture
 def receiver(media_conf):
     media_conf(webhook_secret=SECRET, webhook_allow_private=True)
-    server = ReceiverServer()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(ReceiverServer()) as server:
+        yield server
 
 
 @pytest.fixture
@@ -373,14 +369,9 @@ TIMEOUT_SECONDS = 0.8  # for the whole; the drip takes 3.8 s
 def dripping(media_conf, monkeypatch):
     media_conf(webhook_secret=SECRET, webhook_allow_private=True)
     monkeypatch.setattr(webhooks, "TIMEOUT_SECONDS", TIMEOUT_SECONDS)
-    server = DrippingServer()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.closing.set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(DrippingServer()) as server:
+        yield server
+        server.closing.set()
 
 
 def test_answer_that_drips_is_cut_off(create, start, dripping):

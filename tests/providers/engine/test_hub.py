@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-import threading
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
@@ -30,6 +29,7 @@ from providers.exceptions import (
     UnknownModel,
 )
 from tests.providers.engine import tiny
+from tests.servers import serving
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 NAME = "org/hubbed"
@@ -167,15 +167,8 @@ def repository(tmp_path):
 @pytest.fixture
 def hub(repository, monkeypatch):
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
-    server = FakeHub(repository)
-    thread = threading.Thread(
-        target=server.serve_forever, kwargs={"poll_interval": 0.01}
-    )
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(FakeHub(repository)) as server:
+        yield server
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from providers.remote.client import HttpClient
 from providers.remote.deadline import Deadline
 from tests.collector import collector_off, failing
 from tests.providers.remote.echo import EchoProvider, embed
+from tests.servers import serving
 from tests.upstreams import Fault, OpenAIUpstream
 
 
@@ -239,13 +240,8 @@ def receiver():
             super().__init__(("127.0.0.1", 0), Handler)
             self.hosts = []
 
-    server = Server()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Server()) as server:
+        yield server
 
 
 @pytest.fixture
