@@ -83,7 +83,9 @@ def test_reader_ends_when_the_client_leaves(slow):
     readers = [
         process
         for process in psutil.Process().children()
-        if "media_jobs.extraction.child" in process.cmdline()
+        # None for one that has ended: another test's, not waited for yet
+        if "media_jobs.extraction.child"
+        in (process.as_dict(["cmdline"])["cmdline"] or [])
     ]
     assert readers == []
 
