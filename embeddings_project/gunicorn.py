@@ -73,10 +73,21 @@ def count_in(folder: Path) -> None:
     reserve_metric_files()
 
 
+_counting = False
+
+
+def begin_counting() -> None:
+    """Begin with nothing counted: forget the figures of an earlier run, once in this one."""
+    global _counting
+    if not _counting:
+        shutil.rmtree(metrics_dir, ignore_errors=True)
+        count_in(metrics_dir)
+        _counting = True
+
+
 def on_starting(server: Any) -> None:
-    """Begin with nothing counted: forget the figures of an earlier run."""
-    shutil.rmtree(metrics_dir, ignore_errors=True)
-    count_in(metrics_dir)
+    """See `begin_counting`."""
+    begin_counting()
 
 
 def post_worker_init(worker: Any) -> None:

@@ -41,6 +41,7 @@ env.text("DATA_DIR")  # known
 HOST = env.text("HOST", "127.0.0.1")
 PORT = env.integer("PORT", 8000, minimum=1, maximum=65535)
 WEB_CONCURRENCY = env.integer("WEB_CONCURRENCY", 1, minimum=1, maximum=64)
+DRAIN_SECONDS = env.integer("DRAIN_SECONDS", 30, minimum=0, maximum=3600)
 WEB_THREADS = env.integer("WEB_THREADS", 64, minimum=2, maximum=512)
 LOOPBACK = HOST in ("127.0.0.1", "localhost", "::1")
 
@@ -328,6 +329,7 @@ EMBEDDINGS_CANARY = env.boolean("EMBEDDINGS_CANARY", default=True)
 
 LOCAL_ENGINE: dict[str, Any] = {
     "data_dir": DATA_DIR,
+    "process": env.choice("EMBEDDINGS_ENGINE", "auto", ("auto", "process", "inline")),
     "hub_endpoint": env.url("HF_ENDPOINT"),
     "hub_token": env.secret("HF_TOKEN"),
     "threads": env.integer("EMBEDDINGS_ENGINE_THREADS", 0, minimum=0, maximum=512)

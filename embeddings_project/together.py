@@ -1,37 +1,40 @@
-"""The web server and the worker beside each other, as `manage.py serve` runs them.
+"""The engine, the web server and the worker beside each other, as `manage.py serve` runs them.
 
-Both are forked from the process that has set Django up, and share its memory. It ends when gunicorn ends, with its exit
-code; a worker that ends is started again. Both get SIGTERM when this process does, or when it is killed. They have
-process groups of their own: Ctrl-C in a terminal reaches this process alone, and requests under way are answered before
-gunicorn ends.
+All are forked from the process that has set Django up, and share its memory. It ends when gunicorn ends, with its exit
+code; an engine or a worker that ends is started again. All get SIGTERM when this process does, or when it is killed,
+the engine after the others have ended. They have process groups of their own: Ctrl-C in a terminal reaches this
+process alone, and requests under way are answered before gunicorn ends.
 """
 
 import gc
-import multiprocessing
-import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING
+
+from django.conf import settings
+
+from embeddings_project.engine_process import EngineProcess
+from embeddings_project.processes import SIGNALS, start_process
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkProcess
 
 GUNICORN = "python:embeddings_project.gunicorn"
-LOOK_SECONDS = 0.5
+LOOK_SECONDS = 0.25
 MAX_PAUSE_SECONDS = 30.0
 STEADY_SECONDS = 60.0
 WORKER_DELAY_SECONDS = 2.0
 WORKER_STOP_SECONDS = 30.0
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Together:
-    """The two processes, from start to end."""
+    """The processes, from start to end."""
 
     def __init__(self) -> None:
+        inline = settings.LOCAL_ENGINE["process"] == "inline"
+        self._engine = None if inline else EngineProcess()
         self._server: ForkProcess | None = None
         self._worker: ForkProcess | None = None
         self._stopping = False
@@ -39,12 +42,17 @@ class Together:
         self._worker_due_at = 0.0
 
     def run(self) -> int:
-        """Run both, and return gunicorn's exit code."""
+        """Run them, and return gunicorn's exit code."""
+        from embeddings_project.gunicorn import begin_counting
+
+        begin_counting()
         gc.collect()
         gc.freeze()  # a collection writes to what it looks at, and it would no longer be shared
         for number in SIGNALS:
             signal.signal(number, self._on_signal)
-        self._server = start_process(serve)
+        if self._engine:
+            self._engine.start()
+        self._server = start_process(self._serve)
         if self._stopping:  # the signal came while it was being forked
             self._server.terminate()
         # The server starts faster alone, and jobs can wait for that long.
@@ -52,6 +60,8 @@ class Together:
         while (code := self._look(self._server)) is None:
             pass
         self._end_worker()
+        if self._engine:
+            self._engine.stop()
         return code
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -61,10 +71,12 @@ class Together:
                 process.terminate()
 
     def _look(self, server: "ForkProcess") -> int | None:
-        """Wait a moment for gunicorn, and see to the worker. Return gunicorn's exit code once it has one."""
+        """Wait a moment for gunicorn, and see to the others. Return gunicorn's exit code once it has one."""
         server.join(LOOK_SECONDS)
         if server.exitcode is None and not (self._worker and self._worker.is_alive()):
             self._start_worker()
+        if self._engine:
+            self._engine.look()
         return server.exitcode
 
     def _start_worker(self) -> None:
@@ -72,8 +84,9 @@ class Together:
         now = time.monotonic()
         if now - self._worker_due_at > STEADY_SECONDS:
             self._pause = LOOK_SECONDS
-        if not self._stopping and now >= self._worker_due_at:
-            self._worker = start_process(_work)
+        wanted = settings.MEDIA_JOBS.workers and not self._stopping
+        if wanted and now >= self._worker_due_at:
+            self._worker = start_process(self._work)
             self._worker_due_at = now + self._pause
             self._pause = min(self._pause * 2, MAX_PAUSE_SECONDS)
 
@@ -86,26 +99,16 @@ class Together:
         if self._worker.is_alive():
             self._worker.kill()
 
+    def _serve(self) -> None:
+        """Be gunicorn, until it ends."""
+        if self._engine:
+            self._engine.leave_to_parent()
+        serve()
 
-def start_process(run: Callable[[], None]) -> "ForkProcess":
-    """Fork a process that does `run`, and ends with this one. No connection to a database may be open."""
-    process = multiprocessing.get_context("fork").Process(target=_be, args=[run])
-    # This process's answers to signals are not for the other: held back until it has forgotten them.
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    process.start()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    return process
-
-
-def _be(run: Callable[[], None]) -> None:
-    from media_jobs.cluster.cluster import end_with_parent  # Django is set up only now
-
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_DFL)
-    os.setpgrp()
-    end_with_parent()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    run()
+    def _work(self) -> None:
+        if self._engine:
+            self._engine.leave_to_parent()
+        work()
 
 
 def serve() -> None:
@@ -116,7 +119,8 @@ def serve() -> None:
     run()
 
 
-def _work() -> None:
+def work() -> None:
+    """Be the worker, until it ends."""
     from django.core.management import call_command
     from django.core.management.base import CommandError
     from setproctitle import setproctitle

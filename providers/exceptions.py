@@ -47,6 +47,18 @@ class EngineClosed(ProviderUnavailable):
     """The local engine of this model was stopped; asked again, it is loaded again."""
 
 
+class EngineNotServed(ProviderUnavailable):
+    """No engine process is there, nor is one being started."""
+
+
+class EngineCrashed(ProviderError):
+    """The engine's process died of this very request, twice: it would do so again."""
+
+    falls_back = False
+    trips_breaker = False
+    reason = "engine_crashed"
+
+
 class ModelReplaced(ProviderUnavailable):
     """A local model was prepared again between the look at its revision and the run; asked again, it answers."""
 

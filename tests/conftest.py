@@ -60,7 +60,7 @@ def django_db_modify_db_settings():
 def no_reference():
     """Prepare local models as where sentence-transformers is absent: to start it takes seconds each time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("providers.engine.provider.sentence_transformers", None)
+        patch.setattr("providers.engine.options.sentence_transformers", None)
         yield
 
 

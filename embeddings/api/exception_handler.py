@@ -16,9 +16,9 @@ from rest_framework.views import set_rollback
 from embeddings.api.json_types import as_json
 from embeddings.headers import CHALLENGE, RETRY_AFTER, SHOULD_RETRY
 from embeddings.services import errors
-from providers.exceptions import Abandoned, ProviderRejected
+from providers.exceptions import Abandoned, EngineCrashed, ProviderRejected
 
-CLIENT_LEFT = 499  # nginx's, for its log
+PROVIDER_STATUS = {Abandoned: 499, EngineCrashed: 500}  # 499 is nginx's, for its log
 DATABASE_RETRY_SECONDS = 5
 READ_ONLY_SQLSTATE = "25006"
 
@@ -199,8 +199,8 @@ def _problem(error: Exception) -> Problem | None:
         return Problem(
             status=error.status, detail=error.message, param=error.param, code=code
         )
-    if isinstance(error, Abandoned):
-        return Problem(status=CLIENT_LEFT, detail=error.message)  # for the log alone
+    if isinstance(error, Abandoned | EngineCrashed):
+        return Problem(status=PROVIDER_STATUS[type(error)], detail=error.message)
     if isinstance(error, exceptions.ValidationError):
         param, detail = _first(error.detail)
         return Problem(status=400, detail=detail, param=param)

@@ -74,6 +74,7 @@ class Batcher:
         bulk_lanes: int = 1,
         express: bool = True,
         hung_after_seconds: float = 60.0,
+        on_hung: Callable[[], None] | None = None,
         clock: Clock = time.monotonic,
         observe: Observe = lambda stage, seconds: None,
     ) -> None:
@@ -83,6 +84,7 @@ class Batcher:
         self._small_tokens = small_tokens
         self._queue_tokens = queue_tokens
         self._hung_after_seconds = hung_after_seconds
+        self._on_hung = on_hung
         self._clock = clock
         self._lock = threading.Lock()
         self._bulk_ready = threading.Condition(self._lock)
@@ -200,6 +202,8 @@ class Batcher:
         if self._closed:
             return
         for lane in self._lanes:
+            if self._on_hung is not None and self._hung(lane):
+                self._on_hung()
             if self._hung(lane) and self._replaced < _MAX_REPLACED:
                 self._replaced += 1
                 _fail(lane.batch or [], ProviderUnavailable("The local engine hung."))

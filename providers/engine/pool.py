@@ -7,22 +7,30 @@ import gc
 import os
 import sys
 import threading
+import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, get_args
 
-from providers.base import Precision
+from providers.base import Precision, Vectors
 from providers.engine.batcher import QUEUE_TOKENS, Batcher
 from providers.engine.files import Manifest
+from providers.engine.inference import Work, checked_rows, revision_of
 from providers.engine.machine import trim_heap, usable_cores, usable_memory
 from providers.engine.memory import SLICE_SECONDS, ModelMemory
-from providers.engine.tokenizer import TOKENIZER_FILE, ModelTokenizer
+from providers.engine.runtime import Row
+from providers.engine.tokenizer import ModelTokenizer
+from providers.engine.tokenizers import Tokenizers
 from providers.engine.verification import open_proved
 from providers.engine.weights import Prepared, Weights
-from providers.exceptions import ProviderMisconfigured, VectorsDiffer
+from providers.exceptions import (
+    ModelReplaced,
+    ProviderMisconfigured,
+    VectorsDiffer,
+)
 from providers.metrics import observed
 
 _SHARE_OF_MEMORY = 0.6
@@ -65,9 +73,17 @@ class PoolLimits:
 class Pool:
     """The loaded models of one process. A forked child starts empty: engine threads do not survive a fork."""
 
-    def __init__(self, weights: Weights, limits: PoolLimits | None = None) -> None:
+    def __init__(
+        self,
+        weights: Weights,
+        limits: PoolLimits | None = None,
+        *,
+        on_hung: Callable[[], None] | None = None,
+    ) -> None:
+        """`on_hung` is called where a thread hangs in a run; without it, another takes its place."""
         self._weights = weights
         self._limits = limits or PoolLimits()
+        self._on_hung = on_hung
         self._watcher: threading.Thread | None = None
         self._start_afresh()
         _pools.add(self)
@@ -108,22 +124,59 @@ class Pool:
         with self.using(name, precision, timeout_seconds=timeout_seconds) as model:
             return model
 
+    def run(
+        self,
+        work: Work,
+        *,
+        timeout_seconds: float,
+        rows: Sequence[Row] | None = None,
+    ) -> Vectors:
+        """See `Inference.run`. `rows` are the texts, tokenised already.
+
+        Raises ModelReplaced where the files on disk are not of the revision that the caller knows.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        for again in (False, True):
+            lent = self.using(
+                work.model, work.precision, timeout_seconds=timeout_seconds
+            )
+            with lent as loaded:
+                manifest = loaded.prepared.manifest
+                revision = revision_of(loaded.prepared, work.precision)
+                if work.revision.startswith(revision):
+                    if rows is None:
+                        rows = checked_rows(
+                            loaded.prepared, loaded.tokenizer, work.texts, work.prompt
+                        )
+                    return loaded.batcher.submit(rows, deadline=deadline)
+            del loaded
+            # They may have been replaced since they were loaded.
+            if again or self._prepared(work.model).manifest == manifest:
+                break
+            self.forget(work.model)
+        raise ModelReplaced(
+            f"The files of {work.model} changed just now; ask again.",
+            retry_after_seconds=1.0,
+        )
+
     def tokenizer(self, name: str) -> ModelTokenizer:
         """Return the model's tokenizer; its weights are loaded only where they are needed for that (torch)."""
-        known = self._tokenizers.get(name)
-        if known is not None:
-            return known
-        if (prepared := self._weights.find(name)) and prepared.runtime == "torch":
-            return self.model(name).tokenizer
-        with self._reading_lock(name):
-            if name not in self._tokenizers:
-                prepared = self._weights.verified(name, only=TOKENIZER_FILE)
-                self._tokenizers[name] = prepared.tokenizer()
-            return self._tokenizers[name]
+        read = self._tokenizers.get(name)
+        return read.tokenizer if read else self.model(name).tokenizer
 
     def loaded(self, name: str, precision: Precision) -> bool:
         """Whether the model is in memory."""
         return self._keys.get((name, precision)) in self._memory.contents()
+
+    def loaded_models(self) -> list[tuple[str, Precision]]:
+        """Return what is in memory, by each name and class that was asked for."""
+        contents = self._memory.contents()
+        return [asked for asked, key in [*self._keys.items()] if key in contents]
+
+    def refusals(self) -> list[tuple[str, Precision, str]]:
+        """Return the models that failed their check, each with the reason."""
+        found = [(*key, self.refusal(*key)) for key in [*self._refused]]
+        return [(name, precision, why) for name, precision, why in found if why]
 
     def refusal(self, name: str, precision: Precision) -> str | None:
         """Return why a model failed its check when it was loaded, until it is prepared again."""
@@ -140,14 +193,12 @@ class Pool:
 
     def follow(self, name: str, manifest: Manifest) -> None:
         """Drop what is in memory of a model that was prepared again since, here or by another process."""
-        if self._seen.get(name, manifest) != manifest:
+        if self._tokenizers.replaced(name, manifest):
             self.forget(name)
-        self._seen[name] = manifest
 
     def forget(self, name: str) -> None:
         """Drop a model from memory, after its files were replaced; requests under way fail over."""
-        with self._lock:
-            self._tokenizers.pop(name, None)
+        self._tokenizers.forget(name)
         for precision in get_args(Precision):
             if model := self._memory.drop(_Key(name, precision)):
                 model.batcher.close()
@@ -179,16 +230,10 @@ class Pool:
             slice_seconds=self._limits.slice_seconds,
         )
         self._keys: dict[tuple[str, Precision], _Key] = {}
-        self._reading: dict[str, threading.Lock] = {}
-        self._tokenizers: dict[str, ModelTokenizer] = {}
-        self._seen: dict[str, Manifest] = {}
+        self._tokenizers = Tokenizers(self._weights)
         self._refused: dict[tuple[str, Precision], tuple[Manifest, str]] = {}
         self._watcher = None
         self._closing = threading.Event()
-
-    def _reading_lock(self, name: str) -> threading.Lock:
-        with self._lock:
-            return self._reading.setdefault(name, threading.Lock())
 
     def _key(self, name: str, precision: Precision) -> _Key:
         """Return under which key the model is loaded, the exact one where it has no fast class."""
@@ -227,7 +272,7 @@ class Pool:
                 prepared,
                 precision,
                 threads=cores,
-                tokenizer=self._tokenizers.get(name),
+                tokenizer=self._tokenizers.known(name),
                 room_for_wide=partial(
                     self._memory.grow,
                     _Key(name, precision),
@@ -237,7 +282,7 @@ class Pool:
         except VectorsDiffer as error:
             self._refused[name, precision] = (prepared.manifest, error.message)
             raise
-        self._tokenizers[name] = opened.tokenizer
+        self._tokenizers.keep(prepared, opened.tokenizer)
         # torch takes all cores by itself, and its tokenizer but one caller at a time.
         torch = prepared.runtime == "torch"
         batcher = Batcher(
@@ -245,6 +290,7 @@ class Pool:
             queue_tokens=self._limits.queue_tokens,
             bulk_lanes=1 if torch else cores,
             express=not torch,
+            on_hung=self._on_hung,
             observe=observed,
         )
         return LoadedModel(

