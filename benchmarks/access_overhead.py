@@ -55,7 +55,7 @@ from embeddings.access.tokens import make_access_token  # noqa: E402
 from embeddings.api.views.embeddings import CreateEmbeddings  # noqa: E402
 from embeddings.services.callers import SINGLE_USER  # noqa: E402
 from embeddings.services.preparation import prepare_local_model  # noqa: E402
-from embeddings.services.usage import Ledger  # noqa: E402
+from embeddings.services.usage.ledger import Ledger  # noqa: E402
 
 MODEL = "huggingface:sentence-transformers/all-MiniLM-L6-v2"
 LIMIT = 0.25

@@ -23,7 +23,7 @@ from embeddings.services.routing import (
 from embeddings.services.space_watch import space_watch
 from embeddings.services.tokenization import Prepared, estimated_tokens, prepare
 from embeddings.services.types import EmbeddingRequest, EmbeddingResult, Failure, Target
-from embeddings.services.usage import usage
+from embeddings.services.usage.ledger import usage
 from providers.base import Embedded, Vectors
 from providers.breaker import guarded
 from providers.exceptions import (

@@ -11,7 +11,6 @@ from django.utils import timezone
 
 from embeddings.access.callers import caller_of_id
 from embeddings.conf import conf as embeddings_conf
-from embeddings.services.budgets import check_budgets
 from embeddings.services.callers import Caller
 from embeddings.services.embed import embed
 from embeddings.services.errors import (
@@ -27,6 +26,7 @@ from embeddings.services.routing import (
 )
 from embeddings.services.space_watch import space_watch
 from embeddings.services.types import EmbeddingRequest, EmbeddingResult, Target
+from embeddings.services.usage.budgets import check_budgets
 from media_jobs.chunking import Span, TokenLimit, spans
 from media_jobs.conf import conf
 from media_jobs.models import Job, MediaItem

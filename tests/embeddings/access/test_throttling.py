@@ -11,7 +11,7 @@ from embeddings.access.limiter.limiter import Limiter, limiter
 from embeddings.access.limiter.sqlite_store import SqliteStore
 from embeddings.access.throttling import duration
 from embeddings.services.callers import SINGLE_USER, CallerLimits
-from embeddings.services.usage import usage
+from embeddings.services.usage.ledger import usage
 from tests.embeddings.access.limiter.conftest import SECOND, Clock
 from tests.fakes import MINILM
 

@@ -16,7 +16,7 @@ from embeddings import metrics
 from embeddings.conf import conf
 from embeddings.services.callers import Caller
 from embeddings.services.types import EmbeddingRequest, EmbeddingResult, Target
-from embeddings.services.usage_store import Account, Counts, Place, store
+from embeddings.services.usage.counts import Account, Counts, Place, store
 from providers.state.process import owned
 
 HOUR_SECONDS = 3600
