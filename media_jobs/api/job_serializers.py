@@ -4,9 +4,9 @@ from typing import Any
 
 from rest_framework import serializers
 
-from embeddings.api.credential_serializers import StrictBooleanField
 from embeddings.api.serializers import (
     MAX_DIMENSIONS,
+    StrictBooleanField,
     StrictCharField,
     StrictIntegerField,
     StrictSerializer,

@@ -11,7 +11,6 @@ from rest_framework.response import Response
 from embeddings import headers as names
 from embeddings.access.callers import caller_of
 from embeddings.access.throttling import LimitedView
-from embeddings.api.credential_serializers import StrictBooleanField
 from embeddings.api.json_types import filled
 from embeddings.api.representation import embedding_headers
 from embeddings.api.requests import input_type_of, validated
@@ -19,6 +18,7 @@ from embeddings.api.schema import INPUT_TYPE_PARAMETER, With
 from embeddings.api.serializers import (
     MAX_DIMENSIONS,
     MomentField,
+    StrictBooleanField,
     StrictCharField,
     StrictIntegerField,
     StrictSerializer,

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from embeddings.api.credential_serializers import NewKeySerializer
 from embeddings.api.serializers import (
     BatchRequestSerializer,
     EmbeddingRequestSerializer,
     ModelActionSerializer,
 )
+from embeddings.api.views.credentials import NewKeySerializer
 from media_jobs.api.job_serializers import JobBatchSerializer, JobSerializer
 from media_jobs.api.search import SearchSerializer
 from media_jobs.api.serializers import ItemChangesSerializer, NewItemSerializer
