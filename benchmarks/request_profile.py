@@ -31,7 +31,11 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "counting tokens": ("services/tokenization", "services/token_counts"),
     "the cache": ("services/cache",),
     "unit length": ("services/dimensions",),
-    "metrics and usage": ("embeddings/metrics", "services/usage", "providers/metrics"),
+    "metrics and usage": (
+        "services/request_metrics",
+        "services/usage",
+        "providers/metrics",
+    ),
     "choosing the model": ("services/routing", "providers/registry"),
     "the rest of embed()": ("services/embed",),
     "authentication and limits": ("embeddings/access",),

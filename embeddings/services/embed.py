@@ -6,9 +6,8 @@ import time
 
 import structlog
 
-from embeddings import metrics
 from embeddings.conf import conf
-from embeddings.services import dimensions
+from embeddings.services import dimensions, request_metrics
 from embeddings.services.cache.cache import embedding_cache
 from embeddings.services.errors import (
     InputTooLong,
@@ -60,7 +59,7 @@ def embed(request: EmbeddingRequest) -> EmbeddingResult:
 def _first_answer(request: EmbeddingRequest, primary: Target) -> EmbeddingResult:
     deadline = time.monotonic() + conf().request_timeout_seconds
     failures: list[Failure] = []
-    with metrics.active_requests:
+    with request_metrics.active_requests:
         for target in itertools.chain([primary], fallback_targets(request, primary)):
             try:
                 result = _embed_at(
@@ -75,7 +74,7 @@ def _first_answer(request: EmbeddingRequest, primary: Target) -> EmbeddingResult
                     raise
                 continue
             if target is not primary:
-                metrics.fallbacks.labels(
+                request_metrics.fallbacks.labels(
                     primary.provider.name, target.provider.name
                 ).inc()
             return result
@@ -112,7 +111,9 @@ def _embed_at(
     if request.dimensions is not None and raw.shape[1] != request.dimensions:
         vectors = dimensions.resized(raw, request.dimensions, conf().dimensions_policy)
     tokens = _prompt_tokens(prepared, computed)
-    metrics.answered(target, tokens=tokens, seconds=time.perf_counter() - started)
+    request_metrics.answered(
+        target, tokens=tokens, seconds=time.perf_counter() - started
+    )
     return EmbeddingResult(
         vectors=dimensions.normalised(vectors),
         target=target,
@@ -163,7 +164,7 @@ def _raw_vectors(
         prepared.keys, compute, timeout_seconds=timeout_seconds
     )
     misses = _texts_of(computed)
-    metrics.looked_up(hits=len(prepared.keys) - misses, misses=misses)
+    request_metrics.looked_up(hits=len(prepared.keys) - misses, misses=misses)
     return vectors, computed
 
 
@@ -213,8 +214,8 @@ def _stated(computed: list[Embedded]) -> list[int | None]:
 
 
 def _noted(target: Target, error: ProviderError) -> Failure:
-    metrics.provider_failures.labels(
-        target.provider.name, metrics.model_label(target), error.reason
+    request_metrics.provider_failures.labels(
+        target.provider.name, request_metrics.model_label(target), error.reason
     ).inc()
     # A provider without a key is how the server is set up, not news.
     level = (

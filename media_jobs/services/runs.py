@@ -9,7 +9,7 @@ import structlog
 from django.db import DatabaseError, InterfaceError, OperationalError
 from django.utils import timezone
 
-from embeddings.access.callers import caller_of_id
+from embeddings.access.caller_lookup import caller_of_id
 from embeddings.conf import conf as embeddings_conf
 from embeddings.services.callers import Caller
 from embeddings.services.embed import embed
@@ -41,8 +41,8 @@ from media_jobs.services.claims import (
     wait,
     write,
 )
-from media_jobs.services.failures import may_pass, outage_seconds
 from media_jobs.services.heartbeat import BEAT_SECONDS, Heartbeat
+from media_jobs.services.job_failures import may_pass, outage_seconds
 from media_jobs.services.spool import Spool, SpoolBroken, discard
 from media_jobs.services.targets import Identity, identity_of
 from media_jobs.vector_store.base import Chunk, Space, Superseded

@@ -17,7 +17,7 @@ from providers.remote.answers import (
 from providers.remote.client import Reply
 from providers.remote.deadline import Runtime
 from providers.remote.failures import classify_status
-from providers.remote.provider import Batch, Call, RemoteProvider
+from providers.remote.remote_provider import Batch, Call, RemoteProvider
 from providers.remote.splitting import Limits
 
 __all__ = [

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from providers.state.memory import Rest
+from providers.state.timed import Rest
 
 REST_SECONDS = 1.0
 CONNECT_SECONDS = 5

@@ -21,8 +21,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from embeddings.access import api_keys
-from embeddings.access.authentication import BEARER_CHALLENGE
-from embeddings.access.callers import caller_of
+from embeddings.access.authentication import BEARER_CHALLENGE, caller_of
 from embeddings.access.permissions import MayManageKeys
 from embeddings.access.rights import Rights
 from embeddings.access.sessions import log_in, refreshed

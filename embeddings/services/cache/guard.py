@@ -7,10 +7,10 @@ from typing import Literal, TypeVar
 
 import structlog
 
-from embeddings import metrics
-from embeddings.services.cache.store import Cleared, Entry, RowStore
+from embeddings.services import request_metrics
+from embeddings.services.cache.row_store import Cleared, Entry, RowStore
 from providers.state import StoreUnavailable
-from providers.state.memory import Rest
+from providers.state.timed import Rest
 
 REST_SECONDS = 5.0  # how long a store that failed is left alone
 LOG_SECONDS = 60.0
@@ -87,7 +87,7 @@ class GuardedStore:
         return answer
 
     def _note(self, name: str, operation: Operation, *, reason: str) -> None:
-        metrics.cache_store_failures.labels(name, operation).inc()
+        request_metrics.cache_store_failures.labels(name, operation).inc()
         now = self.timer()
         with self._lock:
             silent = now - self._logged_at < LOG_SECONDS

@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from embeddings.services.cache.guard import GuardedStore
-from embeddings.services.cache.memory import Row
-from embeddings.services.cache.store import Cleared, Entry, RowStore
+from embeddings.services.cache.lru import Row
+from embeddings.services.cache.row_store import Cleared, Entry, RowStore
 from embeddings.services.cache.writer import BackgroundWriter
 
 # How often a process looks whether another one cleared the cache, and tells which rows it used in its own memory.

@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embeddings import metrics
+from embeddings.services import request_metrics
 from embeddings.services.cache import writer as writer_module
 from embeddings.services.cache.cache import MAX_MEMORY_ROWS, EmbeddingCache
 from embeddings.services.cache.guard import LOG_SECONDS, REST_SECONDS, GuardedStore
 from embeddings.services.cache.redis_store import RedisStore
+from embeddings.services.cache.row_store import Entry
 from embeddings.services.cache.shared import LOOK_SECONDS, SharedRows
 from embeddings.services.cache.sqlite_store import SqliteStore
-from embeddings.services.cache.store import Entry
 from embeddings.services.cache.writer import BackgroundWriter
 from providers.state import StoreUnavailable
 from tests.embeddings.services.cache.conftest import PATIENT_FILE, Clock
@@ -65,7 +65,7 @@ def ask(cache, key=b"a"):
 
 def failures():
     """Return how often stores failed."""
-    (family,) = metrics.cache_store_failures.collect()
+    (family,) = request_metrics.cache_store_failures.collect()
     return sum(s.value for s in family.samples if s.name.endswith("_total"))
 
 

@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from embeddings import headers as names
-from embeddings.access.callers import caller_of
+from embeddings.access.authentication import caller_of
 from embeddings.access.throttling import LimitedView
 from embeddings.api.json_types import filled
 from embeddings.api.representation import embedding_headers
@@ -24,8 +24,8 @@ from embeddings.api.serializers import (
     StrictSerializer,
     input_type_field,
 )
-from media_jobs.api.items import ExactView
-from media_jobs.api.job_serializers import MAX_BATCH, MAX_ID
+from media_jobs.api.item_views import ExactView
+from media_jobs.api.media_serializers import MAX_BATCH, MAX_ID
 from media_jobs.metadata import problem_in, shown
 from media_jobs.services.filters import Filters
 from media_jobs.services.search import Found, SearchQuery, search
