@@ -28,7 +28,7 @@ WARM_UP = 100
 # A stack belongs to the first room that is found in it, seen from its innermost frame outwards.
 ROOMS: dict[str, tuple[str, ...]] = {
     "the engine": ("providers/engine/", "providers/breaker"),
-    "counting tokens": ("services/tokenization", "services/token_counts"),
+    "counting tokens": ("services/tokenization",),
     "the cache": ("services/cache",),
     "unit length": ("services/dimensions",),
     "metrics and usage": (
