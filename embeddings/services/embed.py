@@ -20,7 +20,7 @@ from embeddings.services.routing import (
     requested_target,
 )
 from embeddings.services.space_watch import space_watch
-from embeddings.services.tokenization import Prepared, estimated_tokens, prepare
+from embeddings.services.tokenization import PreparedTexts, estimated_tokens, prepare
 from embeddings.services.types import EmbeddingRequest, EmbeddingResult, Failure, Target
 from embeddings.services.usage.ledger import usage
 from providers.base import Embedded, Vectors
@@ -134,7 +134,7 @@ def _raw_vectors(
     request: EmbeddingRequest,
     *,
     target: Target,
-    prepared: Prepared,
+    prepared: PreparedTexts,
     timeout_seconds: float,
 ) -> tuple[Vectors, list[Embedded]]:
     """Return the provider's own vectors, from the cache where it has them, and what it computed."""
@@ -168,7 +168,9 @@ def _raw_vectors(
     return vectors, computed
 
 
-def _too_long(error: TextsTooLong, target: Target, prepared: Prepared) -> InputTooLong:
+def _too_long(
+    error: TextsTooLong, target: Target, prepared: PreparedTexts
+) -> InputTooLong:
     """Return the guide's error; indices are the request's, which may have had some of its texts from the cache."""
     return InputTooLong(
         model=target.label,
@@ -181,7 +183,7 @@ def _too_long(error: TextsTooLong, target: Target, prepared: Prepared) -> InputT
     )
 
 
-def _prompt_tokens(prepared: Prepared, computed: list[Embedded]) -> int:
+def _prompt_tokens(prepared: PreparedTexts, computed: list[Embedded]) -> int:
     """Return the ids given; else the upstream's own figure, if it read all texts; else the tokenizer's count.
 
     Where the maker keeps its vocabulary to itself and the cache answered, OpenAI's serves as an estimate.
@@ -197,7 +199,9 @@ def _prompt_tokens(prepared: Prepared, computed: list[Embedded]) -> int:
     )
 
 
-def _computed_tokens(tokens: int, prepared: Prepared, computed: list[Embedded]) -> int:
+def _computed_tokens(
+    tokens: int, prepared: PreparedTexts, computed: list[Embedded]
+) -> int:
     """Return what the provider read for this request: its own figure, else the share of the texts it was given."""
     stated = _stated(computed)
     if any(figure is None for figure in stated):

@@ -21,7 +21,7 @@ MAX_REMEMBERED = 50_000  # counts, some 8 MB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
+class PreparedTexts:
     """Texts ready for one target, without its prompt, and the cache's key of each.
 
     `given_tokens`: how many ids the client sent, None if it sent text. `counted_tokens`: by the model's own tokenizer,
@@ -38,7 +38,7 @@ class Prepared:
 
 def prepare(
     request: EmbeddingRequest, *, requested: Target, target: Target
-) -> Prepared:
+) -> PreparedTexts:
     """Decode, count and (on request) cut the inputs for `target`. Raises InvalidRequest or InputTooLong.
 
     Token arrays are in the OpenAI encoding of the model that was `requested`, whichever target serves them.
@@ -54,7 +54,7 @@ def prepare(
         if truncated:
             texts, keys, counts = _cut(request, target, tokenizer, texts, counts)
         counted = sum(counts)
-    return Prepared(
+    return PreparedTexts(
         texts=texts,
         keys=keys,
         prompt=target.model.prompt(request.input_type),

@@ -61,4 +61,5 @@ class Waits:
             self._own.seconds = before
 
 
+# Not @owned: that this process serves holds for the children it forks, too, such as the cluster's workers.
 waits = Waits()

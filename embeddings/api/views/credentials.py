@@ -210,7 +210,7 @@ class CreateToken(TokenView):
         return Response(Tokens(**tokens), headers=NOT_KEPT)
 
 
-class RefreshToken(TokenView):
+class RenewToken(TokenView):
     """Trade a refresh token for a new access token."""
 
     @extend_schema(

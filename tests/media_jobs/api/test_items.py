@@ -244,7 +244,7 @@ def test_what_a_file_lost_is_said_and_kept_until_its_text_is_another(upload, cli
 
 def test_file_that_finds_no_turn_is_503_with_a_time(upload, media_conf, monkeypatch):
     media_conf(extractions=1)
-    monkeypatch.setattr(slots, "_waiting", threading.Semaphore(0))
+    monkeypatch.setattr(slots, "_waiting", lambda: threading.Semaphore(0))
     with slots.slot(conf().work_dir, 1, patience=0):
         answer = upload("a.html", b"<p>x")
     assert answer.status_code == 503
