@@ -19,8 +19,8 @@ from providers.base import (
     Vectors,
 )
 from providers.engine.batcher import QUEUE_TOKENS
-from providers.engine.catalogue import CATALOGUE, aliases_of, with_free_aliases
 from providers.engine.hub import HUB_ENDPOINT, Hub
+from providers.engine.listed_models import LISTED_MODELS, aliases_of, with_free_aliases
 from providers.engine.model_config import ModelConfig, read_model_config
 from providers.engine.pool import LoadedModel, Pool, PoolLimits
 from providers.engine.reference import sentence_transformers
@@ -203,7 +203,7 @@ class LocalProvider(Provider):
         self.engine.pool.close()
 
     def _list(self) -> list[ModelSpec]:
-        listed = {spec.name: spec for spec in CATALOGUE}
+        listed = {spec.name: spec for spec in LISTED_MODELS}
         for name, folder in self.engine.weights.local_folders().items():
             try:
                 listed[name] = _spec(name, read_model_config(folder))
