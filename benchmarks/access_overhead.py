@@ -50,12 +50,12 @@ from rest_framework.authentication import BaseAuthentication  # noqa: E402
 
 from embeddings.access.api_keys import NewKey, create_key  # noqa: E402
 from embeddings.access.limiter.limiter import Limiter  # noqa: E402
-from embeddings.access.limiter.sqlite_store import SqliteStore  # noqa: E402
+from embeddings.access.limiter.sqlite_buckets import SqliteBuckets  # noqa: E402
 from embeddings.access.tokens import make_access_token  # noqa: E402
 from embeddings.api.views.embeddings import CreateEmbeddings  # noqa: E402
 from embeddings.services.callers import SINGLE_USER  # noqa: E402
 from embeddings.services.preparation import prepare_local_model  # noqa: E402
-from embeddings.services.usage import Ledger  # noqa: E402
+from embeddings.services.usage.ledger import Ledger  # noqa: E402
 
 MODEL = "huggingface:sentence-transformers/all-MiniLM-L6-v2"
 LIMIT = 0.25
@@ -107,7 +107,7 @@ VARIANTS: dict[str, dict[str, bool]] = {
 }
 AUTHENTICATION = CreateEmbeddings.authentication_classes
 CONF = settings.EMBEDDINGS
-LIMITER = Limiter(SqliteStore(Path(SCRATCH.name) / "limiter.sqlite3"))
+LIMITER = Limiter(SqliteBuckets(Path(SCRATCH.name) / "limiter.sqlite3"))
 LEDGER = Ledger(flush_seconds=CONF.usage_flush_seconds)
 
 

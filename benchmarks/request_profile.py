@@ -28,10 +28,14 @@ WARM_UP = 100
 # A stack belongs to the first room that is found in it, seen from its innermost frame outwards.
 ROOMS: dict[str, tuple[str, ...]] = {
     "the engine": ("providers/engine/", "providers/breaker"),
-    "counting tokens": ("services/tokenization", "services/token_counts"),
+    "counting tokens": ("services/tokenization",),
     "the cache": ("services/cache",),
     "unit length": ("services/dimensions",),
-    "metrics and usage": ("embeddings/metrics", "services/usage", "providers/metrics"),
+    "metrics and usage": (
+        "services/request_metrics",
+        "services/usage",
+        "providers/metrics",
+    ),
     "choosing the model": ("services/routing", "providers/registry"),
     "the rest of embed()": ("services/embed",),
     "authentication and limits": ("embeddings/access",),

@@ -17,8 +17,8 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 
 from embeddings import usage_admin  # noqa: F401  (registers its pages)
 from embeddings.access import api_keys
-from embeddings.access.auditing import AuditedPage
-from embeddings.access.callers import LIMIT_NAMES, user_limits
+from embeddings.access.audited_page import AuditedPage
+from embeddings.access.caller_lookup import LIMIT_NAMES, user_limits
 from embeddings.access.ranked_pages import (
     RankedPage,
     problem_of_owner,

@@ -171,7 +171,7 @@ class LoginFailures(models.Model):
 
 
 class UsageHour(models.Model):
-    """One caller's use of one model in one hour (UTC). Written by UPSERTs that add up; see services/usage_store.py.
+    """One caller's use of one model in one hour (UTC). Written by UPSERTs that add up; see services/usage/counts.py.
 
     `caller` is the caller's stable id; the names beside it are those of the last request. Ids are plain numbers, so
     that usage outlives the users and keys it speaks of.

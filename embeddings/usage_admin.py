@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from embeddings.models import EndUserDay, UsageHour
-from embeddings.services.usage import usage
+from embeddings.services.usage.ledger import usage
 from providers.admin import ReadOnlyAdmin
 from providers.folding import UnicodeSearch
 

@@ -13,7 +13,7 @@ from django.http import HttpRequest
 from django_q import models as queue_models
 from unfold.admin import ModelAdmin
 
-from embeddings.access.auditing import AuditedPage
+from embeddings.access.audited_page import AuditedPage
 from embeddings.services.callers import SYSTEM
 from embeddings.services.errors import ServiceError
 from media_jobs import user_admin  # noqa: F401  (registers its page)

@@ -21,8 +21,8 @@ from providers.models import (
     read_sizes,
 )
 from providers.patterns import allows_model, allows_provider
-from providers.state.memory import Fresh
 from providers.state.process import owned
+from providers.state.timed import Fresh
 
 REFRESH_SECONDS = 2.0
 

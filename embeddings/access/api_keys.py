@@ -18,13 +18,13 @@ from django.db.models import Q
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from embeddings.access.callers import known_keys
+from embeddings.access.caller_lookup import known_keys
 from embeddings.access.row_memory import RowMemory
 from embeddings.models import ApiKey
 from embeddings.services.callers import CallerLimits
 from embeddings.services.errors import InvalidRequest
-from providers.state.memory import Fresh
 from providers.state.process import owned
+from providers.state.timed import Fresh
 
 KEY_START = "sk-"
 KEY_FORM = re.compile(r"(sk-[0-9a-f]{12})[A-Za-z0-9_-]{43}", re.ASCII)

@@ -1,6 +1,7 @@
 """Who calls. Single-user mode: one key for everything. Multi-user mode: tokens and keys of users."""
 
 import hmac
+from typing import cast
 
 from django.contrib.auth.models import User
 from django.db import DatabaseError, InterfaceError
@@ -15,7 +16,7 @@ from embeddings.access.api_keys import (
     public_part,
     use_notes,
 )
-from embeddings.access.callers import shared_caller
+from embeddings.access.caller_lookup import shared_caller
 from embeddings.access.guesses import (
     TooManyGuesses,
     note_guess,
@@ -220,3 +221,8 @@ def _one_of(found: list[tuple[User, Caller]]) -> tuple[User, Caller]:
             "X-API-KEY and Authorization name two callers; send one of them."
         )
     return next((one for one in found if one[1].key_id is not None), found[0])
+
+
+def caller_of(request: Request) -> Caller:
+    """Return whom authentication found."""
+    return cast(Caller, request.auth)

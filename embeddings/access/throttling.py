@@ -17,9 +17,9 @@ from embeddings.access.limiter.gcra import MICROSECONDS, Rate, Standing
 from embeddings.access.limiter.limiter import limiter
 from embeddings.conf import conf
 from embeddings.headers import RATE_LIMITS
-from embeddings.services.budgets import check_budgets
 from embeddings.services.callers import Caller, CallerLimits
-from embeddings.services.usage import usage
+from embeddings.services.usage.budgets import check_budgets
+from embeddings.services.usage.ledger import usage
 
 
 class RateLimited(exceptions.APIException):

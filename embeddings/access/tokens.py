@@ -22,7 +22,7 @@ from rest_framework_simplejwt.exceptions import (
     TokenError,
 )
 
-from embeddings.access.callers import known_users
+from embeddings.access.caller_lookup import known_users
 from embeddings.access.row_memory import RowMemory
 from embeddings.conf import AccessConf, conf
 from providers.state.process import owned

@@ -8,7 +8,7 @@ from django.http.request import HttpHeaders
 from rest_framework import serializers
 from rest_framework.request import Request
 
-from embeddings.access.callers import caller_of
+from embeddings.access.authentication import caller_of
 from embeddings.api.parsers import JSONParser
 from embeddings.api.serializers import INPUT_TYPES
 from embeddings.conf import FallbackMode

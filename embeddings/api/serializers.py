@@ -121,6 +121,16 @@ class StrictCharField(serializers.CharField):
         return super().to_internal_value(data)
 
 
+@extend_schema_field({"type": "boolean"})
+class StrictBooleanField(serializers.Field[bool, Any, bool, Any]):
+    """True or false, and no word for either."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        if not isinstance(data, bool):
+            raise serializers.ValidationError("must be true or false.")
+        return data
+
+
 class StrictIntegerField(serializers.IntegerField):
     """A whole number that was sent as one: no strings, no true or false, no 1.0."""
 

@@ -28,7 +28,7 @@ urlpatterns = [
         administration.ResetCircuitBreaker.as_view(),
     ),
     path("auth/token", credentials.CreateToken.as_view()),
-    path("auth/token/refresh", credentials.RefreshToken.as_view()),
+    path("auth/token/refresh", credentials.RenewToken.as_view()),
     path("auth/keys", credentials.Keys.as_view()),
     path("auth/keys/<int:key_id>", credentials.RevokeKey.as_view()),
     path("usage", usage.ShowUsage.as_view()),

@@ -6,9 +6,8 @@ import time
 
 import structlog
 
-from embeddings import metrics
 from embeddings.conf import conf
-from embeddings.services import dimensions
+from embeddings.services import dimensions, request_metrics
 from embeddings.services.cache.cache import embedding_cache
 from embeddings.services.errors import (
     InputTooLong,
@@ -21,9 +20,9 @@ from embeddings.services.routing import (
     requested_target,
 )
 from embeddings.services.space_watch import space_watch
-from embeddings.services.tokenization import Prepared, estimated_tokens, prepare
+from embeddings.services.tokenization import PreparedTexts, estimated_tokens, prepare
 from embeddings.services.types import EmbeddingRequest, EmbeddingResult, Failure, Target
-from embeddings.services.usage import usage
+from embeddings.services.usage.ledger import usage
 from providers.base import Embedded, Vectors
 from providers.breaker import guarded
 from providers.exceptions import (
@@ -60,7 +59,7 @@ def embed(request: EmbeddingRequest) -> EmbeddingResult:
 def _first_answer(request: EmbeddingRequest, primary: Target) -> EmbeddingResult:
     deadline = time.monotonic() + conf().request_timeout_seconds
     failures: list[Failure] = []
-    with metrics.active_requests:
+    with request_metrics.active_requests:
         for target in itertools.chain([primary], fallback_targets(request, primary)):
             try:
                 result = _embed_at(
@@ -75,7 +74,7 @@ def _first_answer(request: EmbeddingRequest, primary: Target) -> EmbeddingResult
                     raise
                 continue
             if target is not primary:
-                metrics.fallbacks.labels(
+                request_metrics.fallbacks.labels(
                     primary.provider.name, target.provider.name
                 ).inc()
             return result
@@ -112,7 +111,9 @@ def _embed_at(
     if request.dimensions is not None and raw.shape[1] != request.dimensions:
         vectors = dimensions.resized(raw, request.dimensions, conf().dimensions_policy)
     tokens = _prompt_tokens(prepared, computed)
-    metrics.answered(target, tokens=tokens, seconds=time.perf_counter() - started)
+    request_metrics.answered(
+        target, tokens=tokens, seconds=time.perf_counter() - started
+    )
     return EmbeddingResult(
         vectors=dimensions.normalised(vectors),
         target=target,
@@ -133,7 +134,7 @@ def _raw_vectors(
     request: EmbeddingRequest,
     *,
     target: Target,
-    prepared: Prepared,
+    prepared: PreparedTexts,
     timeout_seconds: float,
 ) -> tuple[Vectors, list[Embedded]]:
     """Return the provider's own vectors, from the cache where it has them, and what it computed."""
@@ -163,11 +164,13 @@ def _raw_vectors(
         prepared.keys, compute, timeout_seconds=timeout_seconds
     )
     misses = _texts_of(computed)
-    metrics.looked_up(hits=len(prepared.keys) - misses, misses=misses)
+    request_metrics.looked_up(hits=len(prepared.keys) - misses, misses=misses)
     return vectors, computed
 
 
-def _too_long(error: TextsTooLong, target: Target, prepared: Prepared) -> InputTooLong:
+def _too_long(
+    error: TextsTooLong, target: Target, prepared: PreparedTexts
+) -> InputTooLong:
     """Return the guide's error; indices are the request's, which may have had some of its texts from the cache."""
     return InputTooLong(
         model=target.label,
@@ -180,7 +183,7 @@ def _too_long(error: TextsTooLong, target: Target, prepared: Prepared) -> InputT
     )
 
 
-def _prompt_tokens(prepared: Prepared, computed: list[Embedded]) -> int:
+def _prompt_tokens(prepared: PreparedTexts, computed: list[Embedded]) -> int:
     """Return the ids given; else the upstream's own figure, if it read all texts; else the tokenizer's count.
 
     Where the maker keeps its vocabulary to itself and the cache answered, OpenAI's serves as an estimate.
@@ -196,7 +199,9 @@ def _prompt_tokens(prepared: Prepared, computed: list[Embedded]) -> int:
     )
 
 
-def _computed_tokens(tokens: int, prepared: Prepared, computed: list[Embedded]) -> int:
+def _computed_tokens(
+    tokens: int, prepared: PreparedTexts, computed: list[Embedded]
+) -> int:
     """Return what the provider read for this request: its own figure, else the share of the texts it was given."""
     stated = _stated(computed)
     if any(figure is None for figure in stated):
@@ -213,8 +218,8 @@ def _stated(computed: list[Embedded]) -> list[int | None]:
 
 
 def _noted(target: Target, error: ProviderError) -> Failure:
-    metrics.provider_failures.labels(
-        target.provider.name, metrics.model_label(target), error.reason
+    request_metrics.provider_failures.labels(
+        target.provider.name, request_metrics.model_label(target), error.reason
     ).inc()
     # A provider without a key is how the server is set up, not news.
     level = (

@@ -31,8 +31,8 @@ from providers.exceptions import (
 from providers.operator_settings import operator_settings
 from providers.registry import registry
 from providers.state.database import KEPT_SECONDS, LOOKUP_SECONDS, waits
-from providers.state.memory import Fresh
 from providers.state.process import owned
+from providers.state.timed import Fresh
 
 FRESH_SECONDS = (
     5.0  # a proof this young is not repeated, so that probes cost nothing under load

@@ -15,7 +15,7 @@ import structlog
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connections
 
-from embeddings import metrics
+from embeddings.services import request_metrics
 from embeddings.services.cache.cache import embedding_cache
 from providers.base import ModelSpec, Provider
 from providers.canary import LEASE, Canary, Verdict, address_key, canary
@@ -135,13 +135,13 @@ class SpaceWatch:
         try:
             verdict = self._canary.check(provider, model, since=since, urgent=urgent)
         except ProviderError:
-            metrics.space_check_failures.labels(*_labels(provider, model)).inc()
+            request_metrics.space_check_failures.labels(*_labels(provider, model)).inc()
             raise
         self._remember(provider, model, verdict)
         if verdict and verdict.changed:
             embedding_cache().clear()
             if verdict.drifted:
-                metrics.space_drifts.labels(*_labels(provider, model)).inc()
+                request_metrics.space_drifts.labels(*_labels(provider, model)).inc()
         return verdict
 
     def _remember(
@@ -210,14 +210,14 @@ def show_drift() -> None:
     """Have the metrics show which spaces drifted; models that nobody listed are shown as one."""
     drifted: Counter[tuple[str, str]] = Counter()
     for provider, row in spaces_in_use():
-        label = metrics.listed_name(provider, row.model)
+        label = request_metrics.listed_name(provider, row.model)
         drifted[provider.name, label] += row.state == RemoteSpace.State.DRIFTED
     for labels, count in drifted.items():
-        metrics.space_drift.labels(*labels).set(bool(count))
+        request_metrics.space_drift.labels(*labels).set(bool(count))
 
 
 def _labels(provider: Provider, model: ModelSpec) -> tuple[str, str]:
-    return provider.name, metrics.listed_name(provider, model.name)
+    return provider.name, request_metrics.listed_name(provider, model.name)
 
 
 def _start_thread(work: Callable[[], None]) -> None:

@@ -1,6 +1,7 @@
 """Tokens in and out: token arrays to text, counts, limits, and truncation where the client asked for it."""
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -9,15 +10,18 @@ from django.conf import settings
 
 from embeddings.services.cache.keys import cache_keys
 from embeddings.services.errors import InputTooLong, InvalidRequest
-from embeddings.services.token_counts import token_counts
 from embeddings.services.types import EmbeddingRequest, Target
 from providers.base import Tokenizer
 from providers.engine.openai_tokenizer import openai_tokenizer
+from providers.metrics import timed
 from providers.prompts import count_tokens, truncate
+from providers.state.process import owned
+
+MAX_REMEMBERED = 50_000  # counts, some 8 MB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
+class PreparedTexts:
     """Texts ready for one target, without its prompt, and the cache's key of each.
 
     `given_tokens`: how many ids the client sent, None if it sent text. `counted_tokens`: by the model's own tokenizer,
@@ -34,7 +38,7 @@ class Prepared:
 
 def prepare(
     request: EmbeddingRequest, *, requested: Target, target: Target
-) -> Prepared:
+) -> PreparedTexts:
     """Decode, count and (on request) cut the inputs for `target`. Raises InvalidRequest or InputTooLong.
 
     Token arrays are in the OpenAI encoding of the model that was `requested`, whichever target serves them.
@@ -50,7 +54,7 @@ def prepare(
         if truncated:
             texts, keys, counts = _cut(request, target, tokenizer, texts, counts)
         counted = sum(counts)
-    return Prepared(
+    return PreparedTexts(
         texts=texts,
         keys=keys,
         prompt=target.model.prompt(request.input_type),
@@ -186,3 +190,46 @@ def _decode(tokenizer: Tokenizer, token_ids: Sequence[int], index: int) -> str:
 
 def _cache_dir() -> Path:
     return Path(settings.DATA_DIR) / "tiktoken"
+
+
+class TokenCounts:
+    """How many tokens a text has, so that one whose vector is cached need not be tokenised to be counted.
+
+    Counts by cache key, which stands for model, prompt and text. Who was added first goes first.
+    """
+
+    def __init__(self, *, max_size: int = MAX_REMEMBERED) -> None:
+        self._max_size = max_size
+        self._counts: dict[bytes, int] = {}
+        self._lock = threading.Lock()  # of those who add; to look needs none
+
+    def of(
+        self,
+        keys: Sequence[bytes],
+        texts: Sequence[str],
+        count: Callable[[Sequence[str]], list[int]],
+        *,
+        provider: str,
+    ) -> list[int]:
+        """Return the tokens of each text, whose key stands at the same place. What is new is counted in one go."""
+        found = [self._counts.get(key, -1) for key in keys]
+        new = [index for index, count in enumerate(found) if count < 0]
+        if new:
+            with timed(provider, "tokenise"):
+                counted = count([texts[index] for index in new])
+            for index, tokens in zip(new, counted, strict=True):
+                found[index] = tokens
+            self._remember({keys[index]: found[index] for index in new})
+        return found
+
+    def _remember(self, counts: dict[bytes, int]) -> None:
+        with self._lock:
+            self._counts |= counts
+            while len(self._counts) > self._max_size:
+                del self._counts[next(iter(self._counts))]
+
+
+@owned
+def token_counts() -> TokenCounts:
+    """Return the counts of this process."""
+    return TokenCounts()

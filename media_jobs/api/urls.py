@@ -2,17 +2,20 @@
 
 from django.urls import path
 
-from media_jobs.api import items, jobs, search
+from media_jobs.api import item_views, job_views, search_views
 
 urlpatterns = [
-    path("media", items.MediaItems.as_view()),
-    path("media/quota", items.ShowQuota.as_view()),
-    path("media/<int:media_id>", items.ShowMediaItem.as_view()),
-    path("media/<int:media_id>/embeddings", jobs.MediaEmbeddings.as_view()),
-    path("media/<int:media_id>/embeddings/status", jobs.ShowMediaEmbeddings.as_view()),
-    path("media/embeddings/batch", jobs.StartBatch.as_view()),
-    path("media/embeddings/search", search.SearchMedia.as_view()),
-    path("media/embeddings/jobs", jobs.ListJobs.as_view()),
-    path("media/embeddings/jobs/<str:job_id>", jobs.ShowJob.as_view()),
-    path("media/embeddings/jobs/<str:job_id>/cancel", jobs.CancelJob.as_view()),
+    path("media", item_views.MediaItems.as_view()),
+    path("media/quota", item_views.ShowQuota.as_view()),
+    path("media/<int:media_id>", item_views.ShowMediaItem.as_view()),
+    path("media/<int:media_id>/embeddings", job_views.MediaEmbeddings.as_view()),
+    path(
+        "media/<int:media_id>/embeddings/status",
+        job_views.ShowMediaEmbeddings.as_view(),
+    ),
+    path("media/embeddings/batch", job_views.StartBatch.as_view()),
+    path("media/embeddings/search", search_views.SearchMedia.as_view()),
+    path("media/embeddings/jobs", job_views.ListJobs.as_view()),
+    path("media/embeddings/jobs/<str:job_id>", job_views.ShowJob.as_view()),
+    path("media/embeddings/jobs/<str:job_id>/cancel", job_views.CancelJob.as_view()),
 ]

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from typing import BinaryIO
 
-from media_jobs.extraction.formats import DOCX, MARKUP, PDF, Extracted, Unreadable
+from media_jobs.extraction.file_formats import DOCX, MARKUP, PDF, Extracted, Unreadable
 
 UNREADABLE = 2
 TOO_COMPLEX = 3

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from xml.etree import ElementTree
 
 from media_jobs.extraction.docx_text import Story
-from media_jobs.extraction.formats import Extracted, Unreadable
+from media_jobs.extraction.file_formats import Extracted, Unreadable
 
 # A .docx is a zip file: what it unpacks to is bounded before anything is unpacked.
 MAX_UNPACKED_BYTES = 512 * 2**20

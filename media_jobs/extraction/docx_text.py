@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
-from media_jobs.extraction.formats import Unreadable
-from media_jobs.extraction.layout import Layout
+from media_jobs.extraction.file_formats import Unreadable
 from media_jobs.extraction.symbols import character
+from media_jobs.extraction.text_layout import Layout
 
 PREFIXES = {
     "http://schemas.openxmlformats.org/wordprocessingml/2006/main": "w",

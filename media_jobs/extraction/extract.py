@@ -21,7 +21,7 @@ from media_jobs.extraction.child import (
     TOO_COMPLEX,
     UNREADABLE,
 )
-from media_jobs.extraction.formats import FORMATS, TEXT, Extracted, format_of
+from media_jobs.extraction.file_formats import FORMATS, TEXT, Extracted, format_of
 from media_jobs.extraction.slots import slot
 from media_jobs.text import checked
 from providers.exceptions import Abandoned

@@ -9,8 +9,8 @@ import re
 from selectolax.lexbor import LexborHTMLParser, LexborNode, SelectolaxError
 
 from media_jobs.extraction import encodings
-from media_jobs.extraction.formats import Extracted, Unreadable
-from media_jobs.extraction.layout import Layout
+from media_jobs.extraction.file_formats import Extracted, Unreadable
+from media_jobs.extraction.text_layout import Layout
 
 
 def _tags(names: str) -> frozenset[str]:

@@ -14,7 +14,7 @@ from pypdf.errors import LimitReachedError, WrongPasswordError
 from pypdf.generic import ArrayObject, StreamObject
 from pypdf.generic._font import Font
 
-from media_jobs.extraction.formats import Extracted, Unreadable
+from media_jobs.extraction.file_formats import Extracted, Unreadable
 
 NOT_A_PDF = "The file is not a PDF file that can be read."
 LOCKED = "The PDF file is protected by a password."

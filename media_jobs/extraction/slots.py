@@ -10,13 +10,19 @@ from pathlib import Path
 
 from embeddings.services.errors import Busy
 from providers.exceptions import Abandoned
+from providers.state.process import owned
 from providers.waiting import caller_left
 
 POLL_SECONDS = 0.05
 RETRY_AFTER_SECONDS = 5
 # A file that waits holds one of its web process's threads, of which other requests need most.
 MAX_WAITING = 8
-_waiting = threading.BoundedSemaphore(MAX_WAITING)
+
+
+@owned
+def _waiting() -> threading.BoundedSemaphore:
+    """Who of this process may wait."""
+    return threading.BoundedSemaphore(MAX_WAITING)
 
 
 @contextmanager
@@ -36,7 +42,8 @@ def slot(folder: Path, count: int, *, patience: float) -> Iterator[int]:
 
 
 def _awaited(folder: Path, count: int, patience: float) -> int:
-    if not _waiting.acquire(blocking=False):
+    waiting = _waiting()
+    if not waiting.acquire(blocking=False):
         raise _busy()
     try:
         until = time.monotonic() + patience
@@ -48,7 +55,7 @@ def _awaited(folder: Path, count: int, patience: float) -> int:
             if handle is not None:
                 return handle
     finally:
-        _waiting.release()
+        waiting.release()
     raise _busy()
 
 

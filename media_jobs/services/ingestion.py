@@ -8,7 +8,7 @@ from unicodedata import normalize
 from embeddings.services.callers import Caller
 from embeddings.services.errors import ServiceError
 from media_jobs.extraction.extract import extracted
-from media_jobs.extraction.formats import format_of
+from media_jobs.extraction.file_formats import format_of
 from media_jobs.models import MediaItem
 from media_jobs.services.items import NewItem, change_item, create_item, visible_items
 from media_jobs.text import checksum

@@ -9,9 +9,8 @@ import structlog
 from django.db import DatabaseError, InterfaceError, OperationalError
 from django.utils import timezone
 
-from embeddings.access.callers import caller_of_id
+from embeddings.access.caller_lookup import caller_of_id
 from embeddings.conf import conf as embeddings_conf
-from embeddings.services.budgets import check_budgets
 from embeddings.services.callers import Caller
 from embeddings.services.embed import embed
 from embeddings.services.errors import (
@@ -27,6 +26,7 @@ from embeddings.services.routing import (
 )
 from embeddings.services.space_watch import space_watch
 from embeddings.services.types import EmbeddingRequest, EmbeddingResult, Target
+from embeddings.services.usage.budgets import check_budgets
 from media_jobs.chunking import Span, TokenLimit, spans
 from media_jobs.conf import conf
 from media_jobs.models import Job, MediaItem
@@ -41,8 +41,8 @@ from media_jobs.services.claims import (
     wait,
     write,
 )
-from media_jobs.services.failures import may_pass, outage_seconds
 from media_jobs.services.heartbeat import BEAT_SECONDS, Heartbeat
+from media_jobs.services.job_failures import may_pass, outage_seconds
 from media_jobs.services.spool import Spool, SpoolBroken, discard
 from media_jobs.services.targets import Identity, identity_of
 from media_jobs.vector_store.base import Chunk, Space, Superseded

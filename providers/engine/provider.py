@@ -17,8 +17,8 @@ from providers.base import (
     Tokenizer,
     Vectors,
 )
-from providers.engine.catalogue import CATALOGUE, aliases_of, with_free_aliases
 from providers.engine.inference import Inference, Work, revision_of
+from providers.engine.listed_models import LISTED_MODELS, aliases_of, with_free_aliases
 from providers.engine.model_config import ModelConfig, read_model_config
 from providers.engine.options import EngineMode, EngineOptions, limits_of, weights_of
 from providers.engine.pool import Pool
@@ -190,7 +190,7 @@ class LocalProvider(Provider):
         self.engine.inference.close()
 
     def _list(self) -> list[ModelSpec]:
-        listed = {spec.name: spec for spec in CATALOGUE}
+        listed = {spec.name: spec for spec in LISTED_MODELS}
         for name, folder in self.engine.weights.local_folders().items():
             try:
                 listed[name] = _spec(name, read_model_config(folder))

@@ -14,11 +14,11 @@ from providers.remote import (
     Answer,
     Batch,
     Call,
+    Clocks,
     Json,
     Limits,
     RemoteProvider,
     Reply,
-    Runtime,
     indexed_answer,
 )
 
@@ -55,9 +55,9 @@ class OpenAIProvider(RemoteProvider):
     )
 
     def __init__(
-        self, options: Mapping[str, Any], *, runtime: Runtime | None = None
+        self, options: Mapping[str, Any], *, clocks: Clocks | None = None
     ) -> None:
-        super().__init__(options, runtime=runtime)
+        super().__init__(options, clocks=clocks)
         self._data_dir: Path | None = options.get("data_dir")
 
     def build(self, batch: Batch) -> Call:

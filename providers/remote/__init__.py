@@ -15,9 +15,9 @@ from providers.remote.answers import (
     whole_number,
 )
 from providers.remote.client import Reply
-from providers.remote.deadline import Runtime
+from providers.remote.deadline import Clocks
 from providers.remote.failures import classify_status
-from providers.remote.provider import Batch, Call, RemoteProvider
+from providers.remote.remote_provider import Batch, Call, RemoteProvider
 from providers.remote.splitting import Limits
 
 __all__ = [
@@ -25,11 +25,11 @@ __all__ = [
     "BadAnswerError",
     "Batch",
     "Call",
+    "Clocks",
     "Json",
     "Limits",
     "RemoteProvider",
     "Reply",
-    "Runtime",
     "classify_status",
     "field",
     "indexed_answer",

@@ -11,8 +11,8 @@ from typing import Self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Runtime:
-    """The outside world of a remote provider: clocks in seconds, sleep in seconds,
+class Clocks:
+    """Time and chance as a remote provider sees them: clocks and sleep in seconds,
     random in [0, 1).
     """
 

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from providers.state.memory import Rest
+from providers.state.timed import Rest
 
 REST_SECONDS = 1.0
 CONNECT_SECONDS = 5
@@ -61,4 +61,5 @@ class Waits:
             self._own.seconds = before
 
 
+# Not @owned: that this process serves holds for the children it forks, too, such as the cluster's workers.
 waits = Waits()

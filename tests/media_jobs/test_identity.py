@@ -7,8 +7,8 @@ from functools import partial
 import pytest
 from django.utils import timezone
 
-from embeddings.services.budgets import check_budgets
 from embeddings.services.embed import embed
+from embeddings.services.usage.budgets import check_budgets
 from media_jobs import chunking
 from media_jobs.conf import conf
 from media_jobs.models import Job, MediaItem

@@ -3,7 +3,7 @@
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from providers.remote import Runtime
+from providers.remote import Clocks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class ProviderCase:
         given = {"api_key": upstream.api_key, "base_url": upstream.base_url}
         sleep = ([] if pauses is None else pauses).append
         provider = self.provider(
-            {**given, **self.options, **options}, runtime=Runtime(sleep=sleep)
+            {**given, **self.options, **options}, clocks=Clocks(sleep=sleep)
         )
         try:
             yield provider

@@ -20,8 +20,8 @@ from embeddings.access.limiter.gcra import (
 )
 from embeddings.conf import conf
 from providers.state import StoreUnavailable
-from providers.state.memory import Rest
 from providers.state.process import owned
+from providers.state.timed import Rest
 
 REST_SECONDS = 1.0  # how long a store that failed is left alone
 CLEANUP_SECONDS = 600.0
@@ -95,13 +95,13 @@ def limiter() -> Limiter:
 
 def _store(redis_url: str | None) -> BucketStore:
     if redis_url:
-        from embeddings.access.limiter.redis_store import RedisStore  # an extra
+        from embeddings.access.limiter.redis_buckets import RedisBuckets  # an extra
 
-        return RedisStore(redis_url)
+        return RedisBuckets(redis_url)
     if connection.vendor == "postgresql":
-        from embeddings.access.limiter.postgres_store import PostgresStore
+        from embeddings.access.limiter.postgres_buckets import PostgresBuckets
 
-        return PostgresStore()
-    from embeddings.access.limiter.sqlite_store import SqliteStore
+        return PostgresBuckets()
+    from embeddings.access.limiter.sqlite_buckets import SqliteBuckets
 
-    return SqliteStore(Path(settings.DATA_DIR) / "limiter.sqlite3")
+    return SqliteBuckets(Path(settings.DATA_DIR) / "limiter.sqlite3")

@@ -10,12 +10,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from embeddings.access.callers import caller_of
+from embeddings.access.authentication import caller_of
 from embeddings.access.permissions import HasPermission
 from embeddings.api.json_types import filled, plain
 from embeddings.conf import DimensionsPolicy, FallbackMode, conf
 from embeddings.services.audit import record_api
-from embeddings.services.breakers import (
+from embeddings.services.breaker_states import (
     BreakerState,
     BreakerWord,
     breaker_states,

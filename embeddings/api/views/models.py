@@ -8,7 +8,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from embeddings.access.callers import caller_of
+from embeddings.access.authentication import caller_of
 from embeddings.api.json_types import filled
 from embeddings.api.requests import validated
 from embeddings.api.serializers import ModelActionSerializer

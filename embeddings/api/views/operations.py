@@ -12,7 +12,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from embeddings import metrics
 from embeddings.access.scrapers import ScraperAuthentication
 from embeddings.api.json_types import LeftOut
 from embeddings.api.views.administration import (
@@ -20,7 +19,8 @@ from embeddings.api.views.administration import (
     BreakerSummary,
     breaker_summaries,
 )
-from embeddings.services.breakers import known_breaker_states
+from embeddings.services import request_metrics
+from embeddings.services.breaker_states import known_breaker_states
 from embeddings.services.cache.cache import CacheStats, embedding_cache
 from embeddings.services.health import health_probe
 from embeddings.services.monitoring import collected
@@ -78,7 +78,7 @@ class ShowHealth(OpenView):
             status="healthy" if health.healthy else "degraded",
             timestamp=datetime.now(UTC),
             cache_stats=embedding_cache().stats(),
-            active_requests=metrics.active_requests.count,
+            active_requests=request_metrics.active_requests.count,
             circuit_breakers=breaker_summaries(known_breaker_states()),
             problem=health.problem,
             degraded=list(health.degraded) or None,

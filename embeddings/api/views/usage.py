@@ -17,9 +17,9 @@ from rest_framework.views import APIView
 from embeddings.api.json_types import plain
 from embeddings.api.renderers import JSONRenderer
 from embeddings.api.serializers import MomentField
-from embeddings.services.budgets import month_start
 from embeddings.services.callers import Caller
-from embeddings.services.usage_report import GROUPS, GroupBy, UsageRow, usage_report
+from embeddings.services.usage.budgets import month_start
+from embeddings.services.usage.report import GROUPS, GroupBy, UsageRow, usage_report
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 

@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
 from embeddings.access.api_keys import NewKey, create_key, expiry
-from embeddings.access.callers import LIMIT_NAMES
+from embeddings.access.caller_lookup import LIMIT_NAMES
 from embeddings.conf import conf
 from embeddings.models import AuditEntry
 from embeddings.services.audit import record, snapshot

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from embeddings.conf import CacheConf, conf
-from embeddings.services.cache.memory import MemoryRows, Row
+from embeddings.services.cache.lru import MemoryRows, Row
+from embeddings.services.cache.row_store import RowStore
 from embeddings.services.cache.shared import SharedRows
 from embeddings.services.cache.sqlite_store import SqliteStore
-from embeddings.services.cache.store import RowStore
 from providers.base import Vectors
 from providers.exceptions import (
     Abandoned,

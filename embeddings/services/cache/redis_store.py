@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import redis
 
-from embeddings.services.cache.store import (
+from embeddings.services.cache.row_store import (
     CLOCK_SKEW_SECONDS,
     MAX_DROPPED,
     Cleared,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from embeddings.services.cache.store import (
+from embeddings.services.cache.row_store import (
     CLOCK_SKEW_SECONDS,
     MAX_DROPPED,
     Cleared,

@@ -7,7 +7,7 @@ from itertools import islice
 
 import structlog
 
-from embeddings.services.cache.store import Entry
+from embeddings.services.cache.row_store import Entry
 
 FLUSH_SECONDS = 0.1  # within which rows of several requests become one write
 ROWS_A_WRITE = 256

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 
-from embeddings.access.callers import caller_of_user, known_users
+from embeddings.access.caller_lookup import caller_of_user, known_users
 from embeddings.services.callers import SINGLE_USER, Caller
 from embeddings.services.errors import ServiceError
 from media_jobs.conf import conf

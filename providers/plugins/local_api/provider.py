@@ -6,7 +6,7 @@ from typing import Any
 
 from providers.base import ModelSpec
 from providers.plugins.local_api.formats import FORMATS
-from providers.remote import Answer, Batch, Call, Limits, RemoteProvider, Reply, Runtime
+from providers.remote import Answer, Batch, Call, Clocks, Limits, RemoteProvider, Reply
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][\w.:/@+\-]{0,199}", re.ASCII)
 
@@ -29,9 +29,9 @@ class LocalApiProvider(RemoteProvider):
     parallel_requests = 2
 
     def __init__(
-        self, options: Mapping[str, Any], *, runtime: Runtime | None = None
+        self, options: Mapping[str, Any], *, clocks: Clocks | None = None
     ) -> None:
-        super().__init__(options, runtime=runtime)
+        super().__init__(options, clocks=clocks)
         self.base_url = self.base_url.removesuffix("/v1")
         kind = options.get("kind") or "openai"
         if kind not in FORMATS:

@@ -12,7 +12,7 @@ from rest_framework.test import APIClient
 
 from embeddings.access import api_keys
 from embeddings.access.api_keys import UseNotes, digest_of, find_key, revoke_key
-from embeddings.access.callers import caller_of_key
+from embeddings.access.caller_lookup import caller_of_key
 from embeddings.models import ApiKey, UserLimits
 from embeddings.services.callers import CallerLimits
 from embeddings.services.errors import InvalidRequest

@@ -12,7 +12,7 @@ from embeddings.access import guesses as guesses_module
 from embeddings.access.api_keys import keys_by_prefix, keys_in_use
 from embeddings.access.guesses import Guesses, guesses
 from embeddings.access.limiter.limiter import Limiter
-from embeddings.access.limiter.sqlite_store import SqliteStore
+from embeddings.access.limiter.sqlite_buckets import SqliteBuckets
 from embeddings.models import ApiKey
 from tests.conftest import KEY
 from tests.embeddings.access.limiter.conftest import Clock
@@ -34,7 +34,7 @@ def clock(monkeypatch):
 @pytest.fixture(autouse=True)
 def limiter(monkeypatch, tmp_path, clock):
     """Buckets of this test's own, as another process sees them, too."""
-    store = SqliteStore(tmp_path / "limiter.sqlite3", clock=clock)
+    store = SqliteBuckets(tmp_path / "limiter.sqlite3", clock=clock)
     own = Limiter(store)
     monkeypatch.setattr(guesses_module, "limiter", lambda: own)
     yield own

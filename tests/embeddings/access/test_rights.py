@@ -8,7 +8,7 @@ from django.contrib.auth.models import Group, Permission, User
 from django.core.management import call_command
 from django.db import connections
 
-from embeddings.access.callers import caller_of_user, known_users
+from embeddings.access.caller_lookup import caller_of_user, known_users
 from embeddings.access.rights import Rights
 
 DOCS = Path(__file__).parents[3] / "docs"

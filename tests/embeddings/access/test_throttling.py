@@ -8,10 +8,10 @@ import pytest
 from rest_framework.test import APIClient
 
 from embeddings.access.limiter.limiter import Limiter, limiter
-from embeddings.access.limiter.sqlite_store import SqliteStore
+from embeddings.access.limiter.sqlite_buckets import SqliteBuckets
 from embeddings.access.throttling import duration
 from embeddings.services.callers import SINGLE_USER, CallerLimits
-from embeddings.services.usage import usage
+from embeddings.services.usage.ledger import usage
 from tests.embeddings.access.limiter.conftest import SECOND, Clock
 from tests.fakes import MINILM
 
@@ -37,7 +37,7 @@ def own_limiter(monkeypatch, settings, configure, tmp_path, clock):
             settings.EMBEDDINGS.limiter, embeddings=True, per_minute=60, burst=3
         )
     )
-    store = SqliteStore(tmp_path / "limiter.sqlite3", clock=clock)
+    store = SqliteBuckets(tmp_path / "limiter.sqlite3", clock=clock)
     use(monkeypatch, store)
     yield
     store.close()
@@ -186,7 +186,7 @@ def test_guessing_keys_is_limited_by_address_and_spares_the_right_key(post):
 
 def test_store_that_is_away_lets_requests_through(post, monkeypatch, tmp_path):
     (tmp_path / "file").touch()
-    use(monkeypatch, SqliteStore(tmp_path / "file" / "limiter.sqlite3"))
+    use(monkeypatch, SqliteBuckets(tmp_path / "file" / "limiter.sqlite3"))
     assert {post(BODY).status_code for _ in range(5)} == {200}
 
 
@@ -236,7 +236,7 @@ def test_times_are_written_as_openai_writes_them(seconds, written):
 def test_limiter_of_a_default_install_keeps_a_file_of_its_own(settings, tmp_path):
     settings.DATA_DIR = tmp_path
     store = limiter()._store
-    assert isinstance(store, SqliteStore)
+    assert isinstance(store, SqliteBuckets)
     store.move("a", cost=1, limit=1, ceiling=1)
     assert (tmp_path / "limiter.sqlite3").exists()
     store.close()

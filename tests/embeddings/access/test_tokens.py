@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from rest_framework.test import APIClient
 
-from embeddings.access.callers import caller_of_user
+from embeddings.access.caller_lookup import caller_of_user
 from embeddings.access.tokens import make_tokens, user_of_access_token
 from tests.embeddings.multi_user import SECRET, bearer, get, refused, signed
 

@@ -6,7 +6,7 @@ import pytest
 from rest_framework.test import APIClient
 
 from embeddings.access.limiter.limiter import Limiter
-from embeddings.access.limiter.sqlite_store import SqliteStore
+from embeddings.access.limiter.sqlite_buckets import SqliteBuckets
 from embeddings.headers import DESCRIBED
 from embeddings.services.callers import SINGLE_USER, CallerLimits
 from embeddings_project import api_middleware
@@ -46,7 +46,7 @@ def drifting(fakes, monkeypatch):
 @pytest.fixture
 def limited(monkeypatch, settings, configure, tmp_path):
     """A caller with limits of its own: three requests at once."""
-    store = SqliteStore(tmp_path / "limiter.sqlite3")
+    store = SqliteBuckets(tmp_path / "limiter.sqlite3")
     own = Limiter(store)
     monkeypatch.setattr("embeddings.access.throttling.limiter", lambda: own)
     configure(limiter=replace(settings.EMBEDDINGS.limiter, embeddings=True))

@@ -5,15 +5,19 @@ from typing import Any
 
 import pytest
 
-from embeddings.api.credential_serializers import NewKeySerializer
 from embeddings.api.serializers import (
     BatchRequestSerializer,
     EmbeddingRequestSerializer,
     ModelActionSerializer,
 )
-from media_jobs.api.job_serializers import JobBatchSerializer, JobSerializer
-from media_jobs.api.search import SearchSerializer
-from media_jobs.api.serializers import ItemChangesSerializer, NewItemSerializer
+from embeddings.api.views.credentials import NewKeySerializer
+from media_jobs.api.media_serializers import (
+    ItemChangesSerializer,
+    JobBatchSerializer,
+    JobSerializer,
+    NewItemSerializer,
+)
+from media_jobs.api.search_views import SearchSerializer
 from tests.embeddings.multi_user import bearer, signed
 from tests.fakes import MINILM
 

@@ -8,10 +8,10 @@ import pytest
 from django.db import DatabaseError
 
 from embeddings.models import UsageHour
-from embeddings.services.budgets import FRESH_SECONDS, Budgets
 from embeddings.services.callers import Caller, CallerLimits
 from embeddings.services.errors import BudgetExhausted
-from embeddings.services.usage import Ledger, usage
+from embeddings.services.usage.budgets import FRESH_SECONDS, Budgets
+from embeddings.services.usage.ledger import Ledger, usage
 from tests.embeddings.services.test_usage import asked, result
 
 NOW = datetime(2026, 12, 30, 12, tzinfo=UTC)

@@ -4,7 +4,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from embeddings import metrics
+from embeddings.services import request_metrics
 from embeddings.services import space_watch as module
 from embeddings.services.cache.cache import embedding_cache
 from embeddings.services.space_watch import SpaceWatch, show_drift, space_watch
@@ -303,7 +303,7 @@ def test_metrics_show_drift_of_spaces_in_use_while_the_database_answers(
 ):
     exchange(watch, openai, clock)
     show_drift()
-    gauge = metrics.space_drift.labels("openai", SMALL.name)
+    gauge = request_metrics.space_drift.labels("openai", SMALL.name)
     assert gauge._value.get() == 1
     openai.address = lambda: "https://two.example/v1"
     assert module.spaces_in_use() == []

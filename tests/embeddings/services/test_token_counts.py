@@ -1,6 +1,6 @@
 import pytest
 
-from embeddings.services.token_counts import TokenCounts
+from embeddings.services.tokenization import TokenCounts
 from tests.fakes import MINILM, WordTokenizer
 
 

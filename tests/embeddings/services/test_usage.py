@@ -13,12 +13,12 @@ import pytest
 from django.db import DatabaseError, connection
 
 from embeddings.models import EndUserDay, UsageHour
-from embeddings.services import usage as usage_module
-from embeddings.services import usage_store
 from embeddings.services.callers import Caller
 from embeddings.services.types import EmbeddingRequest, EmbeddingResult, Target
-from embeddings.services.usage import Ledger, usage
-from embeddings.services.usage_store import Counts
+from embeddings.services.usage import counts
+from embeddings.services.usage import ledger as ledger_module
+from embeddings.services.usage.counts import Counts
+from embeddings.services.usage.ledger import Ledger, usage
 from providers.exceptions import ProviderUnavailable
 from providers.models import ModelEntry
 from providers.operator_settings import reader
@@ -137,7 +137,7 @@ def test_failed_flush_keeps_the_counts_and_stores_them_once(ledger, monkeypatch)
 
     ledger.answered(asked(user="bob"), result())
     with monkeypatch.context() as broken:
-        broken.setattr(usage_module, "store", away)
+        broken.setattr(ledger_module, "store", away)
         assert not ledger.flush()
     ledger.answered(asked(user="bob"), result())
     assert ledger.flush()
@@ -147,7 +147,7 @@ def test_failed_flush_keeps_the_counts_and_stores_them_once(ledger, monkeypatch)
 
 
 def test_flush_that_fails_halfway_stores_nothing(ledger, monkeypatch):
-    add_up = usage_store.add_up
+    add_up = counts.add_up
 
     def until_end_users(model, *args, **kwargs):
         if model is EndUserDay:
@@ -156,7 +156,7 @@ def test_flush_that_fails_halfway_stores_nothing(ledger, monkeypatch):
 
     ledger.answered(asked(user="bob"), result())
     with monkeypatch.context() as broken:
-        broken.setattr(usage_store, "add_up", until_end_users)
+        broken.setattr(counts, "add_up", until_end_users)
         assert not ledger.flush()
     assert not UsageHour.objects.exists()
     assert ledger.flush()
@@ -166,7 +166,7 @@ def test_flush_that_fails_halfway_stores_nothing(ledger, monkeypatch):
 def test_memory_stays_bounded_and_totals_right_while_the_database_is_away(
     ledger, monkeypatch
 ):
-    monkeypatch.setattr(usage_module, "MAX_PLACES", 5)
+    monkeypatch.setattr(ledger_module, "MAX_PLACES", 5)
     for number in range(50):
         caller = Caller(id=f"key:{number}", username="x", is_admin=False)
         ledger.answered(asked(caller), result())
@@ -216,7 +216,7 @@ def test_end_users_are_stored_by_day(ledger):
 
 
 def test_end_users_of_a_caller_are_bounded(ledger, monkeypatch):
-    monkeypatch.setattr(usage_store, "MAX_END_USERS", 3)
+    monkeypatch.setattr(counts, "MAX_END_USERS", 3)
     for number in range(10):
         ledger.answered(asked(user=f"user-{number}"), result())
         if number % 4 == 3:
@@ -227,7 +227,7 @@ def test_end_users_of_a_caller_are_bounded(ledger, monkeypatch):
 
 
 def test_name_beyond_what_a_day_may_hold_joins_the_others(ledger, monkeypatch):
-    monkeypatch.setattr(usage_store, "MAX_END_USERS", 3)
+    monkeypatch.setattr(counts, "MAX_END_USERS", 3)
     for names in (["a", "b", "c"], ["d", "a"]):
         for name in names:
             ledger.answered(asked(user=name), result())
@@ -237,8 +237,8 @@ def test_name_beyond_what_a_day_may_hold_joins_the_others(ledger, monkeypatch):
 
 
 def test_end_users_are_bounded_in_memory_too(monkeypatch):
-    monkeypatch.setattr(usage_store, "MAX_END_USERS", 3)
-    account = usage_store.Account(caller=ANNA)
+    monkeypatch.setattr(counts, "MAX_END_USERS", 3)
+    account = counts.Account(caller=ANNA)
     for number in range(10):
         account.add_end_user(
             f"user-{number}", int(HOUR.timestamp()), Counts(requests=1)
@@ -252,13 +252,13 @@ def test_pending_is_what_the_database_does_not_hold_yet(ledger, monkeypatch):
     assert ledger.pending("key:7", since=HOUR.timestamp()).tokens == 10
     assert ledger.pending("key:7", since=HOUR.timestamp() + 3600).tokens == 0
     seen = []
-    store = usage_store.store
+    store = counts.store
 
     def watched(accounts):
         seen.append(ledger.pending("key:7", since=0).tokens)
         store(accounts)
 
-    monkeypatch.setattr(usage_module, "store", watched)
+    monkeypatch.setattr(ledger_module, "store", watched)
     ledger.flush()
     assert seen == [10]
     assert ledger.pending("key:7", since=0).tokens == 0
@@ -351,7 +351,7 @@ COUNT = """
 import sys, django
 django.setup()
 from tests.embeddings.services.test_usage import ANNA, asked, result
-from embeddings.services.usage import Ledger
+from embeddings.services.usage.ledger import Ledger
 ledger = Ledger(flush_seconds=0)
 Ledger.clock = lambda self: 1769900000
 for _ in range(40):

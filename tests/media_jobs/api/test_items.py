@@ -11,11 +11,11 @@ from django.db import InterfaceError, OperationalError, connection
 from rest_framework.test import APIClient
 
 from embeddings.access.limiter.limiter import Limiter
-from embeddings.access.limiter.sqlite_store import SqliteStore
-from media_jobs.api import items
+from embeddings.access.limiter.sqlite_buckets import SqliteBuckets
+from media_jobs.api import item_views
 from media_jobs.conf import conf
 from media_jobs.extraction import slots
-from media_jobs.extraction.formats import Extracted
+from media_jobs.extraction.file_formats import Extracted
 from media_jobs.models import MediaItem
 from providers.registry import registry
 from tests.fakes import MINILM
@@ -244,7 +244,7 @@ def test_what_a_file_lost_is_said_and_kept_until_its_text_is_another(upload, cli
 
 def test_file_that_finds_no_turn_is_503_with_a_time(upload, media_conf, monkeypatch):
     media_conf(extractions=1)
-    monkeypatch.setattr(slots, "_waiting", threading.Semaphore(0))
+    monkeypatch.setattr(slots, "_waiting", lambda: threading.Semaphore(0))
     with slots.slot(conf().work_dir, 1, patience=0):
         answer = upload("a.html", b"<p>x")
     assert answer.status_code == 503
@@ -259,7 +259,7 @@ def one_a_minute(configure, settings, monkeypatch, tmp_path):
         settings.EMBEDDINGS.limiter, embeddings=True, per_minute=1, burst=1
     )
     configure(limiter=limits)
-    store = SqliteStore(tmp_path / "limiter.sqlite3")
+    store = SqliteBuckets(tmp_path / "limiter.sqlite3")
     own = Limiter(store)
     monkeypatch.setattr("embeddings.access.throttling.limiter", lambda: own)
     yield
@@ -285,7 +285,7 @@ def test_file_on_its_way_has_no_name_that_could_be_left(upload, tmp_path, monkey
         file.seek(0)
         return Extracted(text=file.read().decode())
 
-    monkeypatch.setattr(items, "extracted", look)
+    monkeypatch.setattr(item_views, "extracted", look)
     text = "x" * 3 * 2**20
     assert upload("a.txt", text.encode()).json()["characters"] == len(text)
     assert seen == []

@@ -6,7 +6,7 @@ import zipfile
 import pytest
 
 from media_jobs.extraction.docx import read_docx
-from media_jobs.extraction.formats import Unreadable
+from media_jobs.extraction.file_formats import Unreadable
 from tests.media_jobs.extraction.files import docx, paragraph, part
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from embeddings.services.errors import InvalidRequest
 from media_jobs.extraction.extract import plain_text
-from media_jobs.extraction.formats import Unreadable
+from media_jobs.extraction.file_formats import Unreadable
 from media_jobs.extraction.html import read_html
 
 

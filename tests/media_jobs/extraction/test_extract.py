@@ -110,7 +110,7 @@ def test_file_waits_for_its_turn_a_bounded_time(media_conf, tmp_path, slow):
         pytest.raises(Busy, match="as many files"),
     ):
         extracted(slow, filename="a.html", patience=0)
-    assert slots._waiting._value == slots.MAX_WAITING
+    assert slots._waiting()._value == slots.MAX_WAITING
 
 
 def test_file_that_waits_is_read_when_its_turn_comes(text_of, media_conf, tmp_path):
@@ -139,6 +139,6 @@ def test_client_that_leaves_gives_up_its_turn(media_conf, tmp_path, slow):
 
 def test_more_than_a_few_do_not_wait_at_all(media_conf, tmp_path, slow, monkeypatch):
     media_conf(extractions=1)
-    monkeypatch.setattr(slots, "_waiting", threading.BoundedSemaphore(1))
-    with slots._waiting, slot(tmp_path / "jobs", 1, patience=0), pytest.raises(Busy):
+    monkeypatch.setattr(slots, "MAX_WAITING", 1)
+    with slots._waiting(), slot(tmp_path / "jobs", 1, patience=0), pytest.raises(Busy):
         extracted(slow, filename="a.html", patience=600)

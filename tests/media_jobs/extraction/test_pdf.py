@@ -15,7 +15,7 @@ from pypdf.generic import (
     TextStringObject,
 )
 
-from media_jobs.extraction.formats import Unreadable
+from media_jobs.extraction.file_formats import Unreadable
 from media_jobs.extraction.pdf import read_pdf
 from tests.media_jobs.extraction.files import encoded, pdf
 

@@ -1,7 +1,7 @@
 """The smallest remote provider, for tests of what all of them share."""
 
 from providers.base import ModelSpec
-from providers.remote import Call, Limits, RemoteProvider, Runtime, indexed_answer
+from providers.remote import Call, Clocks, Limits, RemoteProvider, indexed_answer
 
 MODEL = ModelSpec(
     name="text-embedding-ada-002",
@@ -34,7 +34,7 @@ def echo(upstream, **options):
     pauses: list[float] = []
     given = {"api_key": upstream.api_key, "base_url": upstream.base_url, **options}
     provider = EchoProvider(
-        given, runtime=Runtime(sleep=pauses.append, random=lambda: 1.0)
+        given, clocks=Clocks(sleep=pauses.append, random=lambda: 1.0)
     )
     provider.pauses = pauses
     return provider

@@ -6,9 +6,9 @@ import pytest
 import redis
 from django.db import connections
 
-from embeddings.access.limiter.postgres_store import PostgresStore
-from embeddings.access.limiter.redis_store import RedisStore
-from embeddings.access.limiter.sqlite_store import SqliteStore
+from embeddings.access.limiter.postgres_buckets import PostgresBuckets
+from embeddings.access.limiter.redis_buckets import RedisBuckets
+from embeddings.access.limiter.sqlite_buckets import SqliteBuckets
 
 SECOND = 1_000_000
 # It makes the table that the store expects.
@@ -35,14 +35,14 @@ def clock():
 
 @pytest.fixture
 def sqlite_store(tmp_path, clock):
-    store = SqliteStore(tmp_path / "limiter.sqlite3", clock=clock)
+    store = SqliteBuckets(tmp_path / "limiter.sqlite3", clock=clock)
     yield store
     store.close()
 
 
 @pytest.fixture
 def redis_store(redis_server, clock):
-    store = RedisStore(redis_server.url, clock=clock)
+    store = RedisBuckets(redis_server.url, clock=clock)
     yield store
     store.close()
     with redis.Redis.from_url(redis_server.url) as client:
@@ -73,7 +73,7 @@ def postgres_alias(postgres_server, django_db_blocker):
 
 @pytest.fixture
 def postgres_store(postgres_alias, clock):
-    return PostgresStore(postgres_alias, clock=clock)
+    return PostgresBuckets(postgres_alias, clock=clock)
 
 
 STORES = (

@@ -12,9 +12,9 @@ import pytest
 import redis
 from django.db import connections
 
-from embeddings.access.limiter.postgres_store import TABLE, PostgresStore
-from embeddings.access.limiter.redis_store import PREFIX, RedisStore
-from embeddings.access.limiter.sqlite_store import SqliteStore
+from embeddings.access.limiter.postgres_buckets import TABLE, PostgresBuckets
+from embeddings.access.limiter.redis_buckets import PREFIX, RedisBuckets
+from embeddings.access.limiter.sqlite_buckets import SqliteBuckets
 from providers.state import StoreUnavailable
 from providers.state.database import waits
 from tests.embeddings.access.limiter.conftest import SECOND
@@ -24,7 +24,7 @@ DAY = 24 * 3600 * SECOND
 
 
 def test_redis_goes_by_its_own_clock(redis_server):
-    store = RedisStore(redis_server.url)
+    store = RedisBuckets(redis_server.url)
     assert store.move("clockless", **MOVE).lag == SECOND
     second = store.move("clockless", **MOVE)
     assert SECOND < second.lag <= 2 * SECOND
@@ -32,7 +32,7 @@ def test_redis_goes_by_its_own_clock(redis_server):
 
 
 def test_postgres_goes_by_its_own_clock(postgres_alias):
-    store = PostgresStore(postgres_alias)
+    store = PostgresBuckets(postgres_alias)
     assert 0 < store.move("clockless", **MOVE).lag <= SECOND
     assert (
         store.move("clockless", **{**MOVE, "cost": DAY, "limit": 2 * DAY}).lag > SECOND
@@ -63,7 +63,7 @@ def test_sqlite_and_postgres_drop_rows_of_full_buckets(
 
 def test_stuck_file_is_unavailable(tmp_path, clock):
     path = tmp_path / "limiter.sqlite3"
-    store = SqliteStore(path, clock=clock, busy_seconds=0.01)
+    store = SqliteBuckets(path, clock=clock, busy_seconds=0.01)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     with pytest.raises(StoreUnavailable):
@@ -76,14 +76,14 @@ def test_stuck_file_is_unavailable(tmp_path, clock):
 def test_file_that_is_no_database_is_replaced(tmp_path):
     path = tmp_path / "limiter.sqlite3"
     path.write_text("not a database" * 100)
-    store = SqliteStore(path)
+    store = SqliteBuckets(path)
     assert store.move("someone", **MOVE).allowed
     store.close()
 
 
 def test_file_that_is_broken_while_it_is_open_is_replaced(tmp_path, clock):
     path = tmp_path / "limiter.sqlite3"
-    store, other = SqliteStore(path, clock=clock), SqliteStore(path, clock=clock)
+    store, other = SqliteBuckets(path, clock=clock), SqliteBuckets(path, clock=clock)
     for one in (store, other):
         assert one.move("someone", **MOVE).allowed
     path.write_bytes(b"garbage" * 10_000)
@@ -99,14 +99,14 @@ def test_a_server_does_not_make_a_data_folder_that_was_moved_away(
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr(waits, "serving", True)
-    store = SqliteStore(tmp_path / "data" / "limiter.sqlite3")
+    store = SqliteBuckets(tmp_path / "data" / "limiter.sqlite3")
     with pytest.raises(StoreUnavailable):
         store.move("someone", **MOVE)
     assert not (tmp_path / "data").exists()
 
 
 def test_absent_redis_is_unavailable(tmp_path):
-    store = RedisStore(f"unix://{tmp_path / 'nobody'}")
+    store = RedisBuckets(f"unix://{tmp_path / 'nobody'}")
     with pytest.raises(StoreUnavailable):
         store.move("someone", **MOVE)
 
@@ -116,7 +116,7 @@ def test_postgres_without_its_table_is_unavailable(postgres_alias):
         cursor.execute(f"ALTER TABLE {TABLE} RENAME TO elsewhere")
     try:
         with pytest.raises(StoreUnavailable):
-            PostgresStore(postgres_alias).move("someone", **MOVE)
+            PostgresBuckets(postgres_alias).move("someone", **MOVE)
     finally:
         with connections[postgres_alias].cursor() as cursor:
             cursor.execute(f"ALTER TABLE elsewhere RENAME TO {TABLE}")
@@ -124,7 +124,7 @@ def test_postgres_without_its_table_is_unavailable(postgres_alias):
 
 def test_a_new_file_may_be_opened_by_many_at_once(tmp_path):
     def open_and_ask(path):
-        store = SqliteStore(path)
+        store = SqliteBuckets(path)
         together.wait(20)
         moved = store.move("someone", **MOVE)
         store.close()
@@ -143,8 +143,8 @@ def test_who_waited_for_the_file_gives_back_nothing_that_others_took(tmp_path):
     before_and_after_the_wait = itertools.chain(
         [now - SECOND // 2], itertools.repeat(now)
     )
-    prompt = SqliteStore(tmp_path / "limiter.sqlite3", clock=lambda: now)
-    late = SqliteStore(
+    prompt = SqliteBuckets(tmp_path / "limiter.sqlite3", clock=lambda: now)
+    late = SqliteBuckets(
         tmp_path / "limiter.sqlite3", clock=lambda: next(before_and_after_the_wait)
     )
     asked = [prompt.move("someone", **SHARED).allowed for _ in range(BURST + 1)]
@@ -165,7 +165,7 @@ SHARED = {
 def ask_for_all(path, start, answers):
     """Ask for every caller, round after round, from a process of its own."""
     # Patient: six processes that do nothing else can keep one from the file for over a second.
-    store = SqliteStore(path, busy_seconds=60)
+    store = SqliteBuckets(path, busy_seconds=60)
     allowed = dict.fromkeys(range(CALLERS), 0)
     start.wait(60)
     began = time.time()

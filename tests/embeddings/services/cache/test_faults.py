@@ -6,14 +6,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embeddings import metrics
+from embeddings.services import request_metrics
 from embeddings.services.cache import writer as writer_module
 from embeddings.services.cache.cache import MAX_MEMORY_ROWS, EmbeddingCache
-from embeddings.services.cache.guard import LOG_SECONDS, REST_SECONDS, GuardedStore
 from embeddings.services.cache.redis_store import RedisStore
-from embeddings.services.cache.shared import LOOK_SECONDS, SharedRows
+from embeddings.services.cache.row_store import Entry
+from embeddings.services.cache.shared import (
+    LOG_SECONDS,
+    LOOK_SECONDS,
+    REST_SECONDS,
+    SharedRows,
+)
 from embeddings.services.cache.sqlite_store import SqliteStore
-from embeddings.services.cache.store import Entry
 from embeddings.services.cache.writer import BackgroundWriter
 from providers.state import StoreUnavailable
 from tests.embeddings.services.cache.conftest import PATIENT_FILE, Clock
@@ -23,7 +27,6 @@ from tests.embeddings.services.cache.conftest import PATIENT_FILE, Clock
 def timer(monkeypatch):
     timer = Clock(1000.0)
     monkeypatch.setattr(SharedRows, "timer", timer)
-    monkeypatch.setattr(GuardedStore, "timer", timer)
     return timer
 
 
@@ -65,7 +68,7 @@ def ask(cache, key=b"a"):
 
 def failures():
     """Return how often stores failed."""
-    (family,) = metrics.cache_store_failures.collect()
+    (family,) = request_metrics.cache_store_failures.collect()
     return sum(s.value for s in family.samples if s.name.endswith("_total"))
 
 
@@ -100,14 +103,14 @@ def test_one_request_tries_whether_the_store_is_back_and_others_go_without(timer
         def read(self, keys, *, generation):
             self.asked += 1
             if self.asked == 2:  # while this request waits for the store
-                assert guarded.read([b"b"], generation=1) == {}
+                assert shared.read([b"b"], generation=1) == {}
             raise StoreUnavailable("away")
 
     store: Any = Store()  # nothing but `read` is asked of it
-    guarded = GuardedStore(store)
-    guarded.read([b"a"], generation=1)
+    shared = SharedRows(store, newly_used=list)
+    shared.read([b"a"], generation=1)
     timer.now += REST_SECONDS
-    guarded.read([b"a"], generation=1)
+    shared.read([b"a"], generation=1)
     assert store.asked == 2
 
 
@@ -134,18 +137,19 @@ def test_disk_that_takes_no_writes_is_still_read(tmp_path, timer):
     store = SqliteStore(
         tmp_path / "cache.sqlite3", max_size=10, ttl_seconds=60, write_busy_seconds=0.01
     )
-    guarded = GuardedStore(store)
-    generation = guarded.generation()
+    shared = SharedRows(store, newly_used=list)
+    generation = shared.looked_up_generation(at_once=True)
     assert generation is not None
     other = SqliteStore(tmp_path / "cache.sqlite3", max_size=10, ttl_seconds=60)
     before = failures()
     with other._for_writes.writing():
-        guarded.write({b"a": Entry(0.0, b"1234")}, used=(), generation=generation)
-        assert guarded.read([b"a"], generation=generation) == {}
-        assert guarded.generation() == generation
+        shared.write({b"a": b"1234"}, generation=generation)
+        shared.flush()
+        assert shared.read([b"a"], generation=generation) == {}
+        assert shared.looked_up_generation(at_once=True) == generation
     assert failures() - before == 1
     other.close()
-    store.close()
+    shared.close()
 
 
 def test_clear_that_could_not_be_done_is_done_later(cache, store, folder, timer):

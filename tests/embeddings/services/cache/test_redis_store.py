@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from embeddings.services.cache.redis_store import PREFIX, RedisStore
-from embeddings.services.cache.store import Entry
+from embeddings.services.cache.row_store import Entry
 from providers.state import StoreUnavailable
 from tests.embeddings.services.cache.conftest import PATIENT_REDIS
 

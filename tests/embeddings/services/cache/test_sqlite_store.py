@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from embeddings.services.cache.row_store import Entry
 from embeddings.services.cache.sqlite_store import SqliteStore
-from embeddings.services.cache.store import Entry
 from providers.state import StoreUnavailable
 from tests.embeddings.services.cache.conftest import PATIENT_FILE
 

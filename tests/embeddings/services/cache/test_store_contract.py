@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from embeddings.services.cache.store import CLOCK_SKEW_SECONDS, Entry
+from embeddings.services.cache.row_store import CLOCK_SKEW_SECONDS, Entry
 from tests.embeddings.services.cache.conftest import (
     MAX_SIZE,
     STORES,

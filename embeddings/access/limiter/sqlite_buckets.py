@@ -34,7 +34,7 @@ def wall_clock() -> int:
     return time.time_ns() // 1000
 
 
-class SqliteStore:
+class SqliteBuckets:
     """One connection a process, one statement at a time: threads queue here rather than in SQLite's busy loop."""
 
     def __init__(

@@ -35,7 +35,7 @@ return {0, lag}
 """
 
 
-class RedisStore:
+class RedisBuckets:
     """`clock` is for tests, None means Redis' own."""
 
     def __init__(self, url: str, *, clock: Clock | None = None) -> None:

@@ -13,13 +13,12 @@ from rest_framework.response import Response
 from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
-from embeddings.access.callers import caller_of
+from embeddings.access.authentication import caller_of
 from embeddings.access.permissions import MayChangeMedia
 from embeddings.access.throttling import FreeThrottle, LimitedView
 from embeddings.api.requests import validated
 from embeddings.services.errors import InvalidRequest
-from media_jobs.api.parsers import ExactJSONParser, UploadParser, discarding_files
-from media_jobs.api.representation import (
+from media_jobs.api.media_answers import (
     Item,
     ItemDeleted,
     ItemPage,
@@ -28,12 +27,17 @@ from media_jobs.api.representation import (
     item_with_text,
     page_of,
 )
-from media_jobs.api.serializers import (
+from media_jobs.api.media_serializers import (
     ContentQuerySerializer,
     ItemChangesSerializer,
     NewItemSerializer,
     PageSerializer,
     UploadSerializer,
+)
+from media_jobs.api.upload_parsers import (
+    ExactJSONParser,
+    UploadParser,
+    discarding_files,
 )
 from media_jobs.extraction.extract import extracted
 from media_jobs.services.items import (

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from providers.state.memory import Fresh, Rest
+from providers.state.timed import Fresh, Rest
 
 
 class Timer:

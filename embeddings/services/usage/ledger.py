@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 import structlog
 from django.db import DatabaseError, InterfaceError, connection
 
-from embeddings import metrics
 from embeddings.conf import conf
+from embeddings.services import request_metrics
 from embeddings.services.callers import Caller
 from embeddings.services.types import EmbeddingRequest, EmbeddingResult, Target
-from embeddings.services.usage_store import Account, Counts, Place, store
+from embeddings.services.usage.counts import Account, Counts, Place, store
 from providers.state.process import owned
 
 HOUR_SECONDS = 3600
@@ -100,7 +100,7 @@ class Ledger:
         place = Place(
             hour=self._hour(),
             provider=target.provider.name if target else "",
-            model=metrics.model_label(target)[:NAME_LENGTH] if target else "",
+            model=request_metrics.model_label(target)[:NAME_LENGTH] if target else "",
         )
         self._add(caller, place, Counts(errors=1))
 

@@ -38,7 +38,7 @@ from providers.remote.answers import (
     max_answer_bytes,
 )
 from providers.remote.client import HttpClient, Reply
-from providers.remote.deadline import Deadline, Runtime
+from providers.remote.deadline import Clocks, Deadline
 from providers.remote.failures import (
     classify_status,
     describe,
@@ -91,9 +91,9 @@ class RemoteProvider(Provider):
     parallel_requests: ClassVar[int] = 4
 
     def __init__(
-        self, options: Mapping[str, Any], *, runtime: Runtime | None = None
+        self, options: Mapping[str, Any], *, clocks: Clocks | None = None
     ) -> None:
-        self.runtime = runtime or Runtime()
+        self.clocks = clocks or Clocks()
         self.api_key: str = (options.get("api_key") or "").strip()
         self.base_url: str = (
             (options.get("base_url") or self.default_base_url or "").strip().rstrip("/")
@@ -140,7 +140,7 @@ class RemoteProvider(Provider):
 
     def retry_delay_seconds(self, reply: Reply) -> float | None:
         """Return the wait that the upstream asks for, if any."""
-        return retry_after_seconds(reply.headers, now=self.runtime.wall_clock())
+        return retry_after_seconds(reply.headers, now=self.clocks.wall_clock())
 
     def close(self) -> None:
         """Close the connections of this process."""
@@ -166,7 +166,7 @@ class RemoteProvider(Provider):
                 prompt_tokens=0,
             )
         deadline = Deadline.after(
-            min(timeout_seconds, self.timeout_seconds), self.runtime.clock
+            min(timeout_seconds, self.timeout_seconds), self.clocks.clock
         )
         texts = model.prompted(texts, input_type)
         parts = split(
@@ -224,7 +224,7 @@ class RemoteProvider(Provider):
                     reason=error.reason,
                     pause_seconds=round(pause, 3),
                 )
-            self.runtime.sleep(pause)
+            self.clocks.sleep(pause)
         raise AssertionError("unreachable: count() does not end")
 
     def _pause_seconds(self, error: ProviderError, attempt: int) -> float | None:
@@ -234,7 +234,7 @@ class RemoteProvider(Provider):
         """
         if not error.retryable:
             return None
-        jitter = 0.5 + self.runtime.random() / 2
+        jitter = 0.5 + self.clocks.random() / 2
         own: float = FIRST_PAUSE_SECONDS * 2.0**attempt * jitter
         asked = error.retry_after_seconds
         return own if asked is None else asked + own / 2

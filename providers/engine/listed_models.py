@@ -35,7 +35,7 @@ def with_free_aliases(specs: Iterable[ModelSpec]) -> list[ModelSpec]:
     return kept
 
 
-CATALOGUE: tuple[ModelSpec, ...] = (
+LISTED_MODELS: tuple[ModelSpec, ...] = (
     _spec(DEFAULT_MODEL, 384, 256, MINILM.sha256[:12]),
     _spec("sentence-transformers/all-MiniLM-L12-v2", 384, 128),
     _spec("sentence-transformers/all-mpnet-base-v2", 768, 384),

@@ -25,7 +25,7 @@ LOOK = f"SELECT full_at - {NOW} FROM {TABLE} WHERE key = %(key)s"  # noqa: S608
 FORGET = f"DELETE FROM {TABLE} WHERE full_at <= {NOW}"  # noqa: S608
 
 
-class PostgresStore:
+class PostgresBuckets:
     """Each thread uses its own connection of Django's; `clock` is for tests, None means the database's own."""
 
     def __init__(self, using: str = "default", *, clock: Clock | None = None) -> None:

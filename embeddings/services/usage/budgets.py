@@ -13,7 +13,7 @@ from django.db.models import Sum
 from embeddings.models import UsageHour
 from embeddings.services.callers import Caller
 from embeddings.services.errors import BudgetExhausted
-from embeddings.services.usage import usage
+from embeddings.services.usage.ledger import usage
 from providers.state.process import owned
 
 # How old the sum of all processes may be; this process's own uncounted use is always added.

@@ -4,17 +4,11 @@ from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from embeddings.access.callers import caller_of
+from embeddings.access.authentication import caller_of
 from embeddings.access.throttling import LimitedView
 from embeddings.api.requests import validated
-from media_jobs.api.items import MediaView, validated_query
-from media_jobs.api.job_serializers import (
-    JobBatchSerializer,
-    JobQuerySerializer,
-    JobSerializer,
-    wish_of,
-)
-from media_jobs.api.representation import (
+from media_jobs.api.item_views import MediaView, validated_query
+from media_jobs.api.media_answers import (
     EmbeddingsDeleted,
     EmbeddingsStatus,
     JobPage,
@@ -25,6 +19,12 @@ from media_jobs.api.representation import (
     page_of,
     start_report,
     status_report,
+)
+from media_jobs.api.media_serializers import (
+    JobBatchSerializer,
+    JobQuerySerializer,
+    JobSerializer,
+    wish_of,
 )
 from media_jobs.services.items import find_item
 from media_jobs.services.jobs import (

@@ -1,6 +1,6 @@
 import pytest
 
-from embeddings.services.cache.memory import MemoryRows
+from embeddings.services.cache.lru import MemoryRows
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from django.db.models.functions import TruncDay
 from embeddings.models import UsageHour
 from embeddings.services.callers import Caller
 from embeddings.services.errors import NotAllowed
-from embeddings.services.usage import usage
+from embeddings.services.usage.ledger import usage
 
 GroupBy = Literal["hour", "day", "model", "caller"]
 GROUPS: Mapping[GroupBy, tuple[str, ...]] = {

@@ -1,11 +1,10 @@
 """From a user or a key, as stored, to the caller that the services and the limiter know."""
 
 from dataclasses import fields
-from typing import Any, cast
+from typing import Any
 
 from django.contrib.auth.models import User
 from django.db.models import QuerySet
-from rest_framework.request import Request
 
 from embeddings.access.rights import admin_permissions, parsed
 from embeddings.models import ApiKey, Limited, UserLimits
@@ -35,11 +34,6 @@ def shared_caller(row: ApiKey | User) -> Caller:
         known = caller_of_key(row) if isinstance(row, ApiKey) else caller_of_user(row)
         vars(row)["known_caller"] = known
     return known
-
-
-def caller_of(request: Request) -> Caller:
-    """Return whom authentication found."""
-    return cast(Caller, request.auth)
 
 
 def caller_of_id(caller_id: str) -> Caller | None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, NamedTuple, Protocol
 
-from embeddings.services.cache.memory import Row
+from embeddings.services.cache.lru import Row
 
 Clock = Callable[[], float]  # seconds since the epoch
 

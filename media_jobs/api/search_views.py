@@ -9,9 +9,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from embeddings import headers as names
-from embeddings.access.callers import caller_of
+from embeddings.access.authentication import caller_of
 from embeddings.access.throttling import LimitedView
-from embeddings.api.credential_serializers import StrictBooleanField
 from embeddings.api.json_types import filled
 from embeddings.api.representation import embedding_headers
 from embeddings.api.requests import input_type_of, validated
@@ -19,13 +18,14 @@ from embeddings.api.schema import INPUT_TYPE_PARAMETER, With
 from embeddings.api.serializers import (
     MAX_DIMENSIONS,
     MomentField,
+    StrictBooleanField,
     StrictCharField,
     StrictIntegerField,
     StrictSerializer,
     input_type_field,
 )
-from media_jobs.api.items import ExactView
-from media_jobs.api.job_serializers import MAX_BATCH, MAX_ID
+from media_jobs.api.item_views import ExactView
+from media_jobs.api.media_serializers import MAX_BATCH, MAX_ID
 from media_jobs.metadata import problem_in, shown
 from media_jobs.services.filters import Filters
 from media_jobs.services.search import Found, SearchQuery, search
