@@ -27,6 +27,7 @@ from embeddings_project.site import (
 from embeddings_project.upstreams import read_allowed_hosts, read_providers
 from media_jobs.conf import MediaConf, queue_settings
 from providers.built_in import built_in
+from providers.engine.machine import usable_cores
 
 BASE_DIR = layout.PACKAGE.parent
 
@@ -40,7 +41,14 @@ env.text("DATA_DIR")  # known
 # The address to serve at.
 HOST = env.text("HOST", "127.0.0.1")
 PORT = env.integer("PORT", 8000, minimum=1, maximum=65535)
-WEB_CONCURRENCY = env.integer("WEB_CONCURRENCY", 1, minimum=1, maximum=64)
+# Where models run: `inline`, each process has its own, and one serves all cores.
+ENGINE = env.choice("EMBEDDINGS_ENGINE", "auto", ("auto", "process", "inline"))
+WEB_CONCURRENCY = env.integer(
+    "WEB_CONCURRENCY",
+    1 if ENGINE == "inline" else min(usable_cores(), 8),
+    minimum=1,
+    maximum=64,
+)
 DRAIN_SECONDS = env.integer("DRAIN_SECONDS", 30, minimum=0, maximum=3600)
 WEB_THREADS = env.integer("WEB_THREADS", 64, minimum=2, maximum=512)
 LOOPBACK = HOST in ("127.0.0.1", "localhost", "::1")
@@ -329,7 +337,7 @@ EMBEDDINGS_CANARY = env.boolean("EMBEDDINGS_CANARY", default=True)
 
 LOCAL_ENGINE: dict[str, Any] = {
     "data_dir": DATA_DIR,
-    "process": env.choice("EMBEDDINGS_ENGINE", "auto", ("auto", "process", "inline")),
+    "process": ENGINE,
     "hub_endpoint": env.url("HF_ENDPOINT"),
     "hub_token": env.secret("HF_TOKEN"),
     "threads": env.integer("EMBEDDINGS_ENGINE_THREADS", 0, minimum=0, maximum=512)

@@ -47,7 +47,13 @@ class EngineClosed(ProviderUnavailable):
     """The local engine of this model was stopped; asked again, it is loaded again."""
 
 
-class EngineNotServed(ProviderUnavailable):
+class EngineAway(ProviderUnavailable):
+    """The engine process ended and is being started again: it is back in seconds, whatever the breaker would say."""
+
+    trips_breaker = False
+
+
+class EngineNotServed(EngineAway):
     """No engine process is there, nor is one being started."""
 
 

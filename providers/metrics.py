@@ -37,6 +37,24 @@ stage_seconds = Histogram(
         30,
     ),
 )
+engine_queued_tokens = Gauge(
+    "embedding_engine_queued_tokens",
+    "Tokens of texts that wait for the local engine.",
+    ["model"],
+    multiprocess_mode="livesum",
+)
+engine_batch_fill = Gauge(
+    "embedding_engine_batch_fill",
+    "Tokens of the last batch of the local engine, as a share of the largest.",
+    ["model"],
+    multiprocess_mode="livemostrecent",
+)
+engine_wait_seconds = Gauge(
+    "embedding_engine_wait_seconds",
+    "How long the first text of the last batch waited in the local engine's queue.",
+    ["model"],
+    multiprocess_mode="livemostrecent",
+)
 
 
 @contextlib.contextmanager
@@ -52,6 +70,21 @@ def timed(provider: str, stage: str) -> Iterator[None]:
 def observed(stage: str, seconds: float) -> None:
     """Note a stage of the local engine, which serves several providers."""
     _observe("local", stage)(seconds)
+
+
+def batches_of(model: str) -> Callable[[int, float, float], None]:
+    """Return what notes the batches of a loaded model: tokens left in the queue, fill, and wait in seconds."""
+    queued, fill, waited = (
+        gauge.labels(model).set
+        for gauge in (engine_queued_tokens, engine_batch_fill, engine_wait_seconds)
+    )
+
+    def note(queued_tokens: int, share: float, wait_seconds: float) -> None:
+        queued(queued_tokens)
+        fill(share)
+        waited(wait_seconds)
+
+    return note
 
 
 @functools.cache

@@ -43,11 +43,15 @@ _BULK_NICENESS = 10
 _LOOK_AGAIN_SECONDS = 1.0
 _REST_AFTER_SECONDS = 1.0
 _FIRST_GUESS_TOKENS_PER_SECOND = 2000.0
+# A run hangs once it takes so many times as long as one of its size usually does, and `hung_after_seconds` at least.
+_PATIENCE = 20.0
 # Threads that hang hold memory for ever: beyond so many the engine stays degraded.
 _MAX_REPLACED = 8
 Clock = Callable[[], float]
 # Told how long a stage took: "queue" a request until its first text runs, "infer" one run.
 Observe = Callable[[str, float], None]
+# Called with each batch: tokens left in the queue, its own as a share of the largest, how long its first text waited.
+NoteBatch = Callable[[int, float, float], None]
 
 
 @dataclass(slots=True, eq=False)
@@ -58,6 +62,7 @@ class _Lane:
     express: bool
     thread: threading.Thread | None = None
     batch: Batch | None = None
+    tokens: int = 0
     started_at: float = 0.0
 
 
@@ -77,9 +82,11 @@ class Batcher:
         on_hung: Callable[[], None] | None = None,
         clock: Clock = time.monotonic,
         observe: Observe = lambda stage, seconds: None,
+        note_batch: NoteBatch = lambda queued, fill, waited: None,
     ) -> None:
         self._runtime = runtime
         self._observe = observe
+        self._note_batch = note_batch
         self._batch_tokens = batch_tokens
         self._small_tokens = small_tokens
         self._queue_tokens = queue_tokens
@@ -216,8 +223,11 @@ class Batcher:
                 lane.thread.start()
 
     def _hung(self, lane: _Lane) -> bool:
-        limit = self._clock() - self._hung_after_seconds
-        return lane.batch is not None and lane.started_at <= limit
+        if lane.batch is None:
+            return False
+        usual = lane.tokens / self._tokens_per_second
+        limit = max(self._hung_after_seconds, _PATIENCE * usual)
+        return self._clock() - lane.started_at >= limit
 
     def _serve(self, lane: _Lane) -> None:
         name_thread(lane.name)
@@ -269,10 +279,18 @@ class Batcher:
             batch = self._queue.next_batch(
                 self._bulk_budget(), small=not express_free, bulk=True
             )
+        now = self._clock()
         for request, _ in batch:
             if not request.started:
                 request.started = True
-                self._observe("queue", self._clock() - request.enqueued_at)
+                self._observe("queue", now - request.enqueued_at)
+        if batch:
+            lane.tokens = sum(len(request.rows[index]) for request, index in batch)
+            self._note_batch(
+                self._queue.tokens,
+                lane.tokens / self._batch_tokens,
+                now - batch[0][0].enqueued_at,
+            )
         return batch
 
     def _bulk_budget(self) -> int:
@@ -316,8 +334,7 @@ class Batcher:
             self._used_at = self._clock()
             self._observe("infer", seconds)
             if seconds > 0:
-                tokens = sum(len(request.rows[index]) for request, index in batch)
-                rate = tokens / seconds
+                rate = lane.tokens / seconds
                 self._tokens_per_second += 0.2 * (rate - self._tokens_per_second)
             for request, _ in batch:
                 request.unfinished -= 1

@@ -31,7 +31,7 @@ from providers.exceptions import (
     ProviderMisconfigured,
     VectorsDiffer,
 )
-from providers.metrics import observed
+from providers.metrics import batches_of, observed
 
 _SHARE_OF_MEMORY = 0.6
 _MEBIBYTE = 1 << 20
@@ -292,6 +292,7 @@ class Pool:
             express=not torch,
             on_hung=self._on_hung,
             observe=observed,
+            note_batch=batches_of(name),
         )
         return LoadedModel(
             prepared=prepared,

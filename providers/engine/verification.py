@@ -21,7 +21,6 @@ from providers.command import COMMAND
 from providers.engine.files import Proof
 from providers.engine.machine import usable_cores
 from providers.engine.model_config import ModelConfig
-from providers.engine.onnx_runtime import OnnxRuntime
 from providers.engine.runtime import (
     EXACT_COSINE,
     FAST_COSINE,
@@ -158,6 +157,9 @@ def _open(
         return Opened(
             runtime, tokenizer or runtime.tokenizer(prepared.config), prepared.config
         )
+    # Imported here: where an engine process runs the models, no other needs the runtime's 20 MB.
+    from providers.engine.onnx_runtime import OnnxRuntime
+
     file = prepared.fast_file if precision == "fast" else None
     graph = OnnxRuntime(
         file or prepared.onnx_file,

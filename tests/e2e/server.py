@@ -162,6 +162,11 @@ class Server:
             return []
         return [child for child in master.children() if is_alive(child)]
 
+    def engine(self) -> psutil.Process | None:
+        """Return the process that runs the models, if there is one now."""
+        children = psutil.Process(self.process.pid).children()
+        return next((p for p in children if is_called("embeddings: engine", p)), None)
+
     def resident_bytes(self) -> int:
         """Return the memory of all its processes; pages that several processes share are counted once (PSS)."""
         return sum(proportional_set_size(process) for process in self.members())

@@ -62,7 +62,7 @@ def test_requests_of_the_other_worker_survive_a_killed_one(launch):
 
 
 def test_only_worker_is_replaced_when_it_is_killed(launch):
-    server = launch().wait_until_ready()
+    server = launch(WEB_CONCURRENCY="1").wait_until_ready()
     before = server.embed(["the same before and after"])
     (victim,) = server.workers()
     victim.kill()

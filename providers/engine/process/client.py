@@ -21,6 +21,7 @@ from providers.engine.tokenizers import Tokenizers
 from providers.engine.weights import Weights
 from providers.exceptions import (
     Abandoned,
+    EngineAway,
     EngineCrashed,
     EngineNotServed,
     ProviderTimeout,
@@ -106,7 +107,7 @@ class EngineClient:
         try:
             return self._asked(header, b"", deadline=deadline)[0]
         except _Lost as error:
-            raise _unavailable() from error
+            raise _away() from error
 
     def _call(self, work: Work) -> tuple[dict[str, Any], memoryview | bytes]:
         header: dict[str, Any] = {
@@ -185,7 +186,7 @@ class EngineClient:
                     "The local engine's process is not running: start the server."
                 ) from error
             if isinstance(error, OSError | Closed):
-                raise _unavailable() from error
+                raise _away() from error
             raise
         return _Connection(opened, os.getpid(), greeting["pid"])
 
@@ -206,7 +207,7 @@ class EngineClient:
             return EngineCrashed(
                 "The local engine died of this request, twice. The log has its model and the time."
             )
-        return _unavailable()
+        return _away()
 
     def _died_by_itself(self, pid: int) -> bool:
         """Whether the engine crashed or hung, rather than being stopped or killed from outside."""
@@ -255,13 +256,13 @@ class _Lost(Exception):
 def _until(deadline: float) -> Callable[[], None]:
     def wait() -> None:
         if time.monotonic() > deadline:
-            raise _unavailable()
+            raise _away()
 
     return wait
 
 
-def _unavailable() -> ProviderUnavailable:
-    return ProviderUnavailable(
+def _away() -> EngineAway:
+    return EngineAway(
         "The local engine is being started again.",
         retry_after_seconds=RETRY_AFTER_SECONDS,
     )

@@ -149,6 +149,8 @@ def serve_engine(
     options: Mapping[str, Any], listener: socket.socket, *, drain_seconds: float
 ) -> None:
     """Be the engine process, until SIGTERM. `options` are those of the local plug-ins."""
+    import onnxruntime  # type: ignore[import-untyped]  # noqa: F401  -- it takes a moment, and the first call need not wait for it
+
     engine = EngineOptions.of(options)
     pool = Pool(weights_of(engine), limits_of(engine), on_hung=exit_hung)
     EngineServer(pool, listener, drain_seconds=drain_seconds).serve()
