@@ -15,6 +15,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
+from embeddings.services.catalog import unknown_names
 from embeddings.services.errors import ServiceError
 from embeddings.services.preparation import prepare_local_model
 from embeddings_project.start_errors import EXPLAINED, explain
@@ -81,6 +82,8 @@ class Command(BaseCommand):
             allowed_providers=settings.ALLOWED_EMBEDDING_PROVIDERS,
             allowed_models=settings.ALLOWED_EMBEDDING_MODELS,
         )
+        for sentence in unknown_names():
+            self.stderr.write(f"Warning: {sentence}")
         login = self._first_login()
         if local_model:
             self._prepare_model()
