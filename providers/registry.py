@@ -187,10 +187,8 @@ class Registry:
         options = dict(self._options.get(environment_name(name), {}))
         if kind != name:
             shared = self._options.get(environment_name(kind), {})
-            options = {key: shared[key] for key in SHARED_OPTIONS if key in shared} | {
-                "name": name,
-                "api_key": options.get("api_key"),
-            }
+            options |= {key: shared[key] for key in SHARED_OPTIONS if key in shared}
+            options["name"] = name
         provider = plugin.from_settings(options | _set_options(plugin, upstream))
         if upstream and kind != name:
             provider.name = name
@@ -297,7 +295,8 @@ def _as_set(
 ) -> ModelSpec:
     """Return `spec` as operators changed it; a remote one at the revision that they accepted last."""
     if provider.own_spaces:
-        spec = replace(spec, vector_space=f"{provider.name}/{spec.name}")
+        # With a colon, since NAME/MODEL may be the space of a model of the hub.
+        spec = replace(spec, vector_space=f"{provider.name}:{spec.name}")
     changed = _overlaid(spec, row, provider)
     return changed if provider.local else _at_revision(changed, provider, operator)
 

@@ -22,7 +22,7 @@ class Unusable(Provider):
         return ()
 
     def resolve(self, name: str) -> ModelSpec | None:
-        space = f"{self.name}/{name}"
+        space = f"{self.name}:{name}"
         return ModelSpec(
             name=name, dimensions=None, max_tokens=None, vector_space=space
         )

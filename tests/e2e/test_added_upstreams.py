@@ -100,10 +100,10 @@ def test_added_upstreams_answer_in_all_workers_until_they_are_deleted(
     answer = server.post({"input": "whose", "model": f"eu:{SMALL}"})
     vector = answer.json()["data"][0]["embedding"]
     np.testing.assert_allclose(vector, vectors_for(["whose"], 1536)[0], atol=1e-6)
-    assert answer.headers["X-Embeddings-Vector-Space"] == f"eu/{SMALL}"
+    assert answer.headers["X-Embeddings-Vector-Space"] == f"eu:{SMALL}"
     assert answer.json()["model"] == f"eu:{SMALL}"
     answer = server.post({"input": "whose", "model": "my-gpu:any"})
-    assert answer.headers["X-Embeddings-Vector-Space"] == "my-gpu/any"
+    assert answer.headers["X-Embeddings-Vector-Space"] == "my-gpu:any"
     assert 'embedding_requests_total{model="other",provider="my-gpu"}' in (
         server.get("/metrics").text
     )

@@ -13,7 +13,7 @@ from providers.models import Breaker, ModelEntry, ProviderSetting, RemoteSpace
 from providers.operator_settings import reader
 from providers.registry import registry
 from providers.seeding import seed_registry
-from tests.fakes import FakeOpenAI
+from tests.fakes import MINILM, FakeOpenAI
 
 pytestmark = pytest.mark.django_db
 
@@ -125,7 +125,7 @@ def test_at_the_kind_s_own_address_models_are_of_the_kind_s_spaces(address):
 def test_at_another_address_models_are_of_spaces_of_their_own():
     eu = add("eu", base_url=ELSEWHERE)
     assert {spec.vector_space for spec in registry().models(eu)} == {
-        f"eu/{spec.name}" for spec in eu.models()
+        f"eu:{spec.name}" for spec in eu.models()
     }
     assert space(known("openai")) == f"openai/{SMALL}"
 
@@ -133,16 +133,22 @@ def test_at_another_address_models_are_of_spaces_of_their_own():
 def test_models_that_share_a_space_at_their_maker_do_not_elsewhere():
     gateway = add("gateway", "cohere", base_url=ELSEWHERE)
     pro, fast = (space(gateway, f"embed-v5.0-{name}") for name in ("pro", "fast"))
-    assert (pro, fast) == ("gateway/embed-v5.0-pro", "gateway/embed-v5.0-fast")
+    assert (pro, fast) == ("gateway:embed-v5.0-pro", "gateway:embed-v5.0-fast")
 
 
 def test_alias_is_of_the_row_s_space_too():
     row = add("eu", "mistral", base_url=ELSEWHERE)
-    assert space(row, "mistral-embed-2312") == "eu/mistral-embed"
+    assert space(row, "mistral-embed-2312") == "eu:mistral-embed"
 
 
 def test_model_that_is_passed_on_is_of_the_row_s_space():
-    assert space(add("gpu", "local_api", base_url=ELSEWHERE), "e5") == "gpu/e5"
+    assert space(add("gpu", "local_api", base_url=ELSEWHERE), "e5") == "gpu:e5"
+
+
+def test_row_s_spaces_are_never_those_of_a_model_of_the_hub(fakes):
+    row = add("sentence-transformers", "local_api", base_url=ELSEWHERE)
+    assert space(known("huggingface"), MINILM) == MINILM
+    assert space(row, MINILM.partition("/")[2]) != MINILM
 
 
 def test_seeded_rows_keep_their_spaces_wherever_they_are():
@@ -167,7 +173,7 @@ def test_seeding_says_nothing_of_an_added_row_s_models():
     ProviderSetting.objects.filter(name="eu").update(base_url=ELSEWHERE)
     moved = known("eu")
     assert moved is not eu
-    assert space(moved) == f"eu/{SMALL}"
+    assert space(moved) == f"eu:{SMALL}"
 
 
 @pytest.mark.parametrize(
@@ -203,7 +209,7 @@ def test_row_of_a_kind_that_is_not_installed_is_listed_with_its_problem():
     assert "no-such-plug-in is not installed" in gone.configuration_problem()
     assert gone in registry().all()
     assert registry().kind("gone") == "no-such-plug-in"
-    assert space(gone, "any:model") == "gone/any:model"
+    assert space(gone, "any:model") == "gone:any:model"
 
 
 @pytest.fixture
@@ -221,7 +227,7 @@ def test_installed_plug_in_is_a_kind_as_it_stands(acme, keys):
     assert row.options["api_key"] == "key-of-own"
     assert (row.options["base_url"], row.options["timeout_seconds"]) == (ELSEWHERE, 4)
     assert known("acme-ai").options["api_key"] == "key-of-acme"  # type: ignore[attr-defined]
-    assert space(row) == f"own/{SMALL}"
+    assert space(row) == f"own:{SMALL}"
     assert space(known("acme-ai")) == f"openai/{SMALL}"
     assert "acme-ai" in registry().addable()
     assert "huggingface" not in registry().addable()
@@ -238,7 +244,7 @@ def test_row_that_its_plug_in_cannot_be_built_of_harms_no_other(acme, caplog):
 
 def test_plug_in_that_is_installed_later_does_not_take_a_row_s_name(acme):
     row = add("acme-ai", "local_api", base_url=ELSEWHERE)
-    assert space(row, "m") == "acme-ai/m"
+    assert space(row, "m") == "acme-ai:m"
 
 
 def test_seeding_makes_rows_and_breakers_of_the_kinds():

@@ -63,7 +63,7 @@ def test_each_answers_with_its_own_key_label_and_space(post, upstreams):
         assert answer.status_code == 200, answer.content
         assert answer.json()["model"] == f"{name}:{SMALL}"
         assert answer.headers["X-Embeddings-Provider"] == name
-        assert answer.headers["X-Embeddings-Vector-Space"] == f"{name}/{SMALL}"
+        assert answer.headers["X-Embeddings-Vector-Space"] == f"{name}:{SMALL}"
         vector = answer.json()["data"][0]["embedding"]
         np.testing.assert_allclose(vector, vectors_for(["a"], 1536)[0], atol=1e-6)
         (call,) = upstream.calls
@@ -101,7 +101,7 @@ def test_no_row_stands_in_for_another_unless_the_chain_says_so(
     answer = ask(post, "eu")
     assert answer.headers["X-Embeddings-Provider"] == "us"
     assert answer.headers["X-Embeddings-Fallback-From"] == "eu"
-    assert answer.headers["X-Embeddings-Vector-Space"] == f"us/{SMALL}"
+    assert answer.headers["X-Embeddings-Vector-Space"] == f"us:{SMALL}"
 
 
 def test_same_space_falls_back_only_where_the_operator_said_it_is_one(
