@@ -1,6 +1,7 @@
 """The console's providers: superusers add upstreams, change where they are, and delete them again."""
 
 import re
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from django.urls import reverse
 
 from embeddings.models import AuditEntry, UsageHour
 from embeddings.services.cache.cache import embedding_cache
+from providers.canary import CHECK_EVERY
 from providers.models import Breaker, ModelEntry, ProviderSetting, RemoteSpace, Revision
 from providers.operator_settings import reader
 from providers.registry import registry
@@ -214,19 +216,28 @@ def test_key_s_variable_is_shown_and_no_more_of_it_than_four_characters(
 
 
 def test_upstream_of_a_deleted_one_s_name_has_nothing_of_its_vectors(console):
+    checked_at = datetime(2026, 1, 1, tzinfo=UTC)
     old = RemoteSpace.objects.create(
-        provider="eu",
-        model="m",
-        address="a",
-        dimensions=1,
-        checked_at="2026-01-01T00:00:00Z",
+        provider="eu", model="m", address="a", dimensions=1, checked_at=checked_at
     )
     embedding_cache().get_or_compute(
         [b"k" * 32], lambda indices: VECTORS, timeout_seconds=1
     )
     console.post(url("add"), FIELDS)
-    checked_at = old.checked_at
     old.refresh_from_db()
     assert old.checked_at is not None
-    assert str(old.checked_at) < checked_at
+    assert old.checked_at < checked_at - CHECK_EVERY
     assert embedding_cache().stats().size == 0
+
+
+def test_server_that_speaks_otherwise_is_checked_again(console):
+    row = ProviderSetting.objects.create(name="gpu", kind="local_api", base_url=ADDRESS)
+    checked_at = datetime(2026, 1, 1, tzinfo=UTC)
+    space = RemoteSpace.objects.create(
+        provider="gpu", model="m", address="a", dimensions=1, checked_at=checked_at
+    )
+    fields = {"base_url": ADDRESS, "enabled": "on"}
+    for wire, again in (("", False), ("tei", True)):
+        console.post(url("change", row.pk), {**fields, "wire": wire})
+        space.refresh_from_db()
+        assert (space.checked_at != checked_at) is again
