@@ -85,8 +85,9 @@ def space(provider: Provider, model: str = SMALL) -> str:
 def test_two_of_one_kind_have_their_own_names_and_keys(keys):
     keys(openai="key-of-openai", eu="key-of-eu", my_us="key-of-us")
     eu, us = add("eu"), add("my-us")
-    assert (eu.name, us.name, known("openai").name) == ("eu", "my-us", "openai")
-    assert [p.headers()["authorization"] for p in (eu, us, known("openai"))] == [
+    openai: Any = known("openai")
+    assert (eu.name, us.name, openai.name) == ("eu", "my-us", "openai")
+    assert [p.headers()["authorization"] for p in (eu, us, openai)] == [
         "Bearer key-of-eu",
         "Bearer key-of-us",
         "Bearer key-of-openai",
