@@ -184,7 +184,7 @@ def check_providers(**_: Any) -> list[CheckMessage]:
             *(n for to in conf().fallback_chain.values() for n in to),
         },
     }
-    # The console's rows are not asked: the database may not be there yet. `serve` does, and warns.
+    # The console's rows are not asked: the database may not be there yet. `serve` looks there, too.
     return [
         Error(
             f"{variable} names {name!r}, which no provider can be called.",

@@ -31,6 +31,8 @@ from providers.exceptions import ProviderError, ProviderMisconfigured, UnknownMo
 from providers.operator_settings import operator_settings
 from providers.registry import registry
 
+DEFAULT_PROVIDER = "EMBEDDINGS_DEFAULT_PROVIDER"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedModel:
@@ -95,19 +97,20 @@ def list_providers() -> Iterator[ProviderState]:
         )
 
 
-def unknown_names() -> Iterator[str]:
-    """Yield a sentence for each setting that names a provider which is neither installed nor added in the console."""
+def unknown_names() -> Iterator[tuple[str, str]]:
+    """Yield each setting that names a provider which is neither installed nor added in the console, and a sentence."""
     known, chain = {*registry().names()}, conf().fallback_chain
     named = {
-        "EMBEDDINGS_DEFAULT_PROVIDER": {conf().default_provider},
+        DEFAULT_PROVIDER: {conf().default_provider},
         "EMBEDDINGS_FALLBACK_CHAIN": {*chain}.union(*chain.values()),
     }
     for variable, names in named.items():
         for name in sorted(names - known):
-            yield f"{variable} names {name}, and there is no such provider; the console can add it."
+            yield variable, f"{variable} names {name}, which is no provider yet."
     keys = settings.PROVIDERS.keys() - {environment_name(name) for name in known}
     for name in sorted(keys):
-        yield f"{key_variable(name)} is the key of no provider; the console can add one."
+        variable = key_variable(name)
+        yield variable, f"{variable} is the key of no provider yet."
 
 
 def default_target() -> Target | None:

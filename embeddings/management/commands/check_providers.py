@@ -72,7 +72,7 @@ class Command(BaseCommand):
         for check in checks:
             if check.problem:
                 self.stdout.write(f"{check.state.name}: {check.problem}")
-        for sentence in unknown_names():
+        for _, sentence in unknown_names():
             self.stdout.write(sentence)
         if any(check.reachable is False for check in checks):
             raise CommandError("Not every configured provider can be reached.")
