@@ -92,7 +92,9 @@ class Command(BaseCommand):
         """Refuse a default provider that is none: no model without a prefix could be served. Warn of the rest."""
         for variable, sentence in unknown_names():
             if variable == DEFAULT_PROVIDER:
-                raise CommandError(f"{sentence} Name one that is there; the console can add others.")
+                raise CommandError(
+                    f"{sentence} Name one that is there; the console can add others."
+                )
             self.stderr.write(f"Warning: {sentence} The console can add it.")
 
     def _claim_port(self) -> None:
