@@ -115,7 +115,10 @@ class Serving:
 class Provider(ABC):
     """One source of embeddings. Instances are shared by all threads of a process."""
 
-    name: ClassVar[str]
+    # The plug-in's on the class; on an instance that serves an upstream which operators added, that one's own.
+    name: str
+    # Set by the registry: an added upstream at an address of its own, so that its models are not the plug-in's.
+    own_spaces: bool = False
     # Local providers hold weights; `loaded`, `downloaded`, warm-up and download mean something only for them.
     local: ClassVar[bool] = False
     # Whether `embed` puts `model.prompt` before each text. Where it does not, operators can set none.
@@ -128,7 +131,9 @@ class Provider(ABC):
     @classmethod
     @abstractmethod
     def from_settings(cls, options: Mapping[str, Any]) -> Self:
-        """Build the provider from its options (for built-ins: keys as in `settings.PROVIDERS[name]`)."""
+        """Build the provider from its options (for built-ins: keys as in `settings.PROVIDERS[name]`).
+
+        `name` is among them for an upstream that operators added."""
 
     @abstractmethod
     def models(self) -> Iterable[ModelSpec]:

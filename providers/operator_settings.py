@@ -30,12 +30,21 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Upstream:
+    """What a provider is built of: its plug-in, and what operators set; None means: as the environment says."""
+
+    kind: str
+    wire: str | None = None
+    base_url: str | None = None
+    timeout_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderRow:
-    """An operator's settings of one provider; None means: as the environment says."""
+    """One provider, and whether it may be used."""
 
     enabled: bool
-    base_url: str | None
-    timeout_seconds: float | None
+    upstream: Upstream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,8 +142,12 @@ def _read(revision: int) -> OperatorSettings:
         providers={
             row.name: ProviderRow(
                 enabled=row.enabled,
-                base_url=row.base_url or None,
-                timeout_seconds=row.timeout_seconds,
+                upstream=Upstream(
+                    kind=row.kind,
+                    wire=row.wire or None,
+                    base_url=row.base_url or None,
+                    timeout_seconds=row.timeout_seconds,
+                ),
             )
             for row in ProviderSetting.objects.all()
         },

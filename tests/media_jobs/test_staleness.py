@@ -4,6 +4,10 @@ import pytest
 
 from media_jobs.models import MediaItem
 from media_jobs.tasks import work
+from providers.models import ProviderSetting
+from providers.operator_settings import reader
+from providers.registry import registry
+from providers.seeding import seed_registry
 from tests.media_jobs.conftest import MEDIA
 
 CONSOLE = "/admin/media_jobs/mediaitem/"
@@ -89,6 +93,15 @@ def test_vectors_from_before_revisions_were_kept_are_not_stale(item, told, model
 )
 def test_vectors_of_a_model_that_is_gone_are_not_stale(item, told, gone):
     MediaItem.objects.update(embedded_revision="2", **gone)
+    assert told() == {False}
+
+
+def test_vectors_of_a_plug_in_that_is_no_longer_installed_are_not_stale(item, told):
+    seed_registry(allowed_providers=[], allowed_models=[])
+    MediaItem.objects.update(embedding_provider="gone")
+    ProviderSetting.objects.create(name="gone")
+    reader.cache_clear()
+    assert registry().get("gone") is not None
     assert told() == {False}
 
 
