@@ -1,10 +1,12 @@
 """Fixtures for all tests."""
 
+import functools
 from dataclasses import replace
 
 import pytest
 from django.conf import settings as django_settings
 from rest_framework.test import APIClient
+from whitenoise.middleware import WhiteNoiseMiddleware
 
 from embeddings.access import row_memory
 from providers import registry as registry_module
@@ -61,6 +63,25 @@ def no_reference():
     """Prepare local models as where sentence-transformers is absent: to start it takes seconds each time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("providers.engine.provider.sentence_transformers", None)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def found_once():
+    """Look for static files and installed plug-ins once, not for each test's client and registry: neither changes."""
+    look = WhiteNoiseMiddleware.add_files_from_finders
+    files = {}
+
+    def add_files(middleware):
+        if not files:
+            look(middleware)
+            files.update(middleware.files)
+        middleware.files.update(files)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WhiteNoiseMiddleware, "add_files_from_finders", add_files)
+        entry_points = functools.cache(registry_module.entry_points)
+        patch.setattr(registry_module, "entry_points", entry_points)
         yield
 
 

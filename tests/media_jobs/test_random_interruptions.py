@@ -19,7 +19,6 @@ from media_jobs.services.runs import run
 from providers.exceptions import ProviderThrottled
 from tests.media_jobs.changing import ChangingModel, die, put_back, wrong_chunks
 
-SEQUENCES = 200
 WORDS = ["cat", "Zwölf", "naïve", "東京都", "e\u0301", "a", "sat", "mat.", "on\n\n"]
 
 
@@ -172,10 +171,11 @@ def models(fakes, listed_at_once):
     return [ChangingModel(fakes["onnx"]), ChangingModel(fakes["huggingface"])]
 
 
-def test_chunks_end_with_their_own_vectors(models, monkeypatch):
+@pytest.mark.parametrize("sequences", [40, pytest.param(160, marks=pytest.mark.e2e)])
+def test_chunks_end_with_their_own_vectors(models, monkeypatch, sequences):
     monkeypatch.setattr(runs, "BATCH_CHUNKS", 2)
     first = random.randrange(10**9)
-    for seed in range(first, first + SEQUENCES):
+    for seed in range(first, first + sequences):
         sequence = Sequence(seed, models, monkeypatch)
         sequence.play()
         item = MediaItem.objects.get()

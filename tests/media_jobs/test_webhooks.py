@@ -362,7 +362,7 @@ class DrippingServer(HTTPServer):
         self.closing, self.cut_off = threading.Event(), threading.Event()
 
 
-TIMEOUT_SECONDS = 0.8  # for the whole; the drip takes 3.8 s
+TIMEOUT_SECONDS = 0.4  # for the whole; the drip takes 1.9 s
 
 
 @pytest.fixture

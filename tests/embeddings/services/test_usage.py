@@ -368,9 +368,8 @@ print(json.dumps([row.requests, row.tokens, str(row.cost), end_user.requests]))
 """
 
 
-@pytest.mark.parametrize(
-    "database", ["sqlite", pytest.param("postgres", marks=pytest.mark.e2e)]
-)
+@pytest.mark.e2e
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
 def test_counts_of_several_processes_add_up_exactly(request, tmp_path, database):
     url = f"sqlite:///{tmp_path / 'db.sqlite3'}"
     if database == "postgres":

@@ -41,6 +41,7 @@ def texts(store, query=EAST, space=SPACE, **options):
     return [hit.text for hit in store.search(query, space, top_k=100, **options)]
 
 
+@pytest.mark.e2e
 def test_what_another_process_stores_is_found_by_the_next_search(store, new_item):
     one, other = new_item(), new_item()
     store.replace(one, SPACE, chunks(EAST, text="own"))

@@ -65,6 +65,12 @@ def row(length, mark=0):
     return Row(np.full(length, mark, dtype=np.int64), "")
 
 
+@pytest.fixture(autouse=True)
+def looks(monkeypatch):
+    """Have those who wait look often for what happened to the engine and to their callers."""
+    monkeypatch.setattr(batcher_module, "_LOOK_AGAIN_SECONDS", 0.05)
+
+
 @pytest.fixture
 def runtime():
     return FakeRuntime()

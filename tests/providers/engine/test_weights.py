@@ -62,6 +62,7 @@ def run_prepare(tmp_path, source, kill=""):
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("point", KILL_POINTS)
 def test_a_preparation_killed_anywhere_never_loads_and_is_taken_up_again(
     tmp_path, tiny_source, tiny_weights, point
@@ -139,6 +140,7 @@ def test_a_manifest_cannot_point_outside_its_folder(tiny_weights):
     assert "../secret" not in read.files
 
 
+@pytest.mark.e2e
 def test_two_processes_preparing_at_once_both_succeed(
     tmp_path, tiny_source, tiny_weights
 ):

@@ -214,6 +214,7 @@ def write_until_killed(address, number, ready):
         time.sleep(0.005)
 
 
+@pytest.mark.e2e
 def test_writers_killed_amid_writes_leave_a_good_store(address):
     spawn = multiprocessing.get_context("spawn")
     writers, readies = [], []
