@@ -1,5 +1,6 @@
 """The headers of answers, held against what /openapi.json says of them."""
 
+import functools
 from dataclasses import replace
 
 import pytest
@@ -22,9 +23,14 @@ def carried(response):
     return set(response.headers) - OF_HTTP
 
 
+@functools.cache
+def document():
+    """What /openapi.json says, which is the same for all these tests."""
+    return APIClient().get("/openapi.json").json()["paths"]
+
+
 def documented(path, method, status):
-    paths = APIClient().get("/openapi.json").json()["paths"]
-    return paths[path][method]["responses"][str(status)]["headers"]
+    return document()[path][method]["responses"][str(status)]["headers"]
 
 
 def check(response, path, *, status, method="post"):
