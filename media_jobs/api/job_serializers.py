@@ -14,7 +14,7 @@ from embeddings.api.serializers import (
 from media_jobs.api.serializers import PageSerializer
 from media_jobs.conf import conf
 from media_jobs.models import Job
-from media_jobs.services.jobs import JobWish
+from media_jobs.services.jobs import JobOptions
 
 MIN_CHUNK, MAX_CHUNK = 50, 20_000
 MAX_PRIORITY = 100
@@ -67,9 +67,9 @@ class JobQuerySerializer(PageSerializer):
     media_id = serializers.IntegerField(min_value=1, max_value=MAX_ID, required=False)
 
 
-def wish_of(body: dict[str, Any]) -> JobWish:
+def job_options(body: dict[str, Any]) -> JobOptions:
     """Return what a checked body asks for."""
-    return JobWish(
+    return JobOptions(
         model=body.get("embedding_model"),
         provider=body.get("embedding_provider"),
         chunk_size=body["chunk_size"],
