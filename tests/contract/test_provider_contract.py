@@ -353,11 +353,11 @@ def test_forked_child_opens_its_own_connections(case, provider, embed):
 
 def everything_said_by(error):
     chain = traceback.TracebackException.from_exception(error, capture_locals=False)
-    told = [*chain.format(), str(error), repr(error), repr(vars(error))]
+    said = [*chain.format(), str(error), repr(error), repr(vars(error))]
     while error is not None:
-        told += [repr(error), repr(error.args), repr(vars(error))]
+        said += [repr(error), repr(error.args), repr(vars(error))]
         error = error.__cause__ or error.__context__
-    return "\n".join(told)
+    return "\n".join(said)
 
 
 def expect_no_leak(upstream, error, caplog, capfd):

@@ -300,7 +300,7 @@ def test_cached_texts_cost_nothing(post, fakes):
     assert row.cost == Decimal("0.0000035")
 
 
-def test_stand_in_is_counted_where_it_ran(post):
+def test_fallback_is_counted_where_it_ran(post):
     post({"input": "a", "model": "text-embedding-3-small"})
     usage().flush()
     assert UsageHour.objects.get().provider == "huggingface"

@@ -64,7 +64,7 @@ def run_prepare(tmp_path, source, kill=""):
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("point", KILL_POINTS)
-def test_a_preparation_killed_anywhere_never_loads_and_is_taken_up_again(
+def test_a_preparation_killed_anywhere_never_loads_and_can_be_run_again(
     tmp_path, tiny_source, tiny_weights, point
 ):
     process = run_prepare(tmp_path, tiny_source, KILL_POINTS[point])
@@ -101,7 +101,7 @@ def _interrupt(*args, **kwargs):
 @pytest.mark.parametrize(
     "name", [GRAPH_FILE, PARAMETERS_FILE, "tokenizer.json", "1_Pooling/config.json"]
 )
-def test_an_altered_file_is_refused_and_mended_by_download(tiny_weights, name):
+def test_an_altered_file_is_refused_and_fixed_by_download(tiny_weights, name):
     path = tiny_weights.prepare("org/tiny").path / name
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1

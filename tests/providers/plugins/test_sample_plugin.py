@@ -62,9 +62,9 @@ def installed(tmp_path_factory):
 
 @pytest.mark.e2e
 def test_installed_plug_in_is_found_and_embeds(installed):
-    told = json.loads(run("-c", CALL, path=[installed, ROOT]))
+    printed = json.loads(run("-c", CALL, path=[installed, ROOT]))
 
-    assert told == {
+    assert printed == {
         "name": "hashing",
         "model": "hashing-words",
         "shape": [3, 256],
