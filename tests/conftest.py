@@ -1,7 +1,9 @@
 """Fixtures for all tests."""
 
 import functools
+import gc
 from dataclasses import replace
+from importlib.metadata import entry_points
 
 import pytest
 from django.conf import settings as django_settings
@@ -31,6 +33,11 @@ def pytest_itemcollected(item):
 def pytest_collection_modifyitems(items):
     """Begin with real servers, whose files take longest, so that no worker is left with one; else keep the order."""
     items.sort(key=lambda item: "e2e" not in item.path.parts)
+
+
+def pytest_collection_finish():
+    """Have the collector pass over what is there before the first test: some million objects, looked at each time."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -80,8 +87,7 @@ def found_once():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(WhiteNoiseMiddleware, "add_files_from_finders", add_files)
-        entry_points = functools.cache(registry_module.entry_points)
-        patch.setattr(registry_module, "entry_points", entry_points)
+        patch.setattr(registry_module, "entry_points", functools.cache(entry_points))
         yield
 
 
