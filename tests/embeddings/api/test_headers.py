@@ -8,6 +8,7 @@ from rest_framework.test import APIClient
 
 from embeddings.access.limiter.limiter import Limiter
 from embeddings.access.limiter.sqlite_store import SqliteStore
+from embeddings.conf import conf
 from embeddings.headers import DESCRIBED
 from embeddings.services.callers import SINGLE_USER, CallerLimits
 from embeddings_project import api_middleware
@@ -24,13 +25,14 @@ def carried(response):
 
 
 @functools.cache
-def document():
-    """What /openapi.json says, which is the same for all these tests."""
+def document(mode):
+    """What /openapi.json says in a mode, which is all that it depends on here."""
     return APIClient().get("/openapi.json").json()["paths"]
 
 
 def documented(path, method, status):
-    return document()[path][method]["responses"][str(status)]["headers"]
+    operation = document(conf().access.mode)[path][method]
+    return operation["responses"][str(status)]["headers"]
 
 
 def check(response, path, *, status, method="post"):
