@@ -30,7 +30,7 @@ SHARED: list[Processor] = [
 def logging_config(*, level: str, log_format: str) -> dict[str, Any]:
     """Return Django's LOGGING and configure structlog, so that both end in the same handler on stderr."""
     # No line says where in the source it comes from, nor from which thread or process: logging's documentation offers
-    # these to spare it the search.
+    # these settings to save the search.
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     structlog.configure(

@@ -40,7 +40,7 @@ class StrictSerializer(serializers.Serializer[Any]):
     """A serializer that refuses fields it does not know, and takes null in an optional one for a field not sent."""
 
     def get_fields(self) -> dict[str, Any]:
-        """Add to the optional fields that null may stand in them, for the document of the API."""
+        """Add to the optional fields that they may be null, for the document of the API."""
         fields = super().get_fields()
         for field in fields.values():
             field.allow_null = field.allow_null or not field.required

@@ -46,7 +46,7 @@ _FIRST_GUESS_TOKENS_PER_SECOND = 2000.0
 # Threads that hang hold memory for ever: beyond so many the engine stays degraded.
 _MAX_REPLACED = 8
 Clock = Callable[[], float]
-# Told how long a stage took: "queue" a request until its first text runs, "infer" one run.
+# Called with how long a stage took: "queue" a request until its first text runs, "infer" one run.
 Observe = Callable[[str, float], None]
 
 

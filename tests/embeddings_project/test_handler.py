@@ -29,7 +29,7 @@ def test_paths_lead_where_the_url_configuration_says_each_time(handler):
         assert where(handler, path) == (match.func, match.args, match.kwargs)
 
 
-def test_request_is_told_its_match_each_time(handler):
+def test_request_gets_its_match_each_time(handler):
     for _ in range(2):
         request = RequestFactory().get(PATHS[0])
         assert handler.resolve_request(request) is request.resolver_match
