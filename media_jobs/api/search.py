@@ -14,7 +14,7 @@ from embeddings.access.throttling import LimitedView
 from embeddings.api.credential_serializers import StrictBooleanField
 from embeddings.api.json_types import filled
 from embeddings.api.representation import embedding_headers
-from embeddings.api.requests import input_type_of, validated
+from embeddings.api.requests import input_type_of
 from embeddings.api.schema import INPUT_TYPE_PARAMETER, With
 from embeddings.api.serializers import (
     MAX_DIMENSIONS,
@@ -24,6 +24,7 @@ from embeddings.api.serializers import (
     StrictSerializer,
     input_type_field,
 )
+from embeddings.fast_path.rest_framework import validated
 from media_jobs.api.items import ExactView
 from media_jobs.api.job_serializers import MAX_BATCH, MAX_ID
 from media_jobs.metadata import problem_in, shown

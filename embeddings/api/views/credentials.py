@@ -25,9 +25,9 @@ from embeddings.api.credential_serializers import (
     RefreshSerializer,
 )
 from embeddings.api.json_types import filled
-from embeddings.api.requests import validated
 from embeddings.api.schema import With
 from embeddings.conf import conf
+from embeddings.fast_path.rest_framework import validated
 from embeddings.headers import CACHE_CONTROL
 from embeddings.models import ApiKey
 from embeddings.services.audit import record_api, snapshot
