@@ -92,9 +92,8 @@ def log_event(logger: logging.Logger, event: str, **fields: Any) -> None:
         return
     moment = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     fields |= {"event": event, "level": "info", "logger": logger.name}
-    record = logging.LogRecord(
-        logger.name, logging.INFO, "", 0, {**fields, "timestamp": moment}, (), None
-    )
+    fields["timestamp"] = moment
+    record = logging.LogRecord(logger.name, logging.INFO, "", 0, fields, (), None)
     # By these structlog's formatter knows its own.
     record.__dict__.update(_logger=logger, _name="info")
     logger.handle(record)

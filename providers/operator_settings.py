@@ -22,7 +22,7 @@ from providers.models import (
 )
 from providers.patterns import allows_model, allows_provider
 from providers.state.process import owned
-from providers.state.timed import Fresh
+from providers.state.timed import Fresh, Timer
 
 REFRESH_SECONDS = 2.0
 
@@ -94,14 +94,9 @@ class OperatorSettings:
 class OperatorSettingsReader:
     """Keep the newest settings at hand; one thread at a time looks whether they changed."""
 
-    timer = staticmethod(time.monotonic)
-
-    def __init__(self) -> None:
+    def __init__(self, *, timer: Timer = time.monotonic) -> None:
         self._settings = _unseeded()
-        self._fresh = Fresh(
-            self._look, seconds=REFRESH_SECONDS, timer=lambda: self.timer()
-        )
-        self.current = self._fresh.get
+        self.current = Fresh(self._look, seconds=REFRESH_SECONDS, timer=timer).get
 
     def _look(self) -> OperatorSettings:
         try:

@@ -40,6 +40,22 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+def pytest_generate_tests(metafunc):
+    """Have what the API answers the same with its fast path and without."""
+    folder = metafunc.definition.path.parent.name
+    asks = {"client", "client_of", "post", "handler", "browser"} & {
+        *metafunc.fixturenames
+    }
+    if folder in ("api", "fast_path", "embeddings_project") and asks:
+        ways = {"indirect": True, "ids": ["fast", "plain"]}
+        metafunc.parametrize("fast_path", [True, False], **ways)
+
+
+@pytest.fixture(autouse=True)
+def fast_path(request, settings):
+    settings.EMBEDDINGS_FAST_PATH = getattr(request, "param", True)
+
+
 @pytest.fixture(autouse=True)
 def fresh_process(settings, monkeypatch):
     """Start each test like a new process: a known key, an empty cache of its own, newly built providers, no thread."""

@@ -6,7 +6,7 @@ from rest_framework.response import Response
 
 from embeddings.access.authentication import caller_of
 from embeddings.access.throttling import LimitedView
-from embeddings.api.requests import validated
+from embeddings.fast_path.rest_framework import validated
 from media_jobs.api.item_views import MediaView, validated_query
 from media_jobs.api.media_answers import (
     EmbeddingsDeleted,

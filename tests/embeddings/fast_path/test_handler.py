@@ -2,7 +2,7 @@ import pytest
 from django.test import RequestFactory
 from django.urls import Resolver404, resolve
 
-from embeddings_project.handler import Handler
+from embeddings.fast_path.handler import FastHandler
 
 PATHS = [
     "/api/v1/embeddings",
@@ -14,8 +14,8 @@ PATHS = [
 
 
 @pytest.fixture
-def handler():
-    return Handler()
+def handler(fast_path):
+    return FastHandler()
 
 
 def where(handler, path):
