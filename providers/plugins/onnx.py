@@ -13,7 +13,7 @@ from providers.engine.provider import LocalProvider
 class OnnxProvider(LocalProvider):
     """Serves the same models as `huggingface`, from the same files."""
 
-    name: ClassVar[str] = "onnx"
+    name = "onnx"
     order = 3
     fallback = ("huggingface", "local_api")
     precision: ClassVar[Precision] = "fast"

@@ -52,7 +52,7 @@ class OpenAICompatible(WireFormat):
 class TextEmbeddingsInference(WireFormat):
     """`POST /embed`: https://huggingface.github.io/text-embeddings-inference/
 
-    It serves one model and is told none. Tokens come in a header.
+    It serves one model, so that requests name none. Tokens come in a header.
     """
 
     path = "/embed"

@@ -229,6 +229,7 @@ def test_sentence_transformers_confirms_a_model_with_prompts(tmp_path, folder):
     assert prepared.manifest.proof.verified == "reference"
 
 
+@pytest.mark.torch
 def test_where_sentence_transformers_cannot_load_a_model_it_is_verified_by_itself(
     tmp_path, folder
 ):
