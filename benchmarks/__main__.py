@@ -4,43 +4,32 @@ import argparse
 import signal
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import contestants as field
-from benchmarks.contestants import REPOSITORY, Contestant
+from benchmarks.contestants import BEFORE_COMMIT, REPOSITORY
 from benchmarks.machine import describe_machine
 from benchmarks.plot import PLOTS
-from benchmarks.preparation import (
-    SCRATCH,
-    fresh_data_folder,
-    peers_are_there,
-    prepare_infinity,
-    prepare_own_model,
-)
+from benchmarks.preparation import SCRATCH, prepare_minilm, say, there
 from benchmarks.report import Report, publish
-from benchmarks.run import ENGINES, Run, read_corpus
-from benchmarks.soak import growth, soak
-from benchmarks.verdicts import EXACT
-from benchmarks.workloads import FULL, QUICK, Corpus
+from benchmarks.run import TABLES, Run
+from benchmarks.workloads import FULL, QUICK
 
 RESULTS = SCRATCH / "results.json"
 PAGE = REPOSITORY / "docs" / "performance.md"
+# Loading and exporting the largest model alone takes longer than a quick run may.
+QUICK_TABLES = [name for name in TABLES if name != "large"]
+MISSING = {
+    "before": f"{BEFORE_COMMIT} is not installed (no history?): nothing is compared with it",
+    "peers": "Infinity and FastAPI are not installed: nothing is compared with them",
+    "litellm": "LiteLLM is not installed: nothing is compared with it",
+}
 
 
 def main() -> None:
     options = _options()
     # Whoever ends this process wants the servers ended, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    model_folder = prepare_own_model()
-    corpus = read_corpus(model_folder)
-    report = (
-        Report.load(options.saved)
-        if options.saved
-        else _measure(options, model_folder, corpus)
-    )
-    if options.soak:
-        report = _soak(report, corpus, minutes=options.soak)
+    report = Report.load(options.saved) if options.saved else _measure(options)
     report.save(RESULTS)
     print("\n" + report.markdown())
     if options.publish:
@@ -50,73 +39,42 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition(":")[0])
     add = parser.add_argument
-    add("--quick", action="store_true", help="one short round")
-    add("--only", help="names of contestants, comma-separated")
-    add(
-        "--soak",
-        type=float,
-        metavar="MINUTES",
-        help="then load this server alone, for long",
-    )
+    add("--quick", action="store_true", help="one short lap, without the large model")
+    add("--only", help=f"tables, comma-separated, of {', '.join(TABLES)}")
     add("--publish", action="store_true", help="write docs/performance.md")
     add("--saved", type=Path, help="a results.json, instead of a new run")
     return parser.parse_args()
 
 
-def _measure(options: argparse.Namespace, model_folder: Path, corpus: Corpus) -> Report:
-    contestants = _contestants(model_folder, options.only)
+def _measure(options: argparse.Namespace) -> Report:
+    tables = _tables(options)
+    for what, sentence in MISSING.items():
+        if not there(what):
+            say(f"skipped: {sentence}")
+    machine = describe_machine()
+    say(f"{machine['processor']}, {machine['cores']} cores")
+    states = ("ours", "before") if there("before") else ("ours",)
     scale = QUICK if options.quick else FULL
-    run = Run(
-        contestants=contestants, corpus=corpus, scale=scale, model_folder=model_folder
-    )
-    rounds = f"{scale.rounds} rounds, medians" if scale.rounds > 1 else "one round"
-    mean = sum(corpus.tokens) / len(corpus.tokens)
+    run = Run(tables=tables, scale=scale, minilm=prepare_minilm(*states))
+    laps = f"{scale.laps} laps, medians" if scale.laps > 1 else "one lap"
+    started = time.monotonic()
+    figures = run.measure()
+    minutes = (time.monotonic() - started) / 60
     return Report(
-        figures=run.measure(),
-        titles={one.name: one.title for one in contestants},
-        machine=describe_machine(),
-        conditions=(
-            f"Measured on {time.strftime('%Y-%m-%d')}: {rounds};"
-            f" the corpus has {len(corpus.texts)} texts of {mean:.0f} tokens on average."
-        ),
+        figures=figures,
+        titles=run.titles,
+        machine=machine,
+        conditions=f"Measured on {time.strftime('%Y-%m-%d')}: {laps}, {minutes:.0f} minutes.",
     )
 
 
-def _soak(report: Report, corpus: Corpus, *, minutes: float) -> Report:
-    """Add a soak of this server to the report."""
-    own = _own(EXACT)
-    samples = soak(own, corpus, minutes=minutes)
-    report.figures.values.get(EXACT, {}).pop("soak_growth", None)
-    if (share := growth(samples)) is not None:
-        report.figures.add(EXACT, soak_growth=share)
-    return replace(report, soak=samples)
-
-
-def _own(name: str) -> Contestant:
-    return field.ours(
-        name, f"this server, {name}", ENGINES[name], fresh_data_folder(name)
-    )
-
-
-def _contestants(model_folder: Path, only: str | None) -> list[Contestant]:
-    everybody = [*map(_own, ENGINES), field.empty_view()]
-    if peers_are_there():
-        graphs = prepare_infinity(model_folder)
-        everybody += [
-            field.fastapi(model_folder),
-            field.infinity("infinity_torch", "Infinity, torch", "torch", model_folder),
-            field.infinity(
-                "infinity_onnx", "Infinity, ONNX fp32", "optimum", graphs / "fp32"
-            ),
-            field.infinity(
-                "infinity_int8", "Infinity, ONNX int8", "optimum", graphs / "int8"
-            ),
-        ]
-    known = [one.name for one in everybody]
-    names = only.split(",") if only else known
-    if unknown := set(names) - set(known):
-        sys.exit(f"--only: {', '.join(unknown)}? There are {', '.join(known)}.")
-    return [one for one in everybody if one.name in names]
+def _tables(options: argparse.Namespace) -> list[str]:
+    if not options.only:
+        return QUICK_TABLES if options.quick else list(TABLES)
+    names: list[str] = options.only.split(",")
+    if unknown := {*names} - {*TABLES}:
+        sys.exit(f"--only: {', '.join(unknown)}? There are {', '.join(TABLES)}.")
+    return names
 
 
 if __name__ == "__main__":

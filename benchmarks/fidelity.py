@@ -1,11 +1,14 @@
 """How close vectors are to sentence-transformers in fp32; `python -m benchmarks.fidelity` computes those."""
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.child import answer_questions
+from benchmarks.child import Child, answer_questions
+from benchmarks.figures import Figures
 
 Vectors = NDArray[np.float32]
 NEIGHBOURS = 10
@@ -26,6 +29,30 @@ def neighbour_overlap(vectors: Vectors, reference: Vectors) -> float:
 def largest_difference(alone: Vectors, in_batch: Vectors) -> float:
     """Return the largest difference of any component between texts sent alone and the same texts in a batch."""
     return float(np.abs(alone - in_batch[: len(alone)]).max())
+
+
+def compare(
+    vectors: Mapping[str, Vectors],
+    texts: list[str],
+    model_folder: Path,
+    scratch: Path,
+    figures: Figures,
+) -> None:
+    """Note how close everybody's vectors of `texts` are to the reference's."""
+    target = scratch / "reference.npy"
+    with Child("benchmarks.fidelity", os.environ) as child:
+        child.ask(
+            "reference", folder=str(model_folder), texts=texts, target=str(target)
+        )
+    reference = np.load(target)
+    for name, own in vectors.items():
+        close = cosines(own, reference)
+        figures.add(
+            name,
+            cosine_mean=float(close.mean()),
+            cosine_min=float(close.min()),
+            overlap=neighbour_overlap(own, reference),
+        )
 
 
 def write_reference(folder: str, texts: list[str], target: str) -> dict[str, float]:

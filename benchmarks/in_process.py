@@ -1,55 +1,68 @@
-"""The engine without HTTP, asked as the service asks it: the same requests, one thread for each connection."""
+"""The engine process of a running server without HTTP: asked by the service's own client, at its socket."""
 
 import os
-import statistics
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 
 import django
 
 from benchmarks.child import answer_questions
-from benchmarks.contestants import MODEL
+from benchmarks.contestants import MINILM
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "embeddings_project.settings")
 django.setup()
 
-from django.core.management import call_command  # noqa: E402  (after the setup)
-
-from providers.registry import registry  # noqa: E402
+from providers.registry import registry  # noqa: E402  (after the setup)
 
 TIMEOUT_SECONDS = 600.0
 
 
-def embed(provider: str, texts: list[str]) -> float:
-    """Embed `texts` and return the seconds that took."""
-    local = registry().get(provider)
-    if local is None or (model := registry().resolve(local, MODEL)) is None:
-        raise LookupError(f"{provider} does not serve {MODEL}")
+def short(
+    provider: str, texts: list[str], clients: int, seconds: float
+) -> dict[str, float]:
+    """Embed texts one at a time for so many clients at once; return how many, and the seconds that took."""
+    pending = iter(texts)
+    lock = threading.Lock()
+    done: list[str] = []
     started = time.perf_counter()
+
+    def client() -> None:
+        for text in _until(started + seconds, pending, lock):
+            embed(provider, text)
+            done.append(text)
+
+    threads = [threading.Thread(target=client) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return {"texts": len(done), "seconds": time.perf_counter() - started}
+
+
+def embed(provider: str, text: str) -> None:
+    local = registry().get(provider)
+    if local is None or (model := registry().resolve(local, MINILM)) is None:
+        raise LookupError(f"{provider} does not serve {MINILM}")
     local.embed(
         model,
-        texts,
+        [text],
         dimensions=None,
         input_type="document",
         timeout_seconds=TIMEOUT_SECONDS,
     )
-    return time.perf_counter() - started
 
 
-def single(provider: str, texts: list[str]) -> dict[str, float]:
-    """Return the median milliseconds of one text at a time."""
-    taken = [embed(provider, [text]) for text in texts]
-    return {"p50_ms": statistics.median(taken) * 1000}
-
-
-def bulk(provider: str, requests: list[list[str]], threads: int) -> dict[str, float]:
-    """Return the seconds that all requests take."""
-    started = time.perf_counter()
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda texts: embed(provider, texts), requests))
-    return {"seconds": time.perf_counter() - started}
+def _until(
+    deadline: float, pending: Iterator[str], lock: threading.Lock
+) -> Iterator[str]:
+    while time.perf_counter() < deadline:
+        with lock:
+            text = next(pending, None)
+        if text is None:
+            return
+        yield text
 
 
 if __name__ == "__main__":
-    call_command("migrate", interactive=False, verbosity=0)
-    answer_questions({"single": single, "bulk": bulk})
+    answer_questions({"short": short})

@@ -5,13 +5,14 @@ of an answer only the status and the length are read.
 """
 
 import json
+import os
 import selectors
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -40,7 +41,8 @@ class Stream:
 class Answers:
     """What came back: seconds and number of each request answered with 200, and how many were not.
 
-    `waiting`: seconds that each request had waited in vain when the run ended.
+    `waiting`: seconds that each request had waited in vain when the run ended. `processor_seconds`: what the load
+    generator itself spent on all streams of the run.
     """
 
     seconds: list[float] = field(default_factory=list)
@@ -48,14 +50,20 @@ class Answers:
     errors: int = 0
     first_error: str = ""
     elapsed: float = 0.0
+    processor_seconds: float = 0.0
     waiting: list[float] = field(default_factory=list)
     kept: dict[int, str] = field(default_factory=dict)
 
 
 def send(
-    port: int, path: str, headers: Mapping[str, str], streams: Sequence[Stream]
+    port: int,
+    path: str,
+    headers: Mapping[str, str],
+    streams: Sequence[Stream],
+    *,
+    cores: Collection[int] | None = None,
 ) -> list[Answers]:
-    """Send `streams` at once from another process and return the answers of each."""
+    """Send `streams` at once from another process, on `cores` alone, and return the answers of each."""
     with tempfile.TemporaryDirectory() as folder:
         plan = []
         for number, stream in enumerate(streams):
@@ -63,6 +71,7 @@ def send(
             bodies.write_bytes(b"\n".join(stream.bodies))
             plan.append({**asdict(stream), "bodies": str(bodies)})
         spec = {"port": port, "path": path, "headers": dict(headers), "streams": plan}
+        spec["cores"] = sorted(cores or ())
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.load"],
             input=json.dumps(spec),
@@ -275,6 +284,8 @@ class _Run:
 
 def main() -> None:
     spec = json.load(sys.stdin)
+    if spec["cores"]:
+        os.sched_setaffinity(0, spec["cores"])
     lines = [f"POST {spec['path']} HTTP/1.1", f"Host: 127.0.0.1:{spec['port']}"]
     lines += [f"{name}: {value}" for name, value in spec["headers"].items()]
     head = "\r\n".join([*lines, "Content-Type: application/json", ""]).encode()
@@ -282,7 +293,11 @@ def main() -> None:
         Stream(**plan | {"bodies": Path(plan["bodies"]).read_bytes().splitlines()})
         for plan in spec["streams"]
     ]
-    answers = _Run(spec["port"], head, streams).finish()
+    run = _Run(spec["port"], head, streams)
+    spent = time.process_time()
+    answers = run.finish()
+    for answer in answers:
+        answer.processor_seconds = time.process_time() - spent
     json.dump([asdict(answer) for answer in answers], sys.stdout)
 
 

@@ -7,11 +7,15 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.contestants import PEERS
+from benchmarks.contestants import LITELLM, PEERS
 from benchmarks.preparation import cores
 
 # What int8 speed hangs on, best first.
 INT8_FLAGS = ("amx_int8", "avx512_vnni", "avx_vnni", "asimddp")
+INFINITY_PACKAGES = (
+    *("infinity_emb", "optimum-onnx", "onnxruntime", "torch"),
+    "sentence-transformers",
+)
 FP32_FLAGS = ("avx512f", "avx2", "asimd")
 
 
@@ -41,7 +45,14 @@ def describe_machine() -> dict[str, str]:
             f"{name} {version(name)}"
             for name in ("onnxruntime", "torch", "sentence-transformers", "gunicorn")
         ),
-        "peers": _peer_versions(),
+        "peers": ", ".join(
+            versions
+            for versions in (
+                _versions(PEERS, INFINITY_PACKAGES),
+                _versions(LITELLM, ("litellm",)),
+            )
+            if versions
+        ),
     }
 
 
@@ -49,19 +60,13 @@ def _first(names: tuple[str, ...], flags: set[str]) -> str:
     return next((name for name in names if name in flags), "unknown")
 
 
-def _peer_versions() -> str:
-    names = (
-        "infinity_emb",
-        "optimum-onnx",
-        "onnxruntime",
-        "torch",
-        "sentence-transformers",
-    )
+def _versions(folder: Path, names: tuple[str, ...]) -> str:
+    """Return the versions of packages in another virtual environment."""
     script = f"from importlib.metadata import version\nprint(*[f'{{n}} {{version(n)}}' for n in {names!r}], sep=', ')"
-    python = PEERS / "bin" / "python"
+    python = folder / "bin" / "python"
     if not python.exists():
-        return "not installed"
+        return ""
     done = subprocess.run(  # noqa: S603
         [str(python), "-c", script], capture_output=True, text=True, check=False
     )
-    return done.stdout.strip() or "unknown"
+    return done.stdout.strip()

@@ -1,4 +1,4 @@
-"""Two drawings in plain SVG: bulk speed against the limits, and memory over time."""
+"""A drawing in plain SVG: bulk speed against the limits."""
 
 from html import escape
 
@@ -50,30 +50,7 @@ def bulk_speed(report: Report) -> str:
     return _svg(height, parts)
 
 
-def memory_over_time(report: Report) -> str:
-    """Draw the server's memory during the soak, from zero."""
-    if len(report.soak) < 2:
-        return ""
-    height, top, bottom = 260, 40, 220
-    minutes, most = report.soak[-1][0], 1.2 * max(mb for _, mb in report.soak)
-    points = " ".join(
-        f"{60 + minute / minutes * (WIDTH - 90):.1f},{bottom - mb / most * (bottom - top):.1f}"
-        for minute, mb in report.soak
-    )
-    return _svg(
-        height,
-        [
-            _text(60, 20, "MB of the whole server under mixed load", weight="bold"),
-            f'<line x1="60" y1="{bottom}" x2="{WIDTH - 30}" y2="{bottom}" stroke="{INK}"/>',
-            f'<polyline points="{points}" fill="none" stroke="{OURS}" stroke-width="2"/>',
-            _text(52, bottom, "0", anchor="end"),
-            _text(52, top + 8, f"{most:.0f}", anchor="end"),
-            _text(WIDTH - 30, bottom + 20, f"{minutes:.0f} min", anchor="end"),
-        ],
-    )
-
-
-PLOTS = {"performance.svg": bulk_speed, "performance-memory.svg": memory_over_time}
+PLOTS = {"performance.svg": bulk_speed}
 
 
 def _text(

@@ -1,8 +1,8 @@
 """Figures to tables: on the terminal, in a JSON file, and in docs/performance.md between its markers."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,35 +10,95 @@ from benchmarks.figures import Figures
 from benchmarks.verdicts import Verdict, verdicts
 
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
-# Figure, heading, how it is written.
-COLUMNS: tuple[tuple[str, str, str], ...] = (
-    ("bulk_tokens_per_second", "bulk tokens/s", ",.0f"),
-    ("short_requests_per_second", "short texts/s, 32 clients", ",.0f"),
-    ("single_p50_ms", "one text p50 ms", ".1f"),
-    ("single_p99_ms", "p99 ms", ".1f"),
-    ("mix_p99_ms", "p99 ms during 2048 texts", ",.0f"),
-    ("hot_requests_per_second", "cached/s", ",.0f"),
-    ("big_cached_ms", "2048 cached ms", ",.0f"),
-    ("memory_mb", "MB after bulk", ",.0f"),
-    ("cold_start_s", "cold start s", ".1f"),
-    ("cosine_mean", "cosine mean", ".5f"),
-    ("cosine_min", "cosine min", ".5f"),
-    ("overlap", "ten nearest shared", ".3f"),
-    ("batch_difference", "alone vs batch", ".0e"),
-    ("errors", "errors", ".0f"),
+# Title of a table, and its columns: figure, heading, how it is written.
+Columns = tuple[tuple[str, str, str], ...]
+SHAPES: tuple[tuple[str, Columns], ...] = (
+    (
+        "32 clients, short texts",
+        (
+            ("short_per_second", "new texts/s", ",.0f"),
+            ("possible_per_second", "what the cores can give", ",.0f"),
+            ("cached_per_second", "cached texts/s", ",.0f"),
+            ("engine_ms", "engine, ms a text", ".2f"),
+            ("web_ms", "HTTP", ".2f"),
+            ("generator_ms", "load", ".2f"),
+        ),
+    ),
+    (
+        "An upstream that answers at once",
+        (
+            ("added_ms", "added at p50, ms", ".2f"),
+            ("short_per_second", "texts/s, 32 clients", ",.0f"),
+        ),
+    ),
+    (
+        "One short text",
+        (
+            ("single_p50_ms", "idle p50, ms", ".1f"),
+            ("single_p99_ms", "idle p99", ".1f"),
+            ("busy_p99_ms", "p99 during bulk and a media job", ".1f"),
+        ),
+    ),
+    (
+        "Bulk",
+        (
+            ("bulk_tokens_per_second", "tokens/s", ",.0f"),
+            ("cosine_mean", "cosine mean", ".5f"),
+            ("cosine_min", "cosine min", ".5f"),
+            ("overlap", "ten nearest shared", ".3f"),
+            ("batch_difference", "alone vs batch", ".0e"),
+            ("memory_mb", "MB after bulk", ",.0f"),
+        ),
+    ),
+    (
+        "The processor's limits, tokens/s of MiniLM's products",
+        (
+            ("tokens_per_second", "best of a lap", ",.0f"),
+            ("torch", "torch", ",.0f"),
+            ("oneDNN", "oneDNN", ",.0f"),
+            ("ONNX Runtime", "ONNX Runtime", ",.0f"),
+        ),
+    ),
+    (
+        "Longer texts and larger models, tokens/s",
+        (
+            ("long_tokens_per_second", "MiniLM, 512 tokens", ",.0f"),
+            ("base_tokens_per_second", "bge-base's shape", ",.0f"),
+            ("large_tokens_per_second", "e5-large's shape", ",.0f"),
+        ),
+    ),
+    (
+        "The whole server at its defaults",
+        (
+            ("memory_mb", "MB after bulk", ",.0f"),
+            ("web_mb", "MB of each further web process", ",.0f"),
+            ("cold_start_s", "cold start to /readyz, s", ".1f"),
+        ),
+    ),
 )
-SUMMED = {"errors"}
+GATEWAYS = {"gateway", "before_gateway", "litellm", "direct"}
+WHOLE = {"default", "more_web"}
+# Whom a table is about, where that is not everybody of one model.
+ROWS: dict[str, set[str]] = {
+    "An upstream that answers at once": GATEWAYS,
+    "The whole server at its defaults": WHOLE,
+}
+TITLES = {
+    "fp32_limit": "fp32",
+    "int8_limit": "int8",
+    "default": "usual web processes",
+    "more_web": "two web processes more",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A run's outcome. `titles` maps contestants and limits to how they are called; `soak` is (minute, MB)."""
+    """A run's outcome. `titles` maps contestants to how they are called."""
 
     titles: Mapping[str, str]
     machine: Mapping[str, str]
     conditions: str
     figures: Figures
-    soak: Sequence[tuple[float, float]] = field(default=())
 
     def save(self, path: Path) -> None:
         """Write everything that was measured."""
@@ -52,79 +112,62 @@ class Report:
         return cls(**fields | {"figures": Figures(fields["figures"]["values"])})
 
     def judged(self) -> list[Verdict]:
-        """Return the promises as this run keeps them."""
-        return verdicts(self.figures)
+        """Return the aims as this run meets them."""
+        return verdicts(self.figures, cores=int(self.machine["cores"]))
 
     def markdown(self) -> str:
         """Return the section for the docs."""
         parts = [
             self.conditions,
             _table(["machine", ""], [list(row) for row in self.machine.items()]),
-            _table(*self._figures_table()),
-            _table(*self._limits_table()),
-            _table(["promise", "measured", "limit", "met"], list(self._verdict_rows())),
+            *(self._shaped(title, columns) for title, columns in SHAPES),
+            "### Aims",
+            _table(["", "measured", "aim", ""], list(self._verdict_rows())),
         ]
         return "\n\n".join(part for part in parts if part)
 
-    def _figures_table(self) -> tuple[list[str], list[list[str]]]:
-        columns = [column for column in COLUMNS if self._anyone_has(column[0])]
-        names = [name for name in self.titles if self.figures.of(name, "errors")]
+    def _shaped(self, title: str, columns: Columns) -> str:
+        names = [name for name in self._names(title) if self._has(name, columns)]
+        columns = tuple(
+            one
+            for one in columns
+            if any(self.figures.of(name, one[0]) for name in names)
+        )
+        if not columns:
+            return ""
+        titles = TITLES | {**self.titles}
         rows = [
             [
-                self.titles[name],
+                titles[name],
                 *(self._cell(name, figure, form) for figure, _, form in columns),
             ]
             for name in names
         ]
-        return ["", *(heading for _, heading, _ in columns)], rows
+        headings = ["", *(heading for _, heading, _ in columns)]
+        return f"### {title}\n\n{_table(headings, rows)}"
 
-    def _limits_table(self) -> tuple[list[str], list[list[str]]]:
-        shown = (
-            (
-                "fp32_limit",
-                "tokens_per_second",
-                "matrix products of MiniLM in fp32, tokens/s",
-                ",.0f",
-            ),
-            ("int8_limit", "tokens_per_second", "the same in int8, tokens/s", ",.0f"),
-            (
-                "exact_engine",
-                "bulk_tokens_per_second",
-                "engine of exact without HTTP, tokens/s",
-                ",.0f",
-            ),
-            ("exact_engine", "single_p50_ms", "one text, ms", ".2f"),
-            (
-                "fast_engine",
-                "bulk_tokens_per_second",
-                "engine of fast without HTTP, tokens/s",
-                ",.0f",
-            ),
-            ("fast_engine", "single_p50_ms", "one text, ms", ".2f"),
-            ("exact", "serialising_ms", "serialising 2048 vectors alone, ms", ".1f"),
-        )
-        rows = [
-            [words, self._cell(name, figure, form)]
-            for name, figure, words, form in shown
-            if self.figures.of(name, figure)
+    def _names(self, title: str) -> list[str]:
+        known = [
+            name for name in {**TITLES, **self.titles} if name in self.figures.values
         ]
-        return ["limits", "measured"], rows
+        if rows := ROWS.get(title):
+            return [name for name in known if name in rows]
+        return [name for name in known if name not in GATEWAYS | WHOLE]
 
-    def _anyone_has(self, figure: str) -> bool:
-        return any(self.figures.of(name, figure) for name in self.titles)
+    def _has(self, name: str, columns: Columns) -> bool:
+        return any(self.figures.of(name, figure) for figure, _, _ in columns)
 
     def _cell(self, name: str, figure: str, form: str) -> str:
-        values = self.figures.of(name, figure)
-        if not values:
-            return ""
-        value = sum(values) if figure in SUMMED else self.figures.median(name, figure)
-        return format(value, form)
+        value = self.figures.median(name, figure)
+        return "" if value is None else format(value, form)
 
     def _verdict_rows(self) -> Iterator[list[str]]:
         for verdict in self.judged():
-            value = "not measured" if verdict.value is None else f"{verdict.value:.4g}"
-            met = {True: "yes", False: "**no**", None: ""}[verdict.met]
-            yield [verdict.promise, value, verdict.limit_text, met]
+            if verdict.value is None:
+                continue
+            met = {True: "met", False: "**missed**", None: ""}[verdict.met]
+            value = f"{verdict.value:.3g}"
+            yield [f"{verdict.table}: {verdict.aim}", value, verdict.limit_text, met]
 
 
 def publish(

@@ -1,259 +1,280 @@
-"""One run: everybody started once, then rounds in which each has the machine to itself in turn."""
+"""One run: for each table its servers are started, then measured in laps in which each has the machine to itself."""
 
 import os
-import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from tokenizers import Tokenizer
-
+from benchmarks import contestants as who
+from benchmarks.alone import Parts
 from benchmarks.child import Child
-from benchmarks.contestants import Contestant, Kind
-from benchmarks.corpus import bulk_texts, short_texts
-from benchmarks.fidelity import (
-    Vectors,
-    cosines,
-    largest_difference,
-    neighbour_overlap,
-)
+from benchmarks.contestants import MINILM, PROVIDERS, Contestant
+from benchmarks.corpora import bulk_corpus, long_corpus
+from benchmarks.fidelity import Vectors, compare, largest_difference
 from benchmarks.figures import Figures
-from benchmarks.preparation import RUNS, fresh_data_folder
-from benchmarks.verdicts import EXACT, FAST
-from benchmarks.workloads import BULK_CONNECTIONS, Bench, Corpus, NoAnswers, Scale
+from benchmarks.passthrough import measure_passthrough
+from benchmarks.preparation import (
+    RUNS,
+    core_numbers,
+    cores,
+    fresh_data_folder,
+    model_paths,
+    prepare_infinity,
+    prepare_model,
+    say,
+    there,
+)
+from benchmarks.verdicts import BEFORE_EXACT, BEFORE_FAST, EXACT, FAST
+from benchmarks.workloads import Bench, Corpus, Scale
 
 LOGS = RUNS / "logs"
-ENGINES = {EXACT: "huggingface", FAST: "onnx"}
+TABLES = ("short", "passthrough", "latency", "bulk", "long", "base", "large", "memory")
+# What is measured of one model's servers beside each other.
+TOGETHER = {"short", "latency", "bulk"}
+# Table to the folder model that it is about.
+FURTHER = {"long": "minilm-512", "base": "bge-base-shape", "large": "e5-large-shape"}
 PRODUCTS = {EXACT: "fp32", FAST: "int8"}
 # Whoever is held against each other is measured next to each other.
-BULK_ORDER = ("infinity_onnx", EXACT, "infinity_torch", FAST, "infinity_int8")
-ENGINE_SINGLES = 60
-EMBEDDERS: tuple[Kind, ...] = ("ours", "peer")
-STACK: tuple[Kind, ...] = ("ours", "floor")  # the same under all of them
-
-
-def read_corpus(model_folder: Path) -> Corpus:
-    """Return the bulk texts, counted with the model's own tokenizer."""
-    tokenizer = Tokenizer.from_file(str(model_folder / "tokenizer.json"))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    texts = bulk_texts()
-    return Corpus(
-        texts=texts,
-        tokens=[len(row.ids) for row in tokenizer.encode_batch(texts)],
-    )
+ORDER = (
+    *("fastapi", "infinity_onnx", EXACT, BEFORE_EXACT, "infinity_torch"),
+    *(BEFORE_FAST, FAST, "infinity_int8"),
+)
+MORE_WEB = 2
+MEMORY_LAPS = 2
 
 
 @dataclass(slots=True, kw_only=True)
 class Run:
-    """Measure `contestants` against each other and against the limits."""
+    """Measure what `tables` name. `minilm` is the folder of the default model's files."""
 
-    contestants: Sequence[Contestant]
-    corpus: Corpus
+    tables: Collection[str]
     scale: Scale
-    model_folder: Path
+    minilm: Path
     figures: Figures = field(default_factory=Figures)
+    titles: dict[str, str] = field(default_factory=dict)
     vectors: dict[str, Vectors] = field(default_factory=dict)
 
     def measure(self) -> Figures:
         """Return all figures."""
-        with self._all_started() as benches:
-            for number in range(self.scale.rounds):
-                turn = number % len(benches)
-                turns = [*benches[turn:], *benches[:turn]]
-                # The machine changes by the minute: what is compared is measured one right after the other.
-                self._each(turns, number, self._one_at_a_time, EMBEDDERS)
-                self._laps(benches, number)
-                self._each(turns, number, lambda bench, _: bench.hot(), STACK)
-                self._each(turns, number, self._other_loads, EMBEDDERS)
-        self._cold_starts()
-        self._fidelity()
+        if TOGETHER & {*self.tables}:
+            self._minilm()
+        if "passthrough" in self.tables:
+            measure_passthrough(self.figures, self.titles, self.scale, LOGS)
+        for table, model in FURTHER.items():
+            if table in self.tables:
+                self._further(table, model)
+        if "memory" in self.tables:
+            self._memory()
         return self.figures
 
+    def _minilm(self) -> None:
+        corpus = bulk_corpus(self.minilm, self.scale.bulk_texts, in_request=64)
+        contestants = self._contestants(MINILM, self.minilm, "minilm")
+        parts: Parts | nullcontext[None] = nullcontext()
+        if "short" in self.tables:
+            contestants += self._on_fewer_cores()
+            parts = Parts(self.figures, self.scale, LOGS)
+        with (
+            self.started(contestants, corpus) as benches,
+            parts as alone,
+            Child("benchmarks.limits", os.environ) as limits,
+        ):
+            for lap in range(self.scale.laps):
+                say(f"lap {lap + 1} of {self.scale.laps}")
+                turns = benches[:: -1 if lap % 2 else 1]
+                if alone:
+                    self._short(turns, alone)
+                if "latency" in self.tables:
+                    self._latency(turns, corpus)
+                if "bulk" in self.tables:
+                    self._bulk(turns, corpus, limits)
+        if self.vectors:
+            say("comparing vectors with sentence-transformers")
+            texts = [text for request in corpus.requests for text in request]
+            compare(self.vectors, texts, self.minilm, RUNS, self.figures)
+
+    def _short(self, benches: Sequence[Bench], alone: Parts) -> None:
+        say("short texts of 32 clients")
+        own = [b for b in benches if b.contestant.kind != "peer"]
+        each(benches, lambda bench: bench.many_clients())
+        each([b for b in own if EXACT in b.contestant.name], lambda b: b.cached())
+        for figure in ("short_per_second", "cached_per_second"):
+            self._growth(figure)
+        say("each part alone")
+        alone.measure(*(b for b in benches if b.contestant.name in PROVIDERS))
+
+    def _growth(self, figure: str) -> None:
+        """Note which share of so many times one core's figure all cores give, as measured last."""
+        for name in (EXACT, FAST):
+            whole, one = (self.figures.of(n, figure) for n in (name, f"{name}_1"))
+            if whole and len(whole) == len(one):
+                growth = whole[-1] / one[-1] / cores()
+                self.figures.add(name, **{f"{figure}_growth": growth})
+
+    def _latency(self, benches: Sequence[Bench], corpus: Corpus) -> None:
+        say("one short text")
+        own = [b for b in benches if b.contestant.kind != "peer" and not b.cores]
+        each(own, lambda bench: bench.single())
+        ours = [b for b in own if b.contestant.kind == "ours"]
+        each(ours, lambda bench: bench.during_bulk_and_job(corpus))
+
+    def _bulk(self, benches: Sequence[Bench], corpus: Corpus, limits: Child) -> None:
+        say("bulk")
+        for bench in (b for b in benches if not b.cores):
+            name = bench.contestant.name
+            each([bench], partial(self._bulk_of, corpus=corpus))
+            if precision := PRODUCTS.get(name):
+                best = limits.ask("limits", precision=precision)
+                self.figures.add(
+                    f"{precision}_limit", tokens_per_second=max(best.values()), **best
+                )
+
+    def _bulk_of(self, bench: Bench, corpus: Corpus) -> None:
+        name = bench.contestant.name
+        keep = name not in self.vectors
+        vectors = bench.bulk(corpus, "bulk_tokens_per_second", keep=keep)
+        if vectors is not None:
+            bench.memory()
+            self.vectors[name] = vectors
+            difference = largest_difference(bench.alone(corpus), vectors)
+            bench.add(batch_difference=difference)
+
+    def _further(self, table: str, model: str) -> None:
+        states = ("ours", "before") if there("before") else ("ours",)
+        say(f"preparing {model}")
+        folder = prepare_model(model, self.minilm, *states)
+        texts = self.scale.long_texts
+        if table == "long":
+            corpus = long_corpus(self.minilm, texts, in_request=4)
+        elif table == "base":
+            corpus = bulk_corpus(self.minilm, texts, in_request=4)
+        else:
+            corpus = bulk_corpus(self.minilm, texts // 4, in_request=1)
+        contestants = self._contestants(model, folder, model)
+        figure = f"{table}_tokens_per_second"
+        with self.started(contestants, corpus) as benches:
+            for lap in range(self.scale.laps):
+                say(f"{model}: lap {lap + 1} of {self.scale.laps}")
+                each(benches[:: -1 if lap % 2 else 1], _bulk_as(figure, corpus))
+
+    def _memory(self) -> None:
+        corpus = bulk_corpus(self.minilm, self.scale.bulk_texts, in_request=64)
+        usual = min(cores(), 8)
+        say("cold starts and memory")
+        for lap in range(self.scale.cold_starts):
+            weighed = lap < min(MEMORY_LAPS, self.scale.laps)
+            self._start("default", corpus if weighed else None)
+            if weighed:
+                more = {"WEB_CONCURRENCY": str(usual + MORE_WEB)}
+                self._start("more_web", corpus, more)
+                large, small = (
+                    self.figures.of(n, "memory_mb")[-1] for n in ("more_web", "default")
+                )
+                self.figures.add("default", web_mb=(large - small) / MORE_WEB)
+
+    def _start(
+        self,
+        name: str,
+        corpus: Corpus | None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start a server at its defaults until it is ready; weigh it after bulk, if there is any."""
+        title = "this server at its defaults"
+        model = f"{PROVIDERS[EXACT]}:{MINILM}"
+        data = fresh_data_folder(name)
+        own = who.ours(name, title, data, model=model, environment=environment)
+        began = time.perf_counter()
+        server = own.start(LOGS)
+        bench = Bench(
+            contestant=own, server=server, figures=self.figures, scale=self.scale
+        )
+        try:
+            server.wait_until(
+                lambda port: own.call(port, "GET", "/readyz") is not None,
+                pause_seconds=0.02,
+            )
+            bench.add(cold_start_s=time.perf_counter() - began)
+            if corpus:
+                bench.bulk(corpus, "default_tokens_per_second")
+                bench.memory()
+        finally:
+            server.stop()
+
     @contextmanager
-    def _all_started(self) -> Iterator[list[Bench]]:
+    def started(
+        self, contestants: Sequence[Contestant], corpus: Corpus
+    ) -> Iterator[list[Bench]]:
         """Start everybody, one after another, each held still once it is warm."""
         benches: list[Bench] = []
         try:
-            for contestant in self.contestants:
+            for contestant in contestants:
                 say(f"starting {contestant.title}")
-                server = contestant.start(LOGS)
+                self.titles.setdefault(contestant.name, contestant.title)
                 bench = Bench(
                     contestant=contestant,
-                    server=server,
+                    server=contestant.start(LOGS),
                     figures=self.figures,
-                    corpus=self.corpus,
                     scale=self.scale,
+                    cores=contestant.cores,
                 )
                 benches.append(bench)
-                server.wait_until(contestant.answers, pause_seconds=0.2)
-                bench.warm_up()
-                server.tree.pause()
+                bench.server.wait_until(contestant.answers, pause_seconds=0.2)
+                bench.warm_up(corpus)
+                bench.server.tree.pause()
             yield benches
         finally:
             for bench in benches:
                 bench.server.stop()
 
-    def _each(
-        self,
-        benches: Sequence[Bench],
-        number: int,
-        load: Callable[[Bench, int], None],
-        kinds: Sequence[Kind],
-    ) -> None:
-        """Put `load` on each of these kinds in turn, while all others are held still."""
-        for bench in benches:
-            if bench.contestant.kind not in kinds:
-                continue
-            say(f"round {number + 1}: {bench.contestant.title}")
-            bench.server.tree.resume()
-            try:
-                load(bench, number)
-            except NoAnswers as failure:  # the others are still measured
-                say(f"given up: {failure}")
-            bench.server.tree.pause()
+    def _contestants(self, model: str, folder: Path, graphs: str) -> list[Contestant]:
+        """Return everybody who serves a model, in the order in which they are measured."""
+        everybody = []
+        for name, provider in PROVIDERS.items():
+            served = f"{provider}:{model}"
+            data = fresh_data_folder(name)
+            title = f"this server, {name}"
+            own = who.ours(name, title, data, model=served, environment=model_paths())
+            everybody.append(own)
+            if there("before"):
+                data = fresh_data_folder(f"before_{name}", "before")
+                title = f"{who.BEFORE_COMMIT}, {name}"
+                paths = model_paths()
+                everybody.append(
+                    who.before(
+                        f"before_{name}", title, data, model=served, environment=paths
+                    )
+                )
+        if there("peers"):
+            everybody += who.peers(folder, prepare_infinity(graphs, folder))
+        return sorted(everybody, key=lambda one: ORDER.index(one.name))
 
-    def _laps(self, benches: Sequence[Bench], number: int) -> None:
-        """Measure bulk, there and back again: a machine that grows slower or faster favours nobody."""
-        neighbours = {name: place for place, name in enumerate(BULK_ORDER)}
-        there = sorted(
-            benches, key=lambda bench: neighbours.get(bench.contestant.name, -1)
-        )
-        for lap in range(self.scale.laps):
-            self._each(there[:: -1 if lap % 2 else 1], number, self._bulk, EMBEDDERS)
-
-    def _one_at_a_time(self, bench: Bench, number: int) -> None:
-        if provider := ENGINES.get(bench.contestant.name):
-            self._beside_its_engine(bench, provider, number)
-        else:
-            bench.one_at_a_time(number)
-
-    def _beside_its_engine(self, bench: Bench, provider: str, number: int) -> None:
-        """Measure a server of ours and its engine without HTTP, in a process that holds nothing else."""
-        name = f"{bench.contestant.name}_engine"
-        requests = self.corpus.requests(self.scale.bulk_texts)
-        texts = short_texts(2 * ENGINE_SINGLES, start=2 * number * ENGINE_SINGLES)
-        parts = iter([texts[:ENGINE_SINGLES], texts[ENGINE_SINGLES:]])
-        environment = {**os.environ, "DATA_DIR": str(fresh_data_folder(name))}
-        with Child("benchmarks.in_process", environment) as child:
-            engine = partial(child.ask, provider=provider)
-            engine("bulk", requests=requests[:2], threads=2)  # loads the model
-            with _beside(
-                lambda: engine("single", texts=next(parts))["p50_ms"]
-            ) as singles:
-                bench.one_at_a_time(number)
-            bulk = engine("bulk", requests=requests, threads=BULK_CONNECTIONS)
-        single = statistics.mean(singles)
-        tokens = self.corpus.tokens_of(range(len(requests)))
-        self.figures.add(
-            name,
-            single_p50_ms=single,
-            single_bound_ms=1.5 * single + 2,
-            bulk_tokens_per_second=tokens / bulk["seconds"],
-        )
-
-    def _bulk(self, bench: Bench, number: int) -> None:
-        name = bench.contestant.name
-        keep = name not in self.vectors
-        if name in PRODUCTS:
-            vectors = self._bulk_beside_the_limit(bench, PRODUCTS[name], keep=keep)
-        else:
-            vectors = bench.bulk(keep=keep)
-        if vectors is not None:
-            self.vectors[name] = vectors
-            difference = largest_difference(bench.alone(), vectors)
-            self.figures.add(name, batch_difference=difference)
-
-    def _bulk_beside_the_limit(
-        self, bench: Bench, products: str, *, keep: bool
-    ) -> Vectors | None:
-        with _beside(
-            lambda: _ask("benchmarks.limits", products)["tokens_per_second"]
-        ) as limits:
-            vectors = bench.bulk(keep=keep)
-        self.figures.add(
-            f"{products}_limit", tokens_per_second=statistics.harmonic_mean(limits)
-        )
-        return vectors
-
-    def _other_loads(self, bench: Bench, number: int) -> None:
-        contestant = bench.contestant
-        bench.many_clients(number)
-        # A peer is busy with what is left of it for long afterwards: once will do.
-        if contestant.ours or number == 0:
-            bench.mix(number)
-        if contestant.ours:
-            with _beside(
-                lambda: _ask("benchmarks.limits", "serialising")["ms"]
-            ) as alone:
-                bench.big_cached()
-            self.figures.add(contestant.name, serialising_ms=statistics.mean(alone))
-
-    def _cold_starts(self) -> None:
-        for contestant in self.contestants:
-            for number in range(self.scale.cold_starts if contestant.ours else 0):
-                say(f"cold start: {contestant.title}")
-                seconds = _seconds_to_first_vector(contestant, number)
-                self.figures.add(contestant.name, cold_start_s=seconds)
-
-    def _fidelity(self) -> None:
-        say("comparing vectors with sentence-transformers")
-        texts = self.corpus.texts[: self.scale.bulk_texts]
-        target = RUNS / "reference.npy"
-        _ask(
-            "benchmarks.fidelity",
-            "reference",
-            folder=str(self.model_folder),
-            texts=texts,
-            target=str(target),
-        )
-        reference = np.load(target)
-        for name, vectors in self.vectors.items():
-            close = cosines(vectors, reference)
-            self.figures.add(
-                name,
-                cosine_mean=float(close.mean()),
-                cosine_min=float(close.min()),
-                overlap=neighbour_overlap(vectors, reference),
-            )
-        if EXACT in self.vectors and FAST in self.vectors:
-            overlap = neighbour_overlap(self.vectors[FAST], self.vectors[EXACT])
-            self.figures.add(FAST, overlap_with_exact=overlap)
+    def _on_fewer_cores(self) -> list[Contestant]:
+        """Return this server on one core, and on 2, 4, 8, … as long as there are more."""
+        numbers = core_numbers()
+        fewer = []
+        for name, provider in PROVIDERS.items():
+            count = 1
+            while count < len(numbers):
+                own = who.ours(
+                    f"{name}_{count}",
+                    f"this server, {name}, {count} core{'s' if count > 1 else ''}",
+                    fresh_data_folder(f"{name}_{count}"),
+                    model=f"{provider}:{MINILM}",
+                )
+                fewer.append(replace(own, cores=numbers[:count]))
+                count *= 2
+        return fewer
 
 
-@contextmanager
-def _beside(measure: Callable[[], float]) -> Iterator[list[float]]:
-    """Take a measure right before and right after what is held against it; both are in the list at the end."""
-    measured = [measure()]
-    yield measured
-    measured.append(measure())
+def each(benches: Sequence[Bench], load: Callable[[Bench], object]) -> None:
+    """Put `load` on each in turn, while all others are held still."""
+    for bench in benches:
+        with bench.awake():
+            load(bench)
 
 
-def _ask(module: str, question: str, **details: Any) -> dict[str, float]:
-    """Return a helper process's answer to one question; what it loaded for it is gone afterwards."""
-    with Child(module, os.environ) as child:
-        return child.ask(question, **details)
-
-
-def _seconds_to_first_vector(contestant: Contestant, number: int) -> float:
-    """Start a server whose weights are prepared, its files in the page cache, and ask for a text no cache holds."""
-    text = f"A text that no cache holds, number {number}."
-    started = time.perf_counter()
-    server = contestant.start(LOGS)
-    try:
-        server.wait_until(
-            lambda port: contestant.answers(port, text), pause_seconds=0.02
-        )
-        return time.perf_counter() - started
-    finally:
-        server.stop()
-
-
-def say(what: str) -> None:
-    """Tell how far the run is."""
-    print(f"{time.strftime('%H:%M:%S')} {what}", flush=True)
+def _bulk_as(figure: str, corpus: Corpus) -> Callable[[Bench], object]:
+    return lambda bench: bench.bulk(corpus, figure)

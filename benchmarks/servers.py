@@ -7,7 +7,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import psutil
@@ -18,7 +18,7 @@ STOP_SECONDS = 40.0
 HEARTBEAT_SECONDS = 1.5
 IDLE_SHARE = 0.05  # of one core
 IDLE_SECONDS = 0.5
-ENGINE_THREADS = "engine-"
+ENGINE_TITLE = "embeddings: engine"
 
 
 class Tree:
@@ -39,16 +39,18 @@ class Tree:
         return self._sum(lambda process: sum(process.cpu_times()[:4]))
 
     def engine_cpu_seconds(self) -> float:
-        """Return the processor time that this server's engine threads spent so far (Linux; elsewhere 0)."""
-        return self._sum(_engine_cpu_seconds)
+        """Return the processor time that this server's engine process spent so far; 0 where it has none."""
+        return self._sum(
+            lambda process: (
+                sum(process.cpu_times()[:4])
+                if ENGINE_TITLE in " ".join(process.cmdline())
+                else 0.0
+            )
+        )
 
     def proportional_bytes(self) -> float:
         """Return the memory in use, pages that several processes share counted once (Linux; elsewhere RSS)."""
         return self._sum(_proportional_bytes)
-
-    def resident_bytes(self) -> float:
-        """Return the sum of what each process has in memory."""
-        return self._sum(lambda process: process.memory_info().rss)
 
     def wait_until_idle(self, seconds: float = 120.0) -> None:
         """Return once next to no processor time is used, or after `seconds`."""
@@ -85,7 +87,7 @@ class Tree:
 
 
 class Server:
-    """One server in a session of its own; what it says goes to `log`."""
+    """One server in a session of its own, on `cores` alone; what it says goes to `log`."""
 
     def __init__(
         self,
@@ -95,8 +97,11 @@ class Server:
         log: Path,
         environment: Mapping[str, str],
         cwd: Path,
+        cores: Collection[int] | None = None,
     ) -> None:
         self.port, self.log = port, log
+        if cores:
+            command = ["taskset", "-c", ",".join(map(str, sorted(cores))), *command]
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as output:
             self._process = subprocess.Popen(  # noqa: S603
@@ -160,18 +165,6 @@ def request(
             return content
     except (urllib.error.URLError, ConnectionError, TimeoutError):
         return None
-
-
-def _engine_cpu_seconds(process: psutil.Process) -> float:
-    total = 0.0
-    for thread in process.threads():
-        try:
-            name = Path(f"/proc/{process.pid}/task/{thread.id}/comm").read_text()
-        except OSError:  # it ended, or this is not Linux
-            continue
-        if name.startswith(ENGINE_THREADS):
-            total += thread.user_time + thread.system_time
-    return total
 
 
 def _proportional_bytes(process: psutil.Process) -> float:

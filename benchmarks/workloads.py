@@ -1,8 +1,11 @@
 """The loads, each put on one contestant that has the machine to itself."""
 
+import itertools
+import json
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,19 +17,18 @@ from benchmarks.figures import Figures, percentile
 from benchmarks.load import Answers, Stream, send
 from benchmarks.servers import Server
 
-TEXTS_IN_REQUEST = 64
 BULK_CONNECTIONS = 8
 SHORT_CONNECTIONS = 32
-HOT_CONNECTIONS = 8
 HOT_TEXT = "The same short text, asked for again and again."
-HOT_REQUESTS = 40_000
-BIG_REQUESTS = 9
 ALONE = 24
 REST_SECONDS = (
     3.0  # memory is looked at when whoever gives some back has had the time to
 )
-# More than any server answers in the time.
-SHORT_TEXTS = 12_000
+# More than any server answers in a second.
+TEXTS_A_SECOND = 4000
+DOCUMENT_CHARACTERS = 1_500_000
+
+_next_short = itertools.count()
 
 
 class NoAnswers(Exception):
@@ -35,193 +37,216 @@ class NoAnswers(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """How much is measured. `mix_seconds` bounds what a peer's 2048-text request may take; ours runs to its end.
+    """How much is measured: laps of everything, seconds of each load, texts of bulk and of the further tables."""
 
-    Bulk is what machines are least steady at: a round has `laps` of it, in which everybody embeds the corpus once.
-    """
-
-    rounds: int
     laps: int
-    bulk_texts: int
     seconds: float
-    mix_seconds: float
+    bulk_texts: int
+    long_texts: int
     cold_starts: int
 
 
-QUICK = Scale(
-    rounds=1,
-    laps=1,
-    bulk_texts=512,
-    seconds=2.5,
-    mix_seconds=6.0,
-    cold_starts=1,
-)
-FULL = Scale(
-    rounds=3,
-    laps=2,
-    bulk_texts=2048,
-    seconds=5.0,
-    mix_seconds=15.0,
-    cold_starts=3,
-)
+QUICK = Scale(laps=1, seconds=1.0, bulk_texts=192, long_texts=16, cold_starts=1)
+FULL = Scale(laps=5, seconds=2.5, bulk_texts=768, long_texts=32, cold_starts=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Corpus:
-    """The bulk texts and how many tokens each has."""
+    """Bulk texts, in requests of one size, and how many tokens each request has."""
 
-    texts: list[str]
+    requests: list[list[str]]
     tokens: list[int]
 
-    def requests(self, count: int) -> list[list[str]]:
-        """Return the first `count` texts in requests of 64."""
-        return [
-            self.texts[start : start + TEXTS_IN_REQUEST]
-            for start in range(0, count, TEXTS_IN_REQUEST)
-        ]
-
-    def tokens_of(self, requests: Sequence[int]) -> int:
+    def tokens_of(self, numbers: Sequence[int]) -> int:
         """Return the tokens in the requests of these numbers."""
-        return sum(
-            sum(
-                self.tokens[number * TEXTS_IN_REQUEST : (number + 1) * TEXTS_IN_REQUEST]
-            )
-            for number in requests
-        )
+        return sum(self.tokens[number] for number in numbers)
 
 
 @dataclass(slots=True, kw_only=True)
 class Bench:
-    """One contestant's server, and where its figures go."""
+    """One contestant's server, and where its figures go. `cores`: those the load comes from, all if None."""
 
     contestant: Contestant
     server: Server
     figures: Figures
-    corpus: Corpus
     scale: Scale
+    cores: Collection[int] | None = None
 
-    def warm_up(self) -> None:
+    @contextmanager
+    def awake(self) -> Iterator[None]:
+        """Let the server run, which is held still outside."""
+        self.server.tree.resume()
+        try:
+            yield
+        except NoAnswers as failure:  # the others are still measured
+            print(f"given up: {failure}", flush=True)
+        finally:
+            self.server.tree.pause()
+
+    def warm_up(self, corpus: Corpus) -> None:
         """Let it load and compile what it does on first use, for one text and for many."""
-        texts = self.corpus.texts[:TEXTS_IN_REQUEST]
-        if self.contestant.kind != "floor":
-            self._send(
-                Stream(bodies=[self.contestant.body(texts)] * 4, connections=2),
-                Stream(bodies=[self.contestant.body(HOT_TEXT)] * 10),
-            )
-
-    def one_at_a_time(self, number: int) -> None:
-        """Short texts, one after another, nothing else going on."""
-        (answers,) = self._send(
-            Stream(bodies=self._short(number, 0), seconds=self.scale.seconds)
+        self._send(
+            Stream(bodies=[self.contestant.body(corpus.requests[0])] * 2),
+            Stream(bodies=[self.contestant.body(HOT_TEXT)] * 10),
         )
-        self._add(
-            single_p50_ms=statistics.median(answers.seconds) * 1000,
+
+    def single(self) -> float:
+        """Short texts, one after another, nothing else going on; return the p50 in ms."""
+        (answers,) = self._send(
+            Stream(bodies=self._short(), seconds=self.scale.seconds)
+        )
+        p50 = statistics.median(answers.seconds) * 1000
+        self.add(
+            single_p50_ms=p50,
             single_p99_ms=percentile(answers.seconds, 0.99) * 1000,
         )
+        return p50
 
-    def many_clients(self, number: int) -> None:
-        """32 connections of short distinct texts."""
+    def many_clients(self) -> Answers:
+        """32 connections of short texts that are all new."""
         (answers,) = self._send(
             Stream(
-                bodies=self._short(number, 1),
+                bodies=self._short(),
                 connections=SHORT_CONNECTIONS,
                 seconds=self.scale.seconds,
             )
         )
-        self._add(short_requests_per_second=len(answers.seconds) / answers.elapsed)
+        self.add(short_per_second=len(answers.seconds) / answers.elapsed)
+        return answers
 
-    def bulk(self, *, keep: bool) -> NDArray[np.float32] | None:
-        """The corpus in requests of 64 over 8 connections; return its vectors if they are to be kept."""
+    def cached(self) -> None:
+        """32 connections of one short text."""
+        count = int(self.scale.seconds * TEXTS_A_SECOND * 4)
+        (answers,) = self._send(
+            Stream(
+                bodies=[self.contestant.body(HOT_TEXT)] * count,
+                connections=SHORT_CONNECTIONS,
+                seconds=self.scale.seconds,
+            )
+        )
+        self.add(cached_per_second=len(answers.seconds) / answers.elapsed)
+
+    def bulk(
+        self, corpus: Corpus, figure: str, *, keep: bool = False
+    ) -> NDArray[np.float32] | None:
+        """The corpus over 8 connections, as tokens/s; return its vectors if they are to be kept."""
         self.contestant.forget(self.server.port)
-        requests = self.corpus.requests(self.scale.bulk_texts)
-        bodies = [self.contestant.body(texts) for texts in requests]
-        tree = self.server.tree
-        before, engine_before = tree.cpu_seconds(), tree.engine_cpu_seconds()
+        bodies = [self.contestant.body(texts) for texts in corpus.requests]
         (answers,) = self._send(
             Stream(bodies=bodies, connections=BULK_CONNECTIONS, keep=keep)
         )
-        spent = tree.cpu_seconds() - before
-        computed = tree.engine_cpu_seconds() - engine_before
-        if computed:
-            self._add(http_share=1 - computed / spent)
-        time.sleep(REST_SECONDS)
-        tokens = self.corpus.tokens_of(answers.numbers)
-        self._add(
-            bulk_tokens_per_second=tokens / answers.elapsed,
-            memory_mb=tree.proportional_bytes() / 1e6,
-            resident_mb=tree.resident_bytes() / 1e6,
-        )
+        speed = corpus.tokens_of(answers.numbers) / answers.elapsed
+        self.figures.add(self.contestant.name, **{figure: speed})
         if not keep or answers.errors:
             return None
         return np.concatenate(
             [vectors_of(body) for _, body in sorted(answers.kept.items())]
         )
 
-    def alone(self) -> NDArray[np.float32]:
+    def alone(self, corpus: Corpus) -> NDArray[np.float32]:
         """The corpus's first texts, each in a request of its own."""
         self.contestant.forget(self.server.port)
-        bodies = [self.contestant.body([text]) for text in self.corpus.texts[:ALONE]]
+        texts = [text for request in corpus.requests for text in request][:ALONE]
+        bodies = [self.contestant.body([text]) for text in texts]
         (answers,) = self._send(Stream(bodies=bodies, keep=True))
         return np.concatenate(
             [vectors_of(body) for _, body in sorted(answers.kept.items())]
         )
 
-    def mix(self, number: int) -> None:
-        """Short texts, one after another, while one request of 2048 texts is served."""
-        self.contestant.forget(self.server.port)
-        seconds = None if self.contestant.ours else self.scale.mix_seconds
-        big = Stream(
-            bodies=[self.contestant.body(self.corpus.texts)],
-            seconds=seconds,
-            abandon=True,
-        )
-        single = Stream(bodies=self._short(number, 2), follows=True)
-        answers = self._send(big, single)[1]
+    def memory(self) -> None:
+        """What all its processes take together once bulk is over, shared pages counted once."""
+        time.sleep(REST_SECONDS)
+        self.add(memory_mb=self.server.tree.proportional_bytes() / 1e6)
+
+    def during_bulk_and_job(self, corpus: Corpus) -> None:
+        """Short texts, one after another, while bulk is served and a document is embedded by a job."""
+        contestant, port = self.contestant, self.server.port
+        contestant.forget(port)
+        text = "\n\n".join(text for texts in corpus.requests for text in texts)
+        content = f"{next(_next_short)} {text * (1 + DOCUMENT_CHARACTERS // len(text))}"
+        with _job(self, content[:DOCUMENT_CHARACTERS]):
+            fresh = [
+                contestant.body([f"{next(_next_short)} {text}" for text in texts])
+                for _ in range(20)
+                for texts in corpus.requests
+            ]
+            bulk = Stream(
+                bodies=fresh,
+                connections=BULK_CONNECTIONS,
+                seconds=2 * self.scale.seconds,
+                abandon=True,
+            )
+            single = Stream(bodies=self._short(), seconds=2 * self.scale.seconds)
+            answers = self._send(bulk, single, idle=False)[1]
         # One that still waits when the load ends has waited at least that long.
         waited = [*answers.seconds, *answers.waiting]
-        self._add(
-            mix_p50_ms=statistics.median(waited) * 1000,
-            mix_p99_ms=percentile(waited, 0.99) * 1000,
-            mix_answered=len(answers.seconds),
-        )
+        self.add(busy_p99_ms=percentile(waited, 0.99) * 1000)
 
-    def big_cached(self) -> None:
-        """One request of 2048 texts whose vectors are all cached."""
-        body = self.contestant.body(self.corpus.texts)
-        (answers,) = self._send(Stream(bodies=[body] * (1 + BIG_REQUESTS)))
-        self._add(big_cached_ms=statistics.median(answers.seconds[1:]) * 1000)
+    def add(self, **figures: float) -> None:
+        """Note figures of this contestant."""
+        self.figures.add(self.contestant.name, **figures)
 
-    def hot(self) -> None:
-        """One short text again and again over 8 connections."""
-        (answers,) = self._send(
-            Stream(
-                bodies=[self.contestant.body(HOT_TEXT)] * HOT_REQUESTS,
-                connections=HOT_CONNECTIONS,
-                seconds=self.scale.seconds,
-            )
-        )
-        self._add(hot_requests_per_second=len(answers.seconds) / answers.elapsed)
+    def _short(self) -> list[bytes]:
+        """Return bodies of short texts that no other load has."""
+        texts = fresh_texts(int(self.scale.seconds * TEXTS_A_SECOND))
+        return [self.contestant.body(text) for text in texts]
 
-    def _short(self, number: int, part: int) -> list[bytes]:
-        """Return bodies of short texts that no other round and no other load has."""
-        start = (3 * number + part) * SHORT_TEXTS
-        return [
-            self.contestant.body(text) for text in short_texts(SHORT_TEXTS, start=start)
-        ]
-
-    def _send(self, *streams: Stream) -> list[Answers]:
+    def _send(self, *streams: Stream, idle: bool = True) -> list[Answers]:
         """Send once the last load is done with. Raises NoAnswers if a stream that was waited for had none."""
-        self.server.tree.wait_until_idle()
+        if idle:
+            self.server.tree.wait_until_idle()
+        contestant = self.contestant
         everything = send(
-            self.server.port, self.contestant.path, self.contestant.headers, streams
+            self.server.port,
+            contestant.path,
+            contestant.headers,
+            streams,
+            cores=self.cores,
         )
         for answers in everything:
-            self._add(errors=answers.errors)
+            self.add(errors=answers.errors)
             if answers.errors:
                 print(f"{answers.errors} errors, the first: {answers.first_error}")
             if not answers.seconds and not answers.waiting:
-                raise NoAnswers(f"{self.contestant.title}: {answers.first_error}")
+                raise NoAnswers(f"{contestant.title}: {answers.first_error}")
         return everything
 
-    def _add(self, **figures: float) -> None:
-        self.figures.add(self.contestant.name, **figures)
+
+def fresh_texts(count: int) -> list[str]:
+    """Return short texts that this run has not had yet."""
+    return short_texts(count, start=next(_next_short) * 100_000)
+
+
+@contextmanager
+def _job(bench: Bench, content: str) -> Iterator[None]:
+    """Have a document embedded by a job, which is given up at the end. Raises NoAnswers if it does not run."""
+    contestant, port = bench.contestant, bench.server.port
+    media = "/api/v1/media"
+    item = contestant.call(
+        port, "POST", media, _json(title="of the benchmark", content=content)
+    )
+    if item is None:
+        raise NoAnswers(f"{contestant.title}: no document was stored")
+    place = f"{media}/{item['media_id']}"
+    wanted = _json(model=contestant.model)
+    job = contestant.call(port, "POST", f"{place}/embeddings", wanted) or {}
+    try:
+        if not _runs(bench, f"{media}/embeddings/jobs/{job.get('job_id')}"):
+            raise NoAnswers(f"{contestant.title}: the job does not run")
+        yield
+    finally:
+        contestant.call(port, "DELETE", place)
+
+
+def _runs(bench: Bench, path: str) -> bool:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        job = bench.contestant.call(bench.server.port, "GET", path) or {}
+        if job.get("status") == "processing" and job.get("chunks_total"):
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def _json(**values: object) -> bytes:
+    return json.dumps(values).encode()
