@@ -27,7 +27,8 @@ SHAPES: tuple[tuple[str, Columns], ...] = (
     (
         "An upstream that answers at once",
         (
-            ("added_ms", "added at p50, ms", ".2f"),
+            ("single_p50_ms", "one text, p50, ms", ".2f"),
+            ("added_ms", "added to the stub's, ms", ".2f"),
             ("short_per_second", "texts/s, 32 clients", ",.0f"),
         ),
     ),
