@@ -228,7 +228,7 @@ def _job(bench: Bench, content: str) -> Iterator[None]:
     if item is None:
         raise NoAnswers(f"{contestant.title}: no document was stored")
     place = f"{media}/{item['media_id']}"
-    wanted = _json(model=contestant.model)
+    wanted = _json(embedding_model=contestant.model)
     job = contestant.call(port, "POST", f"{place}/embeddings", wanted) or {}
     try:
         if not _runs(bench, f"{media}/embeddings/jobs/{job.get('job_id')}"):
@@ -242,7 +242,7 @@ def _runs(bench: Bench, path: str) -> bool:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         job = bench.contestant.call(bench.server.port, "GET", path) or {}
-        if job.get("status") == "processing" and job.get("chunks_total"):
+        if job.get("status") == "processing":
             return True
         time.sleep(0.2)
     return False
