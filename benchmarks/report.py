@@ -167,7 +167,7 @@ class Report:
             if verdict.value is None:
                 continue
             met = {True: "met", False: "**missed**", None: ""}[verdict.met]
-            value = f"{verdict.value:.3g}"
+            value = f"{verdict.value:.4g}"
             yield [f"{verdict.table}: {verdict.aim}", value, verdict.limit_text, met]
 
 

@@ -39,7 +39,7 @@ class Verdict:
         """Return the limit with its direction."""
         if self.limit is None:
             return ""
-        return f"{'≥' if self.at_least else '≤'} {self.limit:.3g}"
+        return f"{'≥' if self.at_least else '≤'} {self.limit:.4g}"
 
 
 def verdicts(figures: Figures, *, cores: int) -> list[Verdict]:
@@ -93,7 +93,7 @@ def _short(figures: Figures) -> Iterator[Verdict]:
 def _passthrough(figures: Figures) -> Iterator[Verdict]:
     for other, words, limit in (
         ("before_gateway", "513a80f's", 0.7),
-        ("litellm", "that of LiteLLM's proxy", 1 / 3),
+        ("litellm", "that of LiteLLM's proxy", 0.333),
     ):
         yield Verdict(
             table="passthrough",
