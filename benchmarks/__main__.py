@@ -29,11 +29,17 @@ def main() -> None:
     options = _options()
     # Whoever ends this process wants the servers ended, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    report = Report.load(options.saved) if options.saved else _measure(options)
+    failed: list[str] = []
+    if options.saved:
+        report = Report.load(options.saved)
+    else:
+        report, failed = _measure(options)
     report.save(RESULTS)
     print("\n" + report.markdown())
     if options.publish:
         publish(report, PAGE, PLOTS)
+    if failed:
+        sys.exit(f"failed, see above: {', '.join(failed)}")
 
 
 def _options() -> argparse.Namespace:
@@ -46,7 +52,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _measure(options: argparse.Namespace) -> Report:
+def _measure(options: argparse.Namespace) -> tuple[Report, list[str]]:
     tables = _tables(options)
     for what, sentence in MISSING.items():
         if not there(what):
@@ -57,15 +63,17 @@ def _measure(options: argparse.Namespace) -> Report:
     scale = QUICK if options.quick else FULL
     run = Run(tables=tables, scale=scale, minilm=prepare_minilm(*states))
     laps = f"{scale.laps} laps, medians" if scale.laps > 1 else "one lap"
+    run.prepare()
     started = time.monotonic()
-    figures = run.measure()
+    failed = run.measure()
     minutes = (time.monotonic() - started) / 60
-    return Report(
-        figures=figures,
+    report = Report(
+        figures=run.figures,
         titles=run.titles,
         machine=machine,
         conditions=f"Measured on {time.strftime('%Y-%m-%d')}: {laps}, {minutes:.0f} minutes.",
     )
+    return report, failed
 
 
 def _tables(options: argparse.Namespace) -> list[str]:

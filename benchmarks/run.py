@@ -2,8 +2,9 @@
 
 import os
 import time
+import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from benchmarks.fidelity import Vectors, compare, largest_difference
 from benchmarks.figures import Figures
 from benchmarks.passthrough import measure_passthrough
 from benchmarks.preparation import (
+    FOLDERS,
     RUNS,
     core_numbers,
     cores,
@@ -28,7 +30,7 @@ from benchmarks.preparation import (
     there,
 )
 from benchmarks.verdicts import BEFORE_EXACT, BEFORE_FAST, EXACT, FAST
-from benchmarks.workloads import Bench, Corpus, Scale
+from benchmarks.workloads import Bench, Corpus, NoAnswers, Scale
 
 LOGS = RUNS / "logs"
 TABLES = ("short", "passthrough", "latency", "bulk", "long", "base", "large", "memory")
@@ -57,18 +59,41 @@ class Run:
     titles: dict[str, str] = field(default_factory=dict)
     vectors: dict[str, Vectors] = field(default_factory=dict)
 
-    def measure(self) -> Figures:
-        """Return all figures."""
-        if TOGETHER & {*self.tables}:
-            self._minilm()
-        if "passthrough" in self.tables:
-            measure_passthrough(self.figures, self.titles, self.scale, LOGS)
+    def prepare(self) -> None:
+        """Build, export and prepare all that the tables need, once for all runs."""
+        states = ("ours", "before") if there("before") else ("ours",)
+        folders = {"minilm": self.minilm} if TOGETHER & {*self.tables} else {}
         for table, model in FURTHER.items():
             if table in self.tables:
-                self._further(table, model)
-        if "memory" in self.tables:
-            self._memory()
-        return self.figures
+                say(f"preparing {model}")
+                folders[model] = prepare_model(model, self.minilm, *states)
+        for name, folder in folders.items():
+            if there("peers"):
+                prepare_infinity(name, folder)
+
+    def measure(self) -> list[str]:
+        """Fill in all figures; return what failed, which keeps nothing else from being measured."""
+        parts: dict[str, Callable[[], None]] = {
+            "minilm": self._minilm,
+            "passthrough": partial(
+                measure_passthrough, self.figures, self.titles, self.scale, LOGS
+            ),
+            **{
+                table: partial(self._further, table, model)
+                for table, model in FURTHER.items()
+            },
+            "memory": self._memory,
+        }
+        wanted = {*self.tables} | ({"minilm"} if TOGETHER & {*self.tables} else set())
+        failed = []
+        for name, part in parts.items():
+            if name in wanted:
+                try:
+                    part()
+                except Exception:
+                    traceback.print_exc()
+                    failed.append(name)
+        return failed
 
     def _minilm(self) -> None:
         corpus = bulk_corpus(self.minilm, self.scale.bulk_texts, in_request=64)
@@ -143,9 +168,6 @@ class Run:
             bench.add(batch_difference=difference)
 
     def _further(self, table: str, model: str) -> None:
-        states = ("ours", "before") if there("before") else ("ours",)
-        say(f"preparing {model}")
-        folder = prepare_model(model, self.minilm, *states)
         texts = self.scale.long_texts
         if table == "long":
             corpus = long_corpus(self.minilm, texts, in_request=4)
@@ -153,7 +175,7 @@ class Run:
             corpus = bulk_corpus(self.minilm, texts, in_request=4)
         else:
             corpus = bulk_corpus(self.minilm, texts // 4, in_request=1)
-        contestants = self._contestants(model, folder, model)
+        contestants = self._contestants(model, FOLDERS / model, model)
         figure = f"{table}_tokens_per_second"
         with self.started(contestants, corpus) as benches:
             for lap in range(self.scale.laps):
@@ -207,27 +229,31 @@ class Run:
     def started(
         self, contestants: Sequence[Contestant], corpus: Corpus
     ) -> Iterator[list[Bench]]:
-        """Start everybody, one after another, each held still once it is warm."""
-        benches: list[Bench] = []
-        try:
+        """Start everybody who starts, one after another, each held still once it is warm."""
+        with ExitStack() as stack:
+            benches: list[Bench] = []
             for contestant in contestants:
                 say(f"starting {contestant.title}")
                 self.titles.setdefault(contestant.name, contestant.title)
+                server = contestant.start(LOGS)
+                stack.callback(server.stop)
                 bench = Bench(
                     contestant=contestant,
-                    server=contestant.start(LOGS),
+                    server=server,
                     figures=self.figures,
                     scale=self.scale,
                     cores=contestant.cores,
                 )
+                try:
+                    server.wait_until(contestant.answers, pause_seconds=0.2)
+                    bench.warm_up(corpus)
+                except (RuntimeError, NoAnswers) as failure:  # the others are measured
+                    say(f"given up: {failure}")
+                    server.stop()
+                    continue
                 benches.append(bench)
-                bench.server.wait_until(contestant.answers, pause_seconds=0.2)
-                bench.warm_up(corpus)
-                bench.server.tree.pause()
+                server.tree.pause()
             yield benches
-        finally:
-            for bench in benches:
-                bench.server.stop()
 
     def _contestants(self, model: str, folder: Path, graphs: str) -> list[Contestant]:
         """Return everybody who serves a model, in the order in which they are measured."""
