@@ -98,6 +98,8 @@ class Run:
     def _minilm(self) -> None:
         corpus = bulk_corpus(self.minilm, self.scale.bulk_texts, in_request=64)
         contestants = self._contestants(MINILM, self.minilm, "minilm")
+        if not {"short", "bulk"} & {*self.tables}:
+            contestants = [one for one in contestants if one.kind != "peer"]
         parts: Parts | nullcontext[None] = nullcontext()
         if "short" in self.tables:
             contestants += self._on_fewer_cores()
