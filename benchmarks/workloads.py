@@ -15,6 +15,7 @@ from benchmarks.contestants import Contestant, vectors_of
 from benchmarks.corpus import short_texts
 from benchmarks.figures import Figures, percentile
 from benchmarks.load import Answers, Stream, send
+from benchmarks.preparation import cores
 from benchmarks.servers import Server
 
 BULK_CONNECTIONS = 8
@@ -26,7 +27,12 @@ REST_SECONDS = (
 )
 # More than any server answers in a second.
 TEXTS_A_SECOND = 4000
-DOCUMENT_CHARACTERS = 1_500_000
+# Of a job's document: more than is embedded in the time of a load.
+CHARACTERS_A_CORE = 750_000
+MOST_CHARACTERS = 20_000_000
+
+MEDIA = "/api/v1/media"
+JOB_STARTS_SECONDS = 30.0
 
 _next_short = itertools.count()
 
@@ -163,8 +169,9 @@ class Bench:
         contestant, port = self.contestant, self.server.port
         contestant.forget(port)
         text = "\n\n".join(text for texts in corpus.requests for text in texts)
-        content = f"{next(_next_short)} {text * (1 + DOCUMENT_CHARACTERS // len(text))}"
-        with _job(self, content[:DOCUMENT_CHARACTERS]):
+        size = min(CHARACTERS_A_CORE * cores(), MOST_CHARACTERS)
+        content = f"{next(_next_short)} {text * (1 + size // len(text))}"
+        with _job(self, content[:size]) as job:
             fresh = [
                 contestant.body([f"{next(_next_short)} {text}" for text in texts])
                 for _ in range(20)
@@ -178,13 +185,29 @@ class Bench:
             )
             single = Stream(bodies=self._short(), seconds=2 * self.scale.seconds)
             answers = self._send(bulk, single, idle=False)[1]
+            if not self._is_processed(job):
+                print("the job ended before the load did", flush=True)
         # One that still waits when the load ends has waited at least that long.
         waited = [*answers.seconds, *answers.waiting]
         self.add(busy_p99_ms=percentile(waited, 0.99) * 1000)
 
+    def wait_for(self, job: str) -> bool:
+        """Wait until a job is worked at; return whether it is."""
+        deadline = time.monotonic() + JOB_STARTS_SECONDS
+        while time.monotonic() < deadline:
+            if self._is_processed(job):
+                return True
+            time.sleep(0.2)
+        return False
+
     def add(self, **figures: float) -> None:
         """Note figures of this contestant."""
         self.figures.add(self.contestant.name, **figures)
+
+    def _is_processed(self, job: str) -> bool:
+        path = f"{MEDIA}/embeddings/jobs/{job}"
+        answer = self.contestant.call(self.server.port, "GET", path) or {}
+        return bool(answer.get("status") == "processing")
 
     def _short(self) -> list[bytes]:
         """Return bodies of short texts that no other load has."""
@@ -218,34 +241,22 @@ def fresh_texts(count: int) -> list[str]:
 
 
 @contextmanager
-def _job(bench: Bench, content: str) -> Iterator[None]:
+def _job(bench: Bench, content: str) -> Iterator[str]:
     """Have a document embedded by a job, which is given up at the end. Raises NoAnswers if it does not run."""
     contestant, port = bench.contestant, bench.server.port
-    media = "/api/v1/media"
-    item = contestant.call(
-        port, "POST", media, _json(title="of the benchmark", content=content)
-    )
+    document = _json(title="of the benchmark", content=content)
+    item = contestant.call(port, "POST", MEDIA, document)
     if item is None:
         raise NoAnswers(f"{contestant.title}: no document was stored")
-    place = f"{media}/{item['media_id']}"
+    place = f"{MEDIA}/{item['media_id']}"
     wanted = _json(embedding_model=contestant.model)
-    job = contestant.call(port, "POST", f"{place}/embeddings", wanted) or {}
+    job = contestant.call(port, "POST", f"{place}/embeddings", wanted)
     try:
-        if not _runs(bench, f"{media}/embeddings/jobs/{job.get('job_id')}"):
+        if job is None or not bench.wait_for(job["job_id"]):
             raise NoAnswers(f"{contestant.title}: the job does not run")
-        yield
+        yield job["job_id"]
     finally:
         contestant.call(port, "DELETE", place)
-
-
-def _runs(bench: Bench, path: str) -> bool:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        job = bench.contestant.call(bench.server.port, "GET", path) or {}
-        if job.get("status") == "processing":
-            return True
-        time.sleep(0.2)
-    return False
 
 
 def _json(**values: object) -> bytes:
