@@ -20,6 +20,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -158,13 +159,13 @@ class Fire:
 
     def _empty_cache(self) -> None:
         while not self._over.wait(0.5):
-            self._quietly(lambda: self._call("DELETE", "/embeddings/cache"))
+            self._quietly(partial(self._call, "DELETE", "/embeddings/cache"))
 
     def _start_jobs(self) -> None:
         number = 0
         while not self._over.wait(3.0):
             number += 1
-            self._quietly(lambda n=number: self._start_job(n))
+            self._quietly(partial(self._start_job, number))
 
     def _start_job(self, number: int) -> None:
         words = " ".join(short_texts(CHUNKS, start=1000 + CHUNKS * number))
@@ -213,7 +214,8 @@ def table(fire: Fire) -> str:
     for fault in fire.faults:
         kinds[fault.name].append(fault)
     lines = [
-        "| fault | times | answered | cut off | 503 with Retry-After | other errors | longest request s | recovery s, median and longest |",
+        "| fault | times | answered | cut off | 503 with Retry-After | other errors"
+        " | longest request s | recovery s, median and longest |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, faults in sorted(kinds.items()):
