@@ -16,6 +16,8 @@ from gunicorn.glogging import Logger
 from embeddings_project.metric_files import reserve_metric_files
 from providers.state import process
 
+STORE_SECONDS = 5  # for a worker that has answered all to store what it counted
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "embeddings_project.settings")
 
 proc_name = "embeddings"
@@ -26,11 +28,11 @@ bind = (
     else f"{settings.HOST}:{settings.PORT}"
 )
 workers = settings.WEB_CONCURRENCY
-worker_class = "gthread"
+worker_class = "embeddings_project.front.worker.FrontWorker"
 threads = settings.WEB_THREADS
-keepalive = 75
-timeout = 60  # seconds without a heartbeat before a worker is replaced; a long request does not stop the heartbeat
-graceful_timeout = 30
+backlog = 4096
+timeout = 8  # seconds without a heartbeat before a worker is replaced; a long request does not stop the heartbeat
+graceful_timeout = settings.HTTP_FRONT.drain_seconds + STORE_SECONDS
 control_socket_disable = True
 forwarded_allow_ips = settings.FORWARDED_ALLOW_IPS
 forwarder_headers = ""  # PUBLIC_URL says the prefix; a header could be the client's
