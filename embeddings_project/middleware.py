@@ -1,8 +1,6 @@
 """What surrounds every request: its id, its log line, how its body is read, and paths with or without a last slash."""
 
 import logging
-import random
-import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,12 +15,11 @@ from embeddings.access.authentication import CALLER
 from embeddings.access.client_address import client_ip
 from embeddings.headers import REQUEST_ID
 from embeddings_project.connection import client_left
-from embeddings_project.logging import log_event, masked
+from embeddings_project.logging import id_of, log_event
 from providers.waiting import caller_left
 
 Handler = Callable[[HttpRequest], HttpResponse]
 
-SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}", re.ASCII)
 SLASHLESS_PREFIXES = (
     "/api/",
     "/docs",
@@ -43,8 +40,7 @@ class RequestContextMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         started = time.perf_counter()
-        given = request.META.get("HTTP_X_REQUEST_ID", "")
-        request_id = given if is_sane(given) else new_id()
+        request_id = id_of(request.META)
         bound = structlog.contextvars.bind_contextvars(request_id=request_id)
         caller_left.set(client_left(request))
         try:
@@ -67,11 +63,6 @@ class RequestContextMiddleware:
         return response
 
 
-def is_sane(request_id: str) -> bool:
-    """Whether a client's id can be used: it goes into logs, answers and the audit log, which hold no keys."""
-    return bool(SANE_ID.fullmatch(request_id)) and masked(request_id) == request_id
-
-
 def who_called(request: HttpRequest) -> dict[str, str]:
     """Return the caller's id, and what everyone may see of its key; of a console page its user's, if that is known."""
     caller = request.META.get(CALLER)
@@ -81,11 +72,6 @@ def who_called(request: HttpRequest) -> dict[str, str]:
     if caller.key_prefix:
         return {"caller": caller.id, "key": caller.key_prefix}
     return {"caller": caller.id}
-
-
-def new_id() -> str:
-    """Return 32 hexadecimal digits, unique but no secret: real entropy would be a system call."""
-    return f"{random.getrandbits(128):032x}"
 
 
 class RequestBodyMiddleware:

@@ -31,15 +31,17 @@ class Outgoing:
         self._pieces: deque[memoryview] = deque()
         self._file: IO[bytes] | None = None
         self._file_bytes = self._file_at = 0
-        self.size = 0
+        self.size = self.sent = 0
         self.pace: Pace | None = None  # once the client is waited for
         self.keeps_alive = False  # what follows
+        self.found_no_space = False
 
     def write(self, data: bytes) -> None:
         """Send what goes out at once, and keep the rest. Raises ClientLeft."""
         if self.size:
             self.flush()
         sent = 0 if self.size else self._send(data)
+        self.sent += sent
         if sent < len(data):
             self._keep(memoryview(data)[sent:])
 
@@ -67,10 +69,12 @@ class Outgoing:
 
     def _took(self, size: int) -> None:
         self.size -= size
+        self.sent += size
         self._budget.give(size)
 
     def _keep(self, data: memoryview) -> None:
         if not self._budget.take(len(data)):
+            self.found_no_space = True
             raise ClientLeft("too much waits for slow clients")
         self.size += len(data)
         if self._file is None and self.size <= IN_MEMORY_BYTES:
@@ -83,7 +87,8 @@ class Outgoing:
                 written = os.pwrite(self._file.fileno(), data, self._file_bytes)
                 self._file_bytes += written
                 data = data[written:]
-        except OSError as error:
+        except OSError as error:  # the disk is full
+            self.found_no_space = True
             raise ClientLeft("the rest of the answer cannot be kept") from error
 
     def _send(self, data: bytes | memoryview) -> int:

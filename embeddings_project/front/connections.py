@@ -53,6 +53,10 @@ class Connection:
         self.body: Incoming | None = None
         self.outgoing: Outgoing | None = None
 
+    def be(self, state: State, now: float, seconds: float) -> None:
+        """Enter a state, to be left within `seconds`."""
+        self.state, self.since, self.deadline = state, now, now + seconds
+
     def release(self) -> None:
         """Let go of what the last request brought."""
         for part in (self.body, self.outgoing):

@@ -4,16 +4,13 @@ import contextlib
 import logging
 import select
 import socket
+import struct
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from io import BytesIO
 from typing import IO, Any
 
-from embeddings_project.front import heads
-from embeddings_project.front.admission import admitted
 from embeddings_project.front.answers import Answer, ClientLeft, Outgoing
-from embeddings_project.front.bodies import Incoming
 from embeddings_project.front.connections import (
     NEVER,
     READABLE,
@@ -24,9 +21,9 @@ from embeddings_project.front.connections import (
 from embeddings_project.front.heads import Head, Proxies
 from embeddings_project.front.limits import Budget, FrontConf, Pace
 from embeddings_project.front.pool import Pool
+from embeddings_project.front.reading import Reader
 from embeddings_project.front.refusals import Refused, busy, refusal, whole
-from embeddings_project.logging import log_event
-from embeddings_project.middleware import is_sane, new_id
+from embeddings_project.logging import id_of, log_event
 
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
@@ -60,8 +57,10 @@ class Front:
         self.closed: Counter[str] = Counter()  # by the reason, since it was last told
         self.waiting: dict[Connection, tuple[Head, float]] = {}  # and since when
         self._application, self._conf, self._epoll = application, conf, epoll
-        self._environ, self._proxies = environ, proxies
         self._budget = Budget(conf.spool_bytes)
+        self._reader = Reader(
+            conf, environ=environ, proxies=proxies, budget=self._budget
+        )
         self._pool = Pool(self._answer, size=threads, name="web")
         # Probes are answered even where all threads of the pool are busy.
         self._lanes = {
@@ -84,7 +83,7 @@ class Front:
         elif state is State.LINGERING:
             self._discard(connection)
         elif state is State.BROKEN:
-            self.leave(connection)
+            self._leave_broken(connection)
 
     def _read(self, connection: Connection) -> None:
         head = connection.head
@@ -111,87 +110,21 @@ class Front:
     def _advance(self, connection: Connection) -> None:
         """Do what the bytes at hand allow."""
         try:
-            head = connection.head or self._read_head(connection)
-            if head is None or not self._read_body(connection, head):
+            head = connection.head or self._reader.head(connection)
+            body = self._reader.body(connection, head) if head else None
+            if head is None or body is None:
                 self._epoll.modify(connection.fd, READABLE)
+            else:
+                self._dispatch(connection, head, body)
         except Refused as refused:
             self.refuse(connection, refused)
-
-    def _read_head(self, connection: Connection) -> Head | None:
-        """Take the head from the buffer; return None while it is not whole. Raises Refused."""
-        now = time.monotonic()
-        if connection.state is State.IDLE:
-            connection.buffer = connection.buffer.lstrip(b"\r\n")
-            if not connection.buffer:
-                return None
-            self._be(connection, State.HEAD, now, self._conf.header_seconds)
-        raw, end, rest = connection.buffer.partition(heads.END)
-        if not end or len(raw) > heads.MAX_HEAD_BYTES:
-            heads.check_begun(raw)
-        if not end:
-            return None
-        connection.buffer = rest
-        head = heads.parse(raw, self._environ_of(connection), self._schemes(connection))
-        connection.head = head
-        most, over = admitted(head)
-        if head.length is None or head.length > len(rest):
-            self._be(connection, State.BODY, now, NEVER)
-            connection.body = Incoming(
-                length=head.length,
-                most=most,
-                over=over,
-                budget=self._budget,
-                folder=self._conf.folder,
-                pace=self._pace(self._conf.body_seconds, now),
-            )
-        return head
-
-    def _read_body(self, connection: Connection, head: Head) -> bool:
-        """Take the body from the buffer, and hand on a request that is whole; return whether it is."""
-        body, came = connection.body, connection.buffer
-        if body is None:
-            length = head.length or 0
-            connection.buffer = came[length:]
-            self._dispatch(connection, head, BytesIO(came[:length]), length)
-            return True
-        body.pace.note(len(came), time.monotonic())
-        connection.buffer = b""
-        connection.buffer = body.feed(came)
-        if body.whole:
-            self._dispatch(connection, head, body.file(), body.size)
-        elif head.expects:
-            head.expects = False
-            with contextlib.suppress(OSError):  # it left, as the next event says
-                connection.socket.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-        return body.whole
-
-    def _environ_of(self, connection: Connection) -> dict[str, Any]:
-        if connection.environ is None:
-            connection.environ = {
-                **self._environ,
-                **_addresses(connection.socket),
-                "gunicorn.socket": connection.socket,
-            }
-        return connection.environ.copy()
-
-    def _schemes(self, connection: Connection) -> Any:
-        believed = self._proxies.believes(connection.address)
-        return self._proxies.schemes if believed else {}
 
     def _pace(self, seconds: float, now: float) -> Pace:
         return Pace(rate=self._conf.min_rate, seconds=seconds, now=now)
 
-    def _be(
-        self, connection: Connection, state: State, now: float, seconds: float
-    ) -> None:
-        connection.state, connection.since = state, now
-        connection.deadline = now + seconds
-
     # Answering
 
-    def _dispatch(
-        self, connection: Connection, head: Head, body: IO[bytes], size: int
-    ) -> None:
+    def _dispatch(self, connection: Connection, head: Head, body: IO[bytes]) -> None:
         """Hand a whole request to a thread."""
         path = head.path.rstrip("/")
         lane = path[path.rfind("/") :] if path else ""
@@ -200,13 +133,11 @@ class Front:
             self._end_with(connection, whole(503, answer, {"Retry-After": "1"}))
             return
         head.environ["wsgi.input"] = body
-        if size or head.length is None:
-            head.environ["CONTENT_LENGTH"] = str(size)
         pool = self._lanes.get(lane, self._pool)
         if len(self.waiting) >= MAX_WAITING:
             raise busy("Too many requests wait to be served; try again.")
         now = time.monotonic()
-        self._be(connection, State.ANSWERING, now, NEVER)
+        connection.be(State.ANSWERING, now, NEVER)
         self.waiting[connection] = head, now
         pool.put(connection)
 
@@ -232,7 +163,7 @@ class Front:
             broken = True
         except Exception:
             log.exception("request_failed")
-            broken = answer.begun or not self._apologise(answer, outgoing)
+            broken = answer.begun or not self._apologise(answer, outgoing, head.environ)
         answer.broken = broken or not answer.begun
         self._hand_back(connection, outgoing, answer)
 
@@ -246,11 +177,13 @@ class Front:
             if close := getattr(result, "close", None):
                 close()
 
-    def _apologise(self, answer: Answer, outgoing: Outgoing) -> bool:
+    def _apologise(
+        self, answer: Answer, outgoing: Outgoing, environ: dict[str, Any]
+    ) -> bool:
         failed = Refused(500, "The server failed; its log has the details.")
         answer.begun, answer.keep_alive = True, False
         try:
-            outgoing.write(refusal(failed, new_id()))
+            outgoing.write(refusal(failed, id_of(environ)))
         except ClientLeft:
             return False
         return True
@@ -261,12 +194,15 @@ class Front:
         """Leave the connection to the waiting thread. Nothing of it may be touched once epoll has it."""
         now = time.monotonic()
         if answer.broken:
-            self._be(connection, State.BROKEN, now, BROKEN_SECONDS)
-            self._epoll.modify(connection.fd, WRITABLE)
+            connection.be(State.BROKEN, now, BROKEN_SECONDS)
+            with contextlib.suppress(OSError):  # it left, which is an event, too
+                connection.socket.shutdown(socket.SHUT_RD)
+            self._epoll.modify(connection.fd, READABLE)
         elif outgoing.size:
             outgoing.keeps_alive = answer.keep_alive
             outgoing.pace = self._pace(self._conf.write_seconds, now)
-            self._be(connection, State.WRITING, now, NEVER)
+            outgoing.pace.note(outgoing.sent, now)
+            connection.be(State.WRITING, now, NEVER)
             self._epoll.modify(connection.fd, WRITABLE)
         else:
             self._after_answer(connection, keep_alive=answer.keep_alive)
@@ -276,7 +212,7 @@ class Front:
         if not keep_alive:
             self._linger(connection)
             return
-        self._be(connection, State.IDLE, time.monotonic(), KEEP_ALIVE_SECONDS)
+        connection.be(State.IDLE, time.monotonic(), KEEP_ALIVE_SECONDS)
         events = WRITABLE if connection.buffer else READABLE
         self._epoll.modify(connection.fd, events)
 
@@ -299,8 +235,7 @@ class Front:
     def refuse(self, connection: Connection, refused: Refused) -> None:
         """Answer without the application, and end the connection."""
         head = connection.head
-        given = head.environ.get("HTTP_X_REQUEST_ID", "") if head else ""
-        request_id = given if is_sane(given) else new_id()
+        request_id = id_of(head.environ if head else {})
         log_event(
             log,
             "request_refused",
@@ -315,12 +250,25 @@ class Front:
 
     def turn_away(self, connection: Connection, refused: Refused) -> None:
         """End a connection before it has said anything; many at once are one line of the log."""
-        self._end_with(connection, refusal(refused, new_id()))
+        self._end_with(connection, refusal(refused, id_of({})))
 
     def _end_with(self, connection: Connection, answer: bytes) -> None:
         with contextlib.suppress(OSError):  # it left, as the next event says
             connection.socket.send(answer)
         self._linger(connection)
+
+    def _leave_broken(self, connection: Connection) -> None:
+        if connection.outgoing and connection.outgoing.found_no_space:
+            self.closed["no space for answers that wait"] += 1
+            self._abort(connection)
+        else:
+            self.leave(connection)
+
+    def _abort(self, connection: Connection) -> None:
+        """Close a connection whose client takes nothing, and have the system forget what it holds for it."""
+        at_once = struct.pack("ii", 1, 0)
+        connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+        self.leave(connection)
 
     def _linger(self, connection: Connection) -> None:
         """Wait until the client closes: closing first, with bytes unread, would take the answer from it."""
@@ -328,7 +276,7 @@ class Front:
         connection.buffer = b""
         now = time.monotonic()
         connection.ends_at = now + MAX_LINGER_SECONDS
-        self._be(connection, State.LINGERING, now, LINGER_SECONDS)
+        connection.be(State.LINGERING, now, LINGER_SECONDS)
         with contextlib.suppress(OSError):  # it left, as the next event says
             connection.socket.shutdown(socket.SHUT_WR)
         self._epoll.modify(connection.fd, READABLE)
@@ -356,7 +304,7 @@ class Front:
         elif connection.state is State.WRITING:
             if outgoing and outgoing.pace and outgoing.pace.too_slow(now):
                 self.closed["slow to read its answer"] += 1
-                self.leave(connection)
+                self._abort(connection)
         elif now > connection.deadline:
             self._expire_waiting(connection)
 
@@ -377,19 +325,3 @@ class Front:
                 return
             if self.waiting.pop(connection, None) is not None:
                 self.refuse(connection, busy("All threads are busy; try again."))
-
-
-def _addresses(connection: socket.socket) -> dict[str, str]:
-    """Return the environ's addresses of both ends."""
-    try:
-        client, server = connection.getpeername(), connection.getsockname()
-    except OSError:  # it left already
-        client, server = ("", 0), ("", 0)
-    if not isinstance(server, tuple):  # a Unix socket
-        client, server = ("", 0), ("localhost", 80)
-    return {
-        "REMOTE_ADDR": client[0],
-        "REMOTE_PORT": str(client[1]),
-        "SERVER_NAME": server[0],
-        "SERVER_PORT": str(server[1]),
-    }

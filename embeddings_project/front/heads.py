@@ -106,9 +106,8 @@ def parse(raw: bytes, environ: dict[str, Any], schemes: Mapping[str, str]) -> He
     environ["PATH_INFO"] = path
     environ["QUERY_STRING"] = query
     environ["SERVER_PROTOCOL"] = f"HTTP/1.{minor}"
-    for name, secure in schemes.items():
-        if name in environ:
-            _note_scheme(environ, environ[name], secure)
+    if schemes:
+        _note_scheme(environ, schemes)
     is_http_1_0 = minor == 0
     length = _length(environ, is_http_1_0=is_http_1_0)
     return Head(
@@ -198,11 +197,14 @@ def _path_at(rest: str) -> int:
     return min(ends, default=len(rest))
 
 
-def _note_scheme(environ: dict[str, Any], given: str, secure: str) -> None:
-    scheme = "https" if given == secure else "http"
-    if environ.get("front.scheme", scheme) != scheme:
+def _note_scheme(environ: dict[str, Any], schemes: Mapping[str, str]) -> None:
+    found = {
+        environ[name] == secure for name, secure in schemes.items() if name in environ
+    }
+    if len(found) > 1:
         raise Refused(400, "The proxy's headers disagree on the scheme.")
-    environ["front.scheme"] = environ["wsgi.url_scheme"] = scheme
+    if found:
+        environ["wsgi.url_scheme"] = "https" if found.pop() else "http"
 
 
 def _length(environ: dict[str, Any], *, is_http_1_0: bool) -> int | None:

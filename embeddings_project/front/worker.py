@@ -1,9 +1,11 @@
 """gunicorn's worker class: one thread that waits for all connections, and drains them at the end."""
 
+import contextlib
 import errno
 import logging
 import os
 import select
+import socket
 import time
 from typing import Any
 
@@ -18,6 +20,7 @@ from embeddings_project.logging import log_event
 
 SWEEP_SECONDS = 0.5
 ACCEPTS_AT_ONCE = 64
+UNSENT_BYTES = 2**18
 PAUSE_SECONDS = 0.5  # where no file descriptor is left
 SETTLED_SECONDS = 1.0
 IDLE_STAY_SECONDS = 2.0  # of a stopping worker: a client may be sending already
@@ -53,6 +56,11 @@ class FrontWorker(Worker):  # type: ignore[misc]
         self._drained_since = 0.0
         for listener in self._listeners.values():
             listener.setblocking(0)
+            # The system, too, keeps little for a client that reads nothing. Accepted connections inherit it.
+            with contextlib.suppress(OSError):  # a Unix socket
+                listener.setsockopt(
+                    socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES
+                )
         self._listen()
         self._epoll.register(self.PIPE[0], select.EPOLLIN)  # written to by signals
         self._next_sweep = 0.0
