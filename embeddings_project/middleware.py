@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
-from django.conf import settings
 from django.core.handlers.wsgi import LimitedStream
 from django.http import HttpRequest, HttpResponse
 from gunicorn.http.errors import ParseException
@@ -15,6 +14,7 @@ from embeddings.access.authentication import CALLER
 from embeddings.access.client_address import client_ip
 from embeddings.headers import REQUEST_ID
 from embeddings_project.connection import client_left
+from embeddings_project.front.admission import most_bytes
 from embeddings_project.logging import id_of, log_event
 from providers.waiting import caller_left
 
@@ -75,17 +75,17 @@ def who_called(request: HttpRequest) -> dict[str, str]:
 
 
 class RequestBodyMiddleware:
-    """Let a chunked body be read, and read a refused request's body to its end.
+    """Let a chunked body be read, and read a refused request's body to its end, under any server.
 
-    Django takes a body without Content-Length for empty. And a client that is still sending when the connection closes
-    sees a broken pipe in place of the answer.
+    The product's own front brings whole bodies. Elsewhere Django takes a body without Content-Length for empty. And a
+    client that is still sending when the connection closes sees a broken pipe in place of the answer.
     """
 
     def __init__(self, get_response: Handler) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        limit = most_bytes(request)
+        limit = most_bytes(request.content_type or "")
         # Only where the server marks the body's end: another one would let us wait for it.
         if is_chunked(request) and request.META.get("wsgi.input_terminated"):
             body = request.META["wsgi.input"]
@@ -110,13 +110,6 @@ class ChunkedBody(LimitedStream):
             return super().read(-1 if size is None else size)
         except ParseException as error:
             raise OSError("The body's chunks are malformed.") from error
-
-
-def most_bytes(request: HttpRequest) -> int:
-    """Return how large a body may be: a form may bring a file."""
-    body: int = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-    is_form = (request.content_type or "").lower() == "multipart/form-data"
-    return max(body, settings.MEDIA_JOBS.max_bytes + 2**20) if is_form else body
 
 
 def is_chunked(request: HttpRequest) -> bool:

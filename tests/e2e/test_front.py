@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psutil
 import pytest
@@ -248,7 +249,7 @@ def test_bodies_under_way_share_one_bound(strict):
 
 def is_read(front):
     """Whether nothing waits in the server's socket buffers."""
-    with open("/proc/net/tcp") as table:
+    with Path("/proc/net/tcp").open() as table:
         rows = [line.split() for line in table][1:]
     port = f":{front.port:04X}"
     return all(row[4].endswith(":00000000") for row in rows if row[1].endswith(port))
