@@ -6,7 +6,7 @@ import shutil
 import signal
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.conf import settings
@@ -15,6 +15,9 @@ from gunicorn.glogging import Logger
 
 from embeddings_project.metric_files import reserve_metric_files
 from providers.state import process
+
+if TYPE_CHECKING:
+    from multiprocessing.synchronize import Event
 
 STORE_SECONDS = 5  # for a worker that has answered all to store what it counted
 
@@ -59,6 +62,8 @@ logconfig_dict = {
     },
 }
 
+answers: "Event | None" = None  # set once a worker is about to accept
+
 metrics_dir = Path(settings.DATA_DIR) / "metrics"
 
 
@@ -91,6 +96,8 @@ def post_worker_init(worker: Any) -> None:
     for number in (signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, worker.handle_exit)
     threading.Thread(target=warm_up, name="warm-up", daemon=True).start()
+    if answers:
+        answers.set()
 
 
 def worker_exit(server: Any, worker: Any) -> None:
