@@ -2,6 +2,7 @@
 inference runtime is loaded before the fork, since none survives one."""
 
 import os
+import select
 import shutil
 import signal
 import threading
@@ -31,7 +32,11 @@ bind = (
     else f"{settings.HOST}:{settings.PORT}"
 )
 workers = settings.WEB_CONCURRENCY
-worker_class = "embeddings_project.front.worker.FrontWorker"
+worker_class = (
+    "embeddings_project.front.worker.FrontWorker"
+    if hasattr(select, "epoll")
+    else "gthread"  # macOS, for development: slow clients hold it
+)
 threads = settings.WEB_THREADS
 backlog = 4096
 timeout = 8  # seconds without a heartbeat before a worker is replaced; a long request does not stop the heartbeat

@@ -6,6 +6,7 @@ import logging
 import os
 import select
 import socket
+import threading
 import time
 from typing import Any
 
@@ -18,6 +19,7 @@ from embeddings_project.front.limits import FrontConf, raise_file_limit
 from embeddings_project.front.refusals import busy
 from embeddings_project.logging import log_event
 
+LOAD_SECONDS = 120
 SWEEP_SECONDS = 0.5
 ACCEPTS_AT_ONCE = 64
 UNSENT_BYTES = 2**18
@@ -33,6 +35,18 @@ class FrontWorker(Worker):  # type: ignore[misc]
     """A process of the web server."""
 
     alive: bool
+
+    def init_process(self) -> None:
+        """Load the application, which may take longer than a process may stand still, and run."""
+        self._loaded = threading.Event()
+        threading.Thread(target=self._notify_until_loaded, daemon=True).start()
+        super().init_process()
+
+    def _notify_until_loaded(self) -> None:
+        for _ in range(LOAD_SECONDS):
+            if self._loaded.wait(1):
+                return
+            self.notify()
 
     def run(self) -> None:
         from django.conf import settings
@@ -64,6 +78,7 @@ class FrontWorker(Worker):  # type: ignore[misc]
         self._listen()
         self._epoll.register(self.PIPE[0], select.EPOLLIN)  # written to by signals
         self._next_sweep = 0.0
+        self._loaded.set()
         while self._wait():
             pass
 
