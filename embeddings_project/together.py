@@ -68,9 +68,8 @@ class Together:
         gc.freeze()  # a collection writes to what it looks at, and it would no longer be shared
         for number in STOP_SIGNALS:
             signal.signal(number, self._on_signal)
-        if not (
-            sys.stdin and sys.stdin.isatty()
-        ):  # there it means that nobody looks on
+        in_terminal = sys.stdin is not None and sys.stdin.isatty()
+        if not in_terminal:  # where it says that the terminal is gone
             signal.signal(signal.SIGHUP, self._on_hang_up)
         self._server = start_process(self._serve)
         if self._stopping:  # the signal came while it was being forked

@@ -75,10 +75,11 @@ class Connection:
 
 
 class Connections:
-    """All of them, by their file descriptor. For the waiting thread alone."""
+    """All of them, `most` at once, by their file descriptor. For the waiting thread alone."""
 
     def __init__(self, conf: FrontConf, most: int, epoll: select.epoll) -> None:
-        self._conf, self._most, self._epoll = conf, most, epoll
+        self._most, self._epoll = most, epoll
+        self._most_of_one = most if conf.shared_addresses else max(1, most // 2)
         self._by_fd: dict[int, Connection] = {}
         self._of_address: Counter[str] = Counter()
 
@@ -108,7 +109,7 @@ class Connections:
 
     def has_space(self, address: str) -> bool:
         return len(self) < self._most and (
-            not address or self._of_address[address] < self._conf.each_address
+            not address or self._of_address[address] < self._most_of_one
         )
 
     def can_linger(self) -> bool:

@@ -23,14 +23,6 @@ class FrontConf:
     folder: Path
     shared_addresses: bool  # connections come from proxies: an address is no client
 
-    @property
-    def each_address(self) -> int:
-        """How many connections one address may hold."""
-        share = (
-            self.max_connections if self.shared_addresses else self.max_connections // 2
-        )
-        return max(1, share)
-
 
 def raise_file_limit(wanted: int) -> int:
     """Let this process open as many files as it may; return how many of `wanted` connections that allows."""
