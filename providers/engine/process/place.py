@@ -28,16 +28,24 @@ _of_parent: list[Path] = []
 class Place:
     """A listening socket and its folder; one owner makes it, and hands it to each engine process it starts."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(
+        self, data_dir: Path, *, path: Path | None = None, listener: int = 0
+    ) -> None:
+        """`path` and `listener`, a file descriptor: those of a program before this one."""
         self._record = data_dir / RECORD
-        _remove_left_over(self._record)
         self._owner = os.getpid()
-        self._folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=_short_folder()))
-        self.path = self._folder / SOCKET
-        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.listener.bind(str(self.path))
-        self.path.chmod(0o600)
-        self.listener.listen(BACKLOG)
+        if path is None:
+            _remove_left_over(self._record)
+            folder = tempfile.mkdtemp(prefix=PREFIX, dir=_short_folder())
+            path = Path(folder) / SOCKET
+            self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.listener.bind(str(path))
+            path.chmod(0o600)
+            self.listener.listen(BACKLOG)
+        else:
+            self.listener = socket.socket(fileno=listener)
+            self.listener.set_inheritable(False)
+        self.path, self._folder = path, path.parent
         written = self._record.with_suffix(f".{self._owner}")
         written.write_text(str(self.path))
         written.replace(self._record)
