@@ -32,7 +32,7 @@ class Tokenizers:
         self._seen: dict[str, Manifest] = {}
 
     def get(self, name: str) -> Read | None:
-        """Return the tokenizer from the model's own file; None where it is too large, or of the model's library (torch).
+        """Return the tokenizer from the model's file; None where it is too large, or of the model's library (torch).
 
         Raises ProviderMisconfigured where the model is not prepared.
         """
