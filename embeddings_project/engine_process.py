@@ -3,6 +3,7 @@
 import socket
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -27,8 +28,8 @@ log = structlog.get_logger(__name__)
 class EngineProcess:
     """One engine at a time, all at one socket: clients wait there while the next one starts."""
 
-    def __init__(self) -> None:
-        self._place = Place(settings.DATA_DIR)
+    def __init__(self, folder: Path) -> None:
+        self._place = Place(settings.DATA_DIR, folder)
         self._process: ForkProcess | None = None
         self._pulse: socket.socket | None = None
         self._started_at = self._heard_at = self._due_at = 0.0

@@ -17,6 +17,7 @@ from django.conf import settings
 
 from embeddings_project.engine_process import EngineProcess
 from embeddings_project.processes import SIGNALS, start_process
+from providers.state.server_folder import ServerFolder
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkProcess
@@ -34,7 +35,8 @@ class Together:
 
     def __init__(self) -> None:
         inline = settings.LOCAL_ENGINE["process"] == "inline"
-        self._engine = None if inline else EngineProcess()
+        self._folder = ServerFolder(settings.DATA_DIR)
+        self._engine = None if inline else EngineProcess(self._folder.path)
         self._server: ForkProcess | None = None
         self._worker: ForkProcess | None = None
         self._stopping = False
@@ -62,6 +64,7 @@ class Together:
         self._end_worker()
         if self._engine:
             self._engine.stop()
+        self._folder.close()
         return code
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
