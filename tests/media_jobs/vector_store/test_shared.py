@@ -71,10 +71,14 @@ class Noting(OrmVectorStore):
     def __init__(self, using, *, max_bytes=2**20, **options):
         super().__init__(using, memory_bytes=max_bytes)
         self.read = []
+        assert isinstance(self._memory, SharedMatrices)
+        self.shared = self._memory
         if options:
-            usual = self._memory
-            self._memory = SharedMatrices(
-                usual._folder, max_bytes, database=usual._database, **options
+            self.shared = self._memory = SharedMatrices(
+                self.shared._folder,
+                max_bytes,
+                database=self.shared._database,
+                **options,
             )
 
     def _read(self, rows, space):
@@ -96,6 +100,16 @@ class Clock:
 
 def texts(store, query=EAST, space=SPACE, **options):
     return [hit.text for hit in store.search(query, space, top_k=100, **options)]
+
+
+def newest(store):
+    """Return the matrix that the store holds after a search."""
+    texts(store)
+    space = store._space_row(SPACE)
+    assert space is not None
+    held = store.shared.get(space)
+    assert held is not None
+    return held
 
 
 def files_of(folder):
@@ -149,7 +163,7 @@ def test_one_process_reads_a_space_and_all_map_it(store, new_item, folder):
     assert texts(other) == texts(store)
     assert (sum(store.read), other.read) == (20, [])
     for one in (store, other):
-        held = one._memory.get(one._space_row(SPACE))
+        held = newest(one)
         assert {block.file for block in held.blocks} == set(blocks_of(folder))
         assert all(is_mapped(block.vectors) for block in held.blocks)
     assert store.memory_bytes == other.memory_bytes == 20 * ROW_BYTES
@@ -189,11 +203,6 @@ def test_copies_stay_exact_whoever_changes_and_whoever_searches(
         assert found == judge.search(query, SPACE, top_k=10, media_ids=among)
     named = {block.file for block in newest(store).blocks}
     assert set(blocks_of(folder)) == named
-
-
-def newest(store):
-    texts(store)
-    return store._memory.get(store._space_row(SPACE))
 
 
 def test_processes_at_once_see_each_their_own_change_whole(store, new_item, alone):
@@ -236,7 +245,7 @@ def test_a_process_that_is_killed_at_work_leaves_neither_lock_nor_file(
         os.kill(process.pid, signal.SIGKILL)
     assert len(texts(store)) == 30
     assert left.isdisjoint(blocks_of(folder))
-    assert store._memory.shared_bytes == 30 * ROW_BYTES
+    assert store.shared.shared_bytes == 30 * ROW_BYTES
 
 
 def test_a_process_that_hangs_at_work_does_not_stop_others(store, new_item, folder):
@@ -312,7 +321,7 @@ def test_a_broken_file_is_not_searched(store, new_item, folder, which, broken):
     store.replace(new_item(), SPACE, chunks(*[EAST] * 10, NORTH))
     expected = store.search(NORTH, SPACE, top_k=20)
     files = blocks_of(folder) if which == "block" else files_of(folder)
-    path = [*files.values()][0] if which == "block" else files["manifest"]
+    path = next(iter(files.values())) if which == "block" else files["manifest"]
     put(path, broken(path.read_bytes()))
     other = Noting(store.using)
     assert other.search(NORTH, SPACE, top_k=20) == expected
@@ -324,7 +333,7 @@ def test_a_broken_file_is_not_searched(store, new_item, folder, which, broken):
 def test_a_removed_file_is_made_again(store, new_item, folder):
     store.replace(new_item(), SPACE, chunks(*[EAST] * 20))
     expected = texts(store)
-    [*blocks_of(folder).values()][0].unlink()
+    next(iter(blocks_of(folder).values())).unlink()
     other = Noting(store.using)
     assert texts(other) == expected == texts(store)
     third = Noting(store.using)
@@ -363,7 +372,7 @@ def test_least_recently_searched_space_goes_first_whoever_searched_it(store, new
         store.replace(new_item(), space, chunks(EAST))
     for searching, space in ((one, a), (one, b), (two, a), (two, c)):
         assert len(texts(searching, space=space)) == 1
-        assert one._memory.shared_bytes <= bound
+        assert one.shared.shared_bytes <= bound
     one.read.clear()
     assert len(texts(one, space=a)) == 1
     assert one.read == []

@@ -1,6 +1,7 @@
 """The folder that the processes of a server share: private, and gone with the last of them."""
 
 import multiprocessing
+import os
 
 import pytest
 
@@ -15,7 +16,7 @@ def outside_a_server(monkeypatch):
 
 def killed(folder):
     """Leave a folder as the end of its processes does, and return its path."""
-    module.os.close(folder._lock)
+    os.close(folder._lock)
     return folder.path
 
 
