@@ -9,7 +9,7 @@ CORE := not e2e and not torch
 # Exactly what a lock names, in whatever index pip finds it: a file with another hash is refused.
 LOCKED := --no-deps --require-hashes --requirement
 
-# Where the shell says so, each of the tests' processes would compile all code anew.
+# Where the shell says so, each of the tests' processes would compile all code again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: serve dev check test coverage mutants lint types bench bench-access lock clean

@@ -43,7 +43,7 @@ class Contestant:
 
     @property
     def ours(self) -> bool:
-        """Tell whether it is this server."""
+        """Return whether it is this server."""
         return self.kind == "ours"
 
     def start(self, logs: Path) -> Server:
@@ -68,7 +68,7 @@ class Contestant:
         return json.dumps(value).encode()
 
     def answers(self, port: int, text: str = "Is anybody there?") -> bool:
-        """Tell whether it embeds a text."""
+        """Return whether it embeds a text."""
         return (
             request(
                 port,

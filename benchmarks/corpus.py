@@ -55,7 +55,7 @@ def _joined(paragraphs: list[str]) -> Iterator[str]:
 
 
 def _words(lengths: random.Random) -> float:
-    """Return how many words a text shall have at least."""
+    """Return the least number of words of a text."""
     return lengths.lognormvariate(math.log(WORDS), 0.75)
 
 

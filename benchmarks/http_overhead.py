@@ -186,7 +186,7 @@ def socket_of(key: Any) -> socket.socket:
 
 
 def is_whole(answer: bytearray) -> bool:
-    """Tell whether all of an answer is there."""
+    """Return whether all of an answer is there."""
     end = answer.find(b"\r\n\r\n") + 4
     if end < 4:
         return False
@@ -210,7 +210,7 @@ def turn(server: Server, pool: Any, request: bytes, options: Any) -> Turn:
 
 
 def compare(ours: Server, floor: Server, pool: Any, options: Any) -> bool:
-    """Print both rates for either encoding; tell whether the ratios reach the limit."""
+    """Print both rates for either encoding; return whether the ratios reach the limit."""
     good = True
     for encoding in ("base64", "float"):
         request = request_of(["A short text that was asked for before."], encoding)
@@ -273,7 +273,7 @@ def serialised(vectors: Any) -> bytes:
 def verdict(
     what: str, figure: float, *, at_least: float = 0.0, at_most: float = float("inf")
 ) -> bool:
-    """Print a ratio beside its limit and tell whether it keeps it."""
+    """Print a ratio beside its limit and return whether it keeps it."""
     good = at_least <= figure <= at_most
     limit = f"at least {at_least:.2f}" if at_least else f"at most {at_most:.2f}"
     write(f"{what}: {figure:.2f} ({limit}: {'kept' if good else 'MISSED'})")

@@ -118,7 +118,7 @@ class _Connection:
             return
 
     def read(self) -> bool:
-        """Take in what is there; tell whether the answer is whole. Raises ConnectionError if it never will be."""
+        """Take in what is there; return whether the answer is whole. Raises ConnectionError if it never will be."""
         received = self.socket.recv(READ_BYTES)
         if not received:
             raise ConnectionError("the server closed the connection")
@@ -204,7 +204,7 @@ class _Run:
         return self.answers
 
     def _alive(self, index: int) -> bool:
-        """Tell whether a stream is still worth waiting for."""
+        """Return whether a stream is still worth waiting for."""
         stream = self.streams[index]
         late = self._late(stream)
         if stream.follows:

@@ -4,7 +4,7 @@
 
 Documents found on this machine (Python's language reference, documentation and licences under /usr/share) are stored
 and embedded in a data folder of their own, in this process. The engine alone then embeds the same chunks; both are
-compared by processor time and by the clock. Then 200 sentences that stand in one document only are looked for. With
+compared by processor time and by the clock. Then 200 sentences that only one document contains are looked for. With
 `--whole` all texts are one document, and its job is measured alone.
 """
 
@@ -65,7 +65,7 @@ def _text_of(path: Path) -> str:
 
 
 def known_sentences(texts: dict[str, str]) -> list[tuple[str, str]]:
-    """Return `(title, sentence)`, at random, of sentences that stand in one document only.
+    """Return `(title, sentence)`, at random, of sentences that only one document contains.
 
     Licences and changelogs repeat each other with a word or a mark changed: no run of words may stand elsewhere.
     """
@@ -130,13 +130,13 @@ def measure(texts: dict[str, str], provider: str, chunk_size: int) -> None:
     from media_jobs.models import Job, StoredChunk
     from media_jobs.services.claims import claim_next
     from media_jobs.services.items import NewItem, create_item
-    from media_jobs.services.jobs import JobWish, start_job
+    from media_jobs.services.jobs import JobOptions, start_job
     from media_jobs.services.runs import run
     from media_jobs.services.search import SearchQuery, search
     from providers.registry import registry
 
     call_command("migrate", verbosity=0)
-    wish = JobWish(
+    wanted = JobOptions(
         model=MODEL,
         provider=provider,
         chunk_size=chunk_size,
@@ -144,7 +144,7 @@ def measure(texts: dict[str, str], provider: str, chunk_size: int) -> None:
     )
     for title, text in texts.items():
         item = create_item(SYSTEM, NewItem(title=title[-500:], content=text))
-        start_job(SYSTEM, item.pk, wish)
+        start_job(SYSTEM, item.pk, wanted)
     local = registry().get(provider)
     model = local.resolve(MODEL) if local else None
     if local is None or model is None:

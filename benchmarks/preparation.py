@@ -20,8 +20,8 @@ def prepare_own_model() -> Path:
     for command in (["migrate", "--verbosity", "0"], ["download_model"]):
         _manage(*command)
     _manage("download_model", f"onnx:{MODEL}")
-    told = _manage("download_model", f"huggingface:{MODEL}")
-    folder = Path(told.strip().rpartition("  ")[2])
+    output = _manage("download_model", f"huggingface:{MODEL}")
+    folder = Path(output.strip().rpartition("  ")[2])
     if not (folder / "model.safetensors").exists():
         raise FileNotFoundError(f"{folder} holds no weights that peers can read")
     return folder
@@ -36,7 +36,7 @@ def fresh_data_folder(name: str) -> Path:
 
 
 def peers_are_there() -> bool:
-    """Tell whether the peers are installed."""
+    """Return whether the peers are installed."""
     return (PEERS / "ready").exists() and (FASTAPI / "ready").exists()
 
 

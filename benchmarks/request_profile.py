@@ -25,8 +25,8 @@ from benchmarks.http_overhead import WORDS, exchange, request_of, write
 
 KEY = secrets.token_hex(16)
 WARM_UP = 100
-# A stack belongs to the first room that is found in it, seen from its innermost frame outwards.
-ROOMS: dict[str, tuple[str, ...]] = {
+# A stack belongs to the first layer that is found in it, seen from its innermost frame outwards.
+LAYERS: dict[str, tuple[str, ...]] = {
     "the engine": ("providers/engine/", "providers/breaker"),
     "counting tokens": ("services/tokenization",),
     "the cache": ("services/cache",),
@@ -53,13 +53,13 @@ CASES: dict[str, tuple[int, bool, int]] = {
 }
 
 
-def room_of(frame: FrameType | None) -> str:
+def layer_of(frame: FrameType | None) -> str:
     """Return where a stack belongs."""
     while frame:
         file = frame.f_code.co_filename
-        for room, paths in ROOMS.items():
+        for layer, paths in LAYERS.items():
             if any(path in file for path in paths):
-                return room
+                return layer
         frame = frame.f_back
     return "the rest"
 
@@ -111,10 +111,10 @@ def make_worker() -> Any:
 def profile(worker: Any, case: str) -> None:
     """Answer a client's requests and print how the time was spent."""
     *_, count = CASES[case]
-    rooms: Counter[str] = Counter()
+    layers: Counter[str] = Counter()
 
     def look(_: int, frame: FrameType | None) -> None:
-        rooms[room_of(frame)] += 1
+        layers[layer_of(frame)] += 1
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         command = [
@@ -139,14 +139,14 @@ def profile(worker: Any, case: str) -> None:
     each = (time.process_time() - started) / count
     sock.close()
     client.wait()
-    report(case, each, rooms)
+    report(case, each, layers)
 
 
-def report(case: str, each: float, rooms: Counter[str]) -> None:
+def report(case: str, each: float, layers: Counter[str]) -> None:
     write(f"\n{case}: {each * 1e6:.0f} us of CPU")
-    for room in [*ROOMS, "the rest"]:
-        share = rooms[room] / rooms.total()
-        write(f"  {room:26} {share:6.1%} {share * each * 1e6:9.0f} us")
+    for layer in [*LAYERS, "the rest"]:
+        share = layers[layer] / layers.total()
+        write(f"  {layer:26} {share:6.1%} {share * each * 1e6:9.0f} us")
 
 
 def ask(case: str, port: int) -> None:

@@ -114,7 +114,7 @@ class Run:
             bench.server.tree.resume()
             try:
                 load(bench, number)
-            except NoAnswers as failure:  # the others are measured all the same
+            except NoAnswers as failure:  # the others are still measured
                 say(f"given up: {failure}")
             bench.server.tree.pause()
 

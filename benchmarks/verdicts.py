@@ -20,7 +20,7 @@ class Verdict:
 
     @property
     def met(self) -> bool | None:
-        """Tell whether it is kept; None if it was not measured."""
+        """Return whether it is kept; None if it was not measured."""
         if self.value is None:
             return None
         if self.at_least:

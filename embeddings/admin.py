@@ -27,6 +27,7 @@ from embeddings.access.ranked_pages import (
 from embeddings.access.rights import Rights
 from embeddings.models import ApiKey, AuditEntry, UserLimits
 from embeddings.services.audit import snapshot
+from embeddings.services.cache.cache import embedding_cache
 from embeddings.services.errors import ServiceError
 from providers import admin as providers_admin
 from providers.folding import UnicodeSearch
@@ -85,7 +86,16 @@ class GroupAdmin(UnicodeSearch, AuditedPage, RankedPage, DjangoGroupAdmin, Model
 
 @admin.register(ProviderSetting)
 class ProviderSettingAdmin(AuditedPage, providers_admin.ProviderSettingAdmin):
-    pass
+    def save_model(
+        self,
+        request: HttpRequest,
+        obj: ProviderSetting,
+        form: Any,
+        change: bool,  # noqa: FBT001
+    ) -> None:
+        super().save_model(request, obj, form, change)
+        if not change:  # one of its name may have been deleted
+            embedding_cache().clear()
 
 
 @admin.register(ModelEntry)

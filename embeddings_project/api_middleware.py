@@ -1,57 +1,34 @@
-"""The API's way past the middleware of pages.
-
-Sessions, cookies, forms, messages and static files mean nothing to it, and each layer costs its share of every request.
-"""
+"""How the API takes what clients send: paths with slashes too many, headers without a value, the console's cookies."""
 
 import re
-from collections.abc import Mapping
-from typing import Any
 from urllib.parse import unquote
 
 from django.http import HttpRequest, HttpResponse
 
-from embeddings_project import content_policy
+from embeddings.fast_path.middleware import API_PREFIX
 from embeddings_project.middleware import Handler
 
-API_PREFIX = "/api/"
 MANY_SLASHES = re.compile("/{2,}")
-HEADERS: Mapping[str, str] = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "X-Frame-Options": "DENY",
-    content_policy.HEADER: content_policy.DATA,
-}
+SLASHLESS_PREFIXES = ("/docs", "/openapi.json", "/healthz", "/readyz", "/metrics")
 
 
 class ApiMiddleware:
-    """Do in one step what an API's request needs of Django's middleware, and go on to its view."""
+    """Serve paths with and without a slash at the end, without a redirect (which would lose a POST's body), and the
+    API's with several slashes in a row, too. For the API, empty headers and cookies are as if they were not sent.
+    """
 
     def __init__(self, get_response: Handler) -> None:
         self.get_response = get_response
-        self._view = innermost(get_response)
-        self._good_host: str | None = None
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         path = single_slashed(request)
-        if not path.startswith(API_PREFIX):
-            return self.get_response(request)
-        request.path_info = path.rstrip("/")
-        self._check_host(request)
-        drop_empty_headers(request)
-        response = self._view(request)
-        for name, value in HEADERS.items():
-            response.headers[name] = value
-        if not response.streaming and not response.has_header("Content-Length"):
-            response.headers["Content-Length"] = str(len(response.content))
-        return response
-
-    def _check_host(self, request: HttpRequest) -> None:
-        """Raise DisallowedHost, unless the last request came with the same Host header."""
-        host = request.META.get("HTTP_HOST")
-        if host is None or host != self._good_host:
-            request.get_host()
-            self._good_host = host
+        if path.startswith(API_PREFIX):
+            request.path_info = path.rstrip("/")
+            request.META.pop("HTTP_COOKIE", None)  # the console's
+            drop_empty_headers(request)
+        elif request.path_info.startswith(SLASHLESS_PREFIXES):
+            request.path_info = request.path_info.rstrip("/")
+        return self.get_response(request)
 
 
 def single_slashed(request: HttpRequest) -> str:
@@ -72,14 +49,11 @@ def single_slashed(request: HttpRequest) -> str:
 
 
 def drop_empty_headers(request: HttpRequest) -> None:
-    """Take a header without a value for one that was not sent: clients fill templates with nothing."""
+    """Take a header without a value for one that was not sent: clients fill templates with nothing. But a request
+    without a host is another one than a request for none.
+    """
     meta = request.META
-    for name in [n for n in meta if n.startswith("HTTP_") and not meta[n].strip()]:
-        del meta[name]
-
-
-def innermost(handler: Any) -> Handler:
-    """Return the handler that calls the view, inside of all middleware from `handler` on."""
-    while middleware := getattr(handler.__wrapped__, "get_response", None):
-        handler = middleware
-    return handler  # type: ignore[no-any-return]
+    empty = [n for n in meta if n.startswith("HTTP_") and not meta[n].strip()]
+    for name in empty:
+        if name != "HTTP_HOST":
+            del meta[name]

@@ -10,7 +10,7 @@ DATA = "default-src 'none'; frame-ancestors 'none'"
 
 
 def _page(scripts: str) -> str:
-    """Styles: both the console's framework and Swagger UI write some into their pages. No script stands in a page."""
+    """Styles: both the console's framework and Swagger UI write some into their pages. No page contains a script."""
     return (
         f"default-src 'none'; script-src {scripts}; style-src 'self' 'unsafe-inline'; img-src 'self' data:;"
         " font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"

@@ -10,14 +10,15 @@ import structlog
 from django.conf import settings
 
 from embeddings_project.processes import start_process
-from providers.engine.process import wire
 from providers.engine.process.place import Place, write_death
+from providers.engine.process.wire import Channel, Closed
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkProcess
 
 # An engine that says nothing for so long is replaced: it was stopped, or all its threads hang.
 SILENT_SECONDS = 8.0
+STOPPED_SECONDS = 2.0
 MAX_PAUSE_SECONDS = 2.0
 STEADY_SECONDS = 60.0
 STOP_SECONDS = 5.0
@@ -31,8 +32,8 @@ class EngineProcess:
     def __init__(self, folder: Path) -> None:
         self._place = Place(settings.DATA_DIR, folder)
         self._process: ForkProcess | None = None
-        self._pulse: socket.socket | None = None
-        self._started_at = self._heard_at = self._due_at = 0.0
+        self._pulse: Channel | None = None
+        self._started_at = self._looked_at = self._heard_at = self._due_at = 0.0
         self._pause = 0.0
 
     def start(self) -> None:
@@ -43,6 +44,9 @@ class EngineProcess:
     def look(self) -> None:
         """Start it again if it died, and kill it if it says nothing any more."""
         now = time.monotonic()
+        if now - self._looked_at > STOPPED_SECONDS:  # this process was stopped itself
+            self._heard_at = now
+        self._looked_at = now
         if self._process is not None and self._process.exitcode is not None:
             self._note_death(self._process)
         if self._process is not None:
@@ -86,17 +90,17 @@ class EngineProcess:
         """Ask it something, once it has answered the last time."""
         try:
             if self._pulse is None:
-                self._pulse = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-                self._pulse.settimeout(0.0)
-                self._pulse.connect(str(self._place.path))
-            if self._pulse.recv(2**16):
+                self._pulse = Channel(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+                self._pulse.socket.settimeout(0.0)
+                self._pulse.socket.connect(str(self._place.path))
+            if self._pulse.socket.recv(2**16):
                 self._heard_at = now
-                wire.send(self._pulse, {"op": "state"})
+                self._pulse.send({"op": "state"})
         except BlockingIOError:
             if now - self._heard_at > SILENT_SECONDS:
                 log.error("engine_silent", pid=process.pid, seconds=SILENT_SECONDS)
                 process.kill()
-        except (OSError, wire.Closed):
+        except (OSError, Closed):
             self._hang_up()  # it ends
 
     def _hang_up(self) -> None:

@@ -111,7 +111,9 @@ class Env:
             sorted(
                 name[len(prefix) : -len(suffix)]
                 for name in names
-                if name.startswith(prefix) and name.endswith(suffix)
+                if name.startswith(prefix)
+                and name.endswith(suffix)
+                and len(name) > len(prefix) + len(suffix)
             )
         )
 

@@ -30,7 +30,7 @@ SHARED: list[Processor] = [
 def logging_config(*, level: str, log_format: str) -> dict[str, Any]:
     """Return Django's LOGGING and configure structlog, so that both end in the same handler on stderr."""
     # No line says where in the source it comes from, nor from which thread or process: logging's documentation offers
-    # these to spare it the search.
+    # these settings to save the search.
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     structlog.configure(
@@ -92,9 +92,8 @@ def log_event(logger: logging.Logger, event: str, **fields: Any) -> None:
         return
     moment = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     fields |= {"event": event, "level": "info", "logger": logger.name}
-    record = logging.LogRecord(
-        logger.name, logging.INFO, "", 0, {**fields, "timestamp": moment}, (), None
-    )
+    fields["timestamp"] = moment
+    record = logging.LogRecord(logger.name, logging.INFO, "", 0, fields, (), None)
     # By these structlog's formatter knows its own.
     record.__dict__.update(_logger=logger, _name="info")
     logger.handle(record)

@@ -1,4 +1,4 @@
-"""What surrounds every request: its id, its log line, how its body is read, and paths with or without a last slash."""
+"""What surrounds every request: its id, its log line, and how its body is read."""
 
 import logging
 import random
@@ -23,14 +23,6 @@ from providers.waiting import caller_left
 Handler = Callable[[HttpRequest], HttpResponse]
 
 SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}", re.ASCII)
-SLASHLESS_PREFIXES = (
-    "/api/",
-    "/docs",
-    "/openapi.json",
-    "/healthz",
-    "/readyz",
-    "/metrics",
-)
 
 log = logging.getLogger(__name__)
 
@@ -150,17 +142,3 @@ def discard(body: Any, *, at_most: int) -> None:
             at_most -= len(piece)
     except (OSError, ParseException):
         pass
-
-
-class OptionalTrailingSlashMiddleware:
-    """Serve the API's paths with and without a trailing slash, without a redirect (which would lose a POST's body)."""
-
-    def __init__(self, get_response: Handler) -> None:
-        self.get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        if request.path_info.startswith(
-            SLASHLESS_PREFIXES
-        ) and request.path_info.endswith("/"):
-            request.path_info = request.path_info.rstrip("/")
-        return self.get_response(request)

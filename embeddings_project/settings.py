@@ -128,21 +128,25 @@ INSTALLED_APPS = [
     "providers",
 ]
 
+# What gives each answer its security headers.
+HEADER_MIDDLEWARE = [
+    "embeddings_project.content_policy.ContentPolicyMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
 MIDDLEWARE = [
     "embeddings_project.middleware.RequestContextMiddleware",
     "embeddings_project.middleware.RequestBodyMiddleware",
     *(["corsheaders.middleware.CorsMiddleware"] if CORS_ALLOWED_ORIGINS else []),
-    "embeddings_project.api_middleware.ApiMiddleware",  # what follows is for pages
-    "embeddings_project.content_policy.ContentPolicyMiddleware",
-    "django.middleware.security.SecurityMiddleware",
+    "embeddings_project.api_middleware.ApiMiddleware",
+    "embeddings.fast_path.middleware.FastPathMiddleware",  # what follows is for pages
+    *HEADER_MIDDLEWARE,
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "embeddings_project.middleware.OptionalTrailingSlashMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
 ROOT_URLCONF = "embeddings_project.urls"
@@ -334,6 +338,9 @@ ALLOWED_EMBEDDING_MODELS = env.words("ALLOWED_EMBEDDING_MODELS")
 
 # Whether remote models are watched for other vectors under the same name.
 EMBEDDINGS_CANARY = env.boolean("EMBEDDINGS_CANARY", default=True)
+
+# Whether the API goes round Django and REST framework for speed: `embeddings/fast_path/`.
+EMBEDDINGS_FAST_PATH = env.boolean("EMBEDDINGS_FAST_PATH", default=True)
 
 LOCAL_ENGINE: dict[str, Any] = {
     "data_dir": DATA_DIR,

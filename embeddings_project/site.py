@@ -12,7 +12,7 @@ PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*", re.ASCII)
 # The server's own paths: below a prefix that begins with one, nobody could say whose path it is.
 OWN_PATHS = ("api", "admin", "docs", "healthz", "metrics", "openapi.json", "readyz", "static")  # fmt: skip
 # Probes and scrapers come from inside, past the proxy that ends TLS. The API has no redirects: a key was sent by then.
-NO_REDIRECT = [r"(^|/)(healthz|readyz|metrics)/?$"]
+NO_REDIRECT = [r"(^|/)(healthz|readyz|metrics)/?$", r"(^|/)api/"]
 # Django's hints name settings that operators cannot set. PUBLIC_URL covers them, and embeddings.W040 asks for it; the
 # length of SECRET_KEY is embeddings.E007. Whether HSTS includes the domain's other hosts is not for us to decide.
 SILENCED_CHECKS = [f"security.W{number:03}" for number in (4, 5, 8, 9, 12, 16, 21)]

@@ -4,17 +4,17 @@ from pathlib import Path
 from typing import Any
 
 from embeddings_project.env import Env
-from providers.addresses import origin_of
-from providers.built_in import BuiltIn, built_in
-
-KEY_PREFIX, KEY_SUFFIX = "UPSTREAM_", "_API_KEY"
+from providers.addresses import KEY_PREFIX, KEY_SUFFIX, origin_of
+from providers.built_in import BuiltIn, built_in, option_of
 
 
 def read_providers(
     env: Env, *, data_dir: Path, engine: dict[str, Any], timeout_seconds: float
 ) -> dict[str, dict[str, Any]]:
-    """Return each provider's options. A plug-in that is not built in has its key, if it is set."""
+    """Return each provider's options. One that is not built in, or added in the console, has its key, if it is set.
 
+    It stands under its `environment_name`.
+    """
     common = {"timeout_seconds": timeout_seconds, "data_dir": data_dir}
     providers = {
         one.name: _read(env, one) | common for one in built_in() if one.key_variable
@@ -36,9 +36,7 @@ def _read(env: Env, one: BuiltIn) -> dict[str, Any]:
     """Return the key, the address and the choices of a remote provider; its first key variable wins."""
     keys = [env.secret(name) for name in (one.key_variable, *one.other_key_variables)]
     choices = {
-        variable.removeprefix(f"{one.name.upper()}_").lower(): env.choice(
-            variable, allowed[0], allowed
-        )
+        option_of(variable, one.name): env.choice(variable, allowed[0], allowed)
         for variable, allowed in one.choices.items()
     }
     given = {

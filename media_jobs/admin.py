@@ -22,7 +22,7 @@ from media_jobs.metadata import problem_of
 from media_jobs.models import Job, MediaItem, StoredChunk
 from media_jobs.services.jobs import (
     CHANGE_JOB,
-    JobWish,
+    JobOptions,
     cancel_job,
     delete_item,
     start_job,
@@ -155,9 +155,11 @@ class MediaItemAdmin(UnicodeSearch, AuditedPage, ModelAdmin):  # type: ignore[mi
     @admin.action(description="Embed the selected documents", permissions=["change"])
     def embed(self, request: HttpRequest, queryset: QuerySet[MediaItem]) -> None:
         """Start a job with the server's defaults for each."""
-        wish = JobWish(chunk_size=conf().chunk_size, chunk_overlap=conf().chunk_overlap)
+        wanted = JobOptions(
+            chunk_size=conf().chunk_size, chunk_overlap=conf().chunk_overlap
+        )
         try:
-            made = [start_job(SYSTEM, item.pk, wish).is_new for item in queryset]
+            made = [start_job(SYSTEM, item.pk, wanted).is_new for item in queryset]
         except ServiceError as error:
             messages.error(request, error.message)
             return

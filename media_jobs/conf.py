@@ -54,7 +54,7 @@ def queue_settings(conf: MediaConf) -> dict[str, Any]:
         "catch_up": False,
         "poll": 0.5,
         "guard_cycle": 1,
-        # A worker that has loaded a model is replaced after its shift, so that an idle server holds one copy.
+        # A worker that has loaded a model is replaced after its task, so that an idle server holds one copy.
         "max_rss": 160_000,
     }
 

@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from media_jobs.vector_store.rows import ItemVectors, StoredChunk, VectorSpace
 from providers.registry import registry
+from providers.unusable import Unusable
 
 __all__ = ["LIVE", "ItemVectors", "Job", "MediaItem", "StoredChunk", "VectorSpace"]
 
@@ -77,7 +78,9 @@ class MediaItem(models.Model):
     def _is_outdated(self) -> bool:
         """Whether the model makes other vectors now; not of one that is gone or has no revision to compare."""
         provider = registry().get(self.embedding_provider)
-        if provider is None or self.embedded_revision is None:
+        if provider is None or isinstance(provider, Unusable):
+            return False
+        if self.embedded_revision is None:
             return False
         model = registry().resolve(provider, self.embedding_model)
         if model is None:

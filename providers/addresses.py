@@ -1,4 +1,4 @@
-"""Which addresses of upstreams any operator may set: a key is sent to them."""
+"""Where upstreams are and their keys stand: which addresses any operator may set, and the names of key variables."""
 
 import re
 from urllib.parse import urlsplit
@@ -6,6 +6,20 @@ from urllib.parse import urlsplit
 DEFAULT_PORTS = {"http": 80, "https": 443}
 # No user, no escapes, no other alphabets: nothing that two readers of a URL could take for two hosts.
 PLAIN_HOST = re.compile(r"[a-z0-9.-]+|\[[0-9a-f:.]+\]", re.ASCII)
+
+# It stands before the first colon of a model's name, and in the name of a variable.
+PROVIDER_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*", re.ASCII)
+KEY_PREFIX, KEY_SUFFIX = "UPSTREAM_", "_API_KEY"
+
+
+def environment_name(name: str) -> str:
+    """Return a provider's name as the environment can spell it, in lower case; `settings.PROVIDERS` has it by that."""
+    return name.replace("-", "_")
+
+
+def key_variable(name: str) -> str:
+    """Return the variable of a provider's key; the built-in ones have another besides."""
+    return f"{KEY_PREFIX}{environment_name(name).upper()}{KEY_SUFFIX}"
 
 
 def origin_of(address: str) -> str | None:

@@ -13,10 +13,19 @@ from django.db.models import QuerySet, URLField
 from django.http import HttpRequest
 from django.utils.html import escape
 from unfold.admin import ModelAdmin
-from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldBooleanSwitchWidget
+from unfold.widgets import (
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextareaWidget,
+    UnfoldBooleanSwitchWidget,
+)
 
 from providers import breaker, canary
-from providers.addresses import origin_of
+from providers.addresses import (
+    PROVIDER_NAME,
+    environment_name,
+    key_variable,
+    origin_of,
+)
 from providers.base import InputType, ModelSpec
 from providers.folding import UnicodeSearch
 from providers.models import (
@@ -27,7 +36,7 @@ from providers.models import (
     RemoteSpace,
     Revision,
 )
-from providers.registry import registry
+from providers.registry import registry, wires
 
 
 class FixedRowsAdmin(ModelAdmin):  # type: ignore[misc]
@@ -60,6 +69,25 @@ class ProviderSettingForm(forms.ModelForm):  # type: ignore[type-arg]
 
     by_superuser = False
 
+    kind = forms.ChoiceField(
+        choices=lambda: [(kind, kind) for kind in registry().addable()],
+        help_text="The plug-in that calls it. For any server that speaks as OpenAI does: local_api.",
+        widget=UnfoldAdminSelectWidget,
+    )
+
+    def clean_name(self) -> str:
+        name: str = self.cleaned_data["name"]
+        if not PROVIDER_NAME.fullmatch(name):
+            raise ValidationError(
+                "Give lower-case letters, digits, - and _, beginning with a letter or a digit."
+            )
+        variables = {key_variable(other): other for other in registry().names()}
+        if other := variables.get(key_variable(name)):
+            raise ValidationError(
+                f"There is a provider {other}, whose key is in the same variable {key_variable(name)}."
+            )
+        return name
+
     def clean_base_url(self) -> str:
         address: str = self.cleaned_data["base_url"]
         unchanged = address == self.instance.base_url
@@ -71,18 +99,99 @@ class ProviderSettingForm(forms.ModelForm):  # type: ignore[type-arg]
             )
         return address
 
+    def clean(self) -> dict[str, Any]:
+        """See that the kind can do what the row asks of it."""
+        cleaned = super().clean() or self.cleaned_data
+        name = cleaned.get("name") or self.instance.name
+        kind = cleaned.get("kind") or self.instance.kind
+        plugin = registry().plugin(kind)
+        if cleaned.get("wire") and (problem := _wire_problem(kind, cleaned["wire"])):
+            self.add_error("wire", problem)
+        placeless = getattr(plugin, "default_base_url", "") is None and kind != name
+        if placeless and "base_url" in cleaned and not cleaned["base_url"]:
+            self.add_error("base_url", f"A {kind} needs an address.")
+        return cleaned
 
-class ProviderSettingAdmin(FixedRowsAdmin, WatchedAdmin):
+
+def _wire_problem(kind: str, wire: str) -> str | None:
+    allowed = [
+        word for words in wires(registry().plugin(kind)).values() for word in words
+    ]
+    if wire in allowed:
+        return None
+    known = f"one of {', '.join(allowed)}, or nothing" if allowed else "nothing"
+    return f"For {kind} give {known}."
+
+
+class ProviderSettingAdmin(WatchedAdmin):
+    """Providers. What is installed is there to stay; superusers add others of the same kinds, and delete them."""
+
     form = ProviderSettingForm
-    list_display = ("name", "enabled", "setup", "key", "base_url", "timeout_seconds")
-    list_filter = ("enabled",)
-    readonly_fields = ("name", "setup", "key")
+    fields = (
+        "name",
+        "kind",
+        "wire",
+        "enabled",
+        "base_url",
+        "timeout_seconds",
+        "setup",
+        "key",
+    )
+    list_display = (
+        "name",
+        "kind",
+        "enabled",
+        "setup",
+        "key",
+        "base_url",
+        "timeout_seconds",
+    )
+    list_filter = ("enabled", "kind")
     formfield_overrides: ClassVar = {URLField: {"assume_scheme": "https"}}
 
     def get_form(self, request: HttpRequest, *args: Any, **options: Any) -> Any:
         form = super().get_form(request, *args, **options)
         form.by_superuser = request.user.is_superuser  # the class is this request's
         return form
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Leave out what only a row that is there has."""
+        return self.fields if obj else self.fields[:-2]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        """Keep name and kind as they were added: usage, jobs and vectors are known by them."""
+        if obj is None:
+            return []
+        wire = [] if request.user.is_superuser else ["wire"]
+        return ["name", "kind", "setup", "key", *wire]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return request.user.is_superuser and super().has_add_permission(request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Superusers delete rows, but none of what is installed: the next start would add it again."""
+        fixed = obj and obj.name == obj.kind and obj.name in registry().installed()
+        allowed = super().has_delete_permission(request, obj)
+        return request.user.is_superuser and allowed and not fixed
+
+    def save_model(
+        self,
+        request: HttpRequest,
+        obj: ProviderSetting,
+        form: Any,
+        change: bool,  # noqa: FBT001
+    ) -> None:
+        super().save_model(request, obj, form, change)
+        Breaker.objects.get_or_create(provider=obj.name)
+        if not change or "wire" in form.changed_data:
+            canary.check_again(obj.name)  # one of its name may have been deleted
+
+    def delete_model(self, request: HttpRequest, obj: ProviderSetting) -> None:
+        _delete(obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        for row in queryset:
+            _delete(row)
 
     @admin.display(description="set-up")
     def setup(self, row: ProviderSetting) -> str:
@@ -94,9 +203,22 @@ class ProviderSettingAdmin(FixedRowsAdmin, WatchedAdmin):
 
     @admin.display(description="key")
     def key(self, row: ProviderSetting) -> str:
-        """Show the last four characters at most; keys live in the environment."""
-        key = settings.PROVIDERS.get(row.name, {}).get("api_key") or ""
-        return f"…{key[-4:]}" if len(key) >= 16 else "set" if key else "—"
+        """Show its variable and the last four characters at most; keys live in the environment."""
+        provider = registry().get(row.name)
+        if provider and provider.local:
+            return "—"
+        options = settings.PROVIDERS.get(environment_name(row.name), {})
+        key = options.get("api_key") or ""
+        shown = f"…{key[-4:]}" if len(key) >= 16 else "set" if key else "not set"
+        variable = getattr(provider, "key_variable", key_variable(row.name))
+        return f"{variable}: {shown}"
+
+
+def _delete(row: ProviderSetting) -> None:
+    """Delete a row, its breaker and its models. Its usage stays, and what its vectors were like."""
+    breaker.forget(row.name)
+    ModelEntry.objects.filter(provider=row.name).delete()
+    row.delete()
 
 
 PROMPT_HELP = (

@@ -115,20 +115,25 @@ class Serving:
 class Provider(ABC):
     """One source of embeddings. Instances are shared by all threads of a process."""
 
-    name: ClassVar[str]
+    # The plug-in's on the class; on an instance that serves an upstream which operators added, that one's own.
+    name: str
+    # Set by the registry: an added upstream at an address of its own, so that its models are not the plug-in's.
+    own_spaces: bool = False
     # Local providers hold weights; `loaded`, `downloaded`, warm-up and download mean something only for them.
     local: ClassVar[bool] = False
     # Whether `embed` puts `model.prompt` before each text. Where it does not, operators can set none.
     takes_prompts: ClassVar[bool] = False
-    # Of built-ins, as literals (`providers/built_in.py`): the place in listings, and who stands in, in order, unless
-    # EMBEDDINGS_FALLBACK_CHAIN says otherwise. Plug-ins of other packages come last, and nobody stands in for them.
+    # Of built-ins, as literals (`providers/built_in.py`): the place in listings, and the fallbacks, in order, unless
+    # EMBEDDINGS_FALLBACK_CHAIN says otherwise. Plug-ins of other packages come last, and have no fallback.
     order: ClassVar[int] = 100
     fallback: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     @abstractmethod
     def from_settings(cls, options: Mapping[str, Any]) -> Self:
-        """Build the provider from its options (for built-ins: keys as in `settings.PROVIDERS[name]`)."""
+        """Build the provider from its options (for built-ins: keys as in `settings.PROVIDERS[name]`).
+
+        `name` is among them for an upstream that operators added."""
 
     @abstractmethod
     def models(self) -> Iterable[ModelSpec]:

@@ -82,6 +82,12 @@ def reset(provider: str) -> None:
     log.info("breaker_reset", provider=provider)
 
 
+def forget(provider: str) -> None:
+    """Let go of the breaker of a provider that is deleted; the metrics show it closed until the next start."""
+    reset(provider)
+    Breaker.objects.filter(provider=provider).delete()
+
+
 def open_until(provider: str) -> datetime | None:
     """Return when the next call will be let through; None if one would be now, or the database is away."""
     if _spotless(provider):

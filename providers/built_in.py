@@ -33,6 +33,11 @@ class BuiltIn:
         return tuple(name for name in (*named, *self.choices) if name)
 
 
+def option_of(variable: str, provider: str) -> str:
+    """Return the option that one of a provider's `choices` sets: `kind` for LOCAL_API_KIND."""
+    return variable.removeprefix(f"{provider.upper()}_").lower()
+
+
 @cache
 def built_in(folder: Path = PLUGINS) -> tuple[BuiltIn, ...]:
     """Return all of them, in the order in which they are listed."""

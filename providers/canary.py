@@ -16,7 +16,7 @@ import numpy as np
 import structlog
 from django.apps import apps
 from django.db import transaction
-from django.db.models import Max, Q, QuerySet
+from django.db.models import F, Max, Q, QuerySet
 from django.utils import timezone
 
 from providers.base import ModelSpec, Provider, Vectors
@@ -35,6 +35,8 @@ LEAST_COSINE = 0.999
 CHECK_EVERY = timedelta(days=1)
 # A model that drifted may be put back at any time.
 CHECK_DRIFTED_EVERY = timedelta(minutes=1)
+# Older than any check may be; which address was checked last stays known.
+LONG_AGO = 365 * CHECK_EVERY
 TIMEOUT_SECONDS = 30.0
 # Longer than a check may take; that of a process that died is forgotten then.
 LEASE = timedelta(seconds=90)
@@ -182,6 +184,12 @@ def accept(pk: int, *, by: str) -> bool:
             accepted_at=timezone.now(),
         )
     return bool(accepted)
+
+
+def check_again(provider: str) -> None:
+    """Have all spaces of a provider checked at their next use: something else may answer under its name."""
+    rows = RemoteSpace.objects.filter(provider=provider, checked_at__isnull=False)
+    rows.update(checked_at=F("checked_at") - LONG_AGO)
 
 
 def width(stored: bytes | memoryview) -> int:

@@ -44,14 +44,23 @@ class Watched(models.Model):
 
 
 class ProviderSetting(Watched):
-    """How one provider is reached. Its key comes from the environment and is never stored."""
+    """One provider: the plug-in itself, or another upstream that speaks like it, which operators added.
+
+    Its key comes from the environment and is never stored.
+    """
 
     name = models.SlugField(max_length=64, unique=True)
+    kind = models.CharField(max_length=64, help_text="The plug-in that calls it.")
+    wire = models.CharField(
+        blank=True,
+        max_length=32,
+        help_text="How a server of your own speaks: openai, tei or ollama. Empty: the plug-in's default.",
+    )
     enabled = models.BooleanField(default=True)
     base_url = models.URLField(
         blank=True,
         max_length=500,
-        help_text="Empty: from the environment, else the provider's own.",
+        help_text="Empty: the plug-in's own; for what is built in, from the environment.",
     )
     timeout_seconds = models.FloatField(
         null=True,
@@ -66,6 +75,10 @@ class ProviderSetting(Watched):
 
     def __str__(self) -> str:
         return self.name
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.kind = self.kind or self.name
+        super().save(*args, **kwargs)
 
 
 class ModelEntry(Watched):

@@ -22,7 +22,7 @@ from providers.models import (
 )
 from providers.patterns import allows_model, allows_provider
 from providers.state.process import owned
-from providers.state.timed import Fresh
+from providers.state.timed import Fresh, Timer
 
 REFRESH_SECONDS = 2.0
 
@@ -30,12 +30,21 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Upstream:
+    """What a provider is built of: its plug-in, and what operators set; None means: as the environment says."""
+
+    kind: str
+    wire: str | None = None
+    base_url: str | None = None
+    timeout_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderRow:
-    """An operator's settings of one provider; None means: as the environment says."""
+    """One provider, and whether it may be used."""
 
     enabled: bool
-    base_url: str | None
-    timeout_seconds: float | None
+    upstream: Upstream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,14 +94,9 @@ class OperatorSettings:
 class OperatorSettingsReader:
     """Keep the newest settings at hand; one thread at a time looks whether they changed."""
 
-    timer = staticmethod(time.monotonic)
-
-    def __init__(self) -> None:
+    def __init__(self, *, timer: Timer = time.monotonic) -> None:
         self._settings = _unseeded()
-        self._fresh = Fresh(
-            self._look, seconds=REFRESH_SECONDS, timer=lambda: self.timer()
-        )
-        self.current = self._fresh.get
+        self.current = Fresh(self._look, seconds=REFRESH_SECONDS, timer=timer).get
 
     def _look(self) -> OperatorSettings:
         try:
@@ -133,8 +137,12 @@ def _read(revision: int) -> OperatorSettings:
         providers={
             row.name: ProviderRow(
                 enabled=row.enabled,
-                base_url=row.base_url or None,
-                timeout_seconds=row.timeout_seconds,
+                upstream=Upstream(
+                    kind=row.kind,
+                    wire=row.wire or None,
+                    base_url=row.base_url or None,
+                    timeout_seconds=row.timeout_seconds,
+                ),
             )
             for row in ProviderSetting.objects.all()
         },

@@ -1,11 +1,12 @@
-"""Which providers and models exist: plug-ins as installed, as the operator changed them.
+"""Which providers and models exist: plug-ins as installed, as the operator changed them, and upstreams they added.
 
-Plug-ins are the built-ins (`providers/plugins/`), then packages with an entry point in `embeddings.providers`.
+Plug-ins are the built-ins (`providers/plugins/`), then packages with an entry point in `embeddings.providers`. Each is
+a provider of its own name; a row of the operator's may be another one of the same kind.
 """
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -14,23 +15,28 @@ from typing import Any
 import structlog
 from django.conf import settings
 
+from providers.addresses import environment_name
 from providers.base import ModelSpec, Provider
-from providers.built_in import built_in
+from providers.built_in import built_in, option_of
 from providers.canary import address_key
 from providers.operator_settings import (
     ModelRow,
     OperatorSettings,
     SpaceRow,
+    Upstream,
     operator_settings,
 )
 from providers.prompts import with_prompts
 from providers.state.process import owned
+from providers.unusable import Unusable
 
 ENTRY_POINT_GROUP = "embeddings.providers"
 BUILT_IN = {one.name: one.place for one in built_in()}
 
 # A model that was downloaded meanwhile is still found by `resolve`.
 LISTING_SECONDS = 1.0
+# What an added upstream has of its plug-in's options; its address and its key are its own.
+SHARED_OPTIONS = ("timeout_seconds", "data_dir")
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +55,7 @@ class _Listing:
 class Registry:
     """Providers by name, each built when it is first asked for, and again when the operator changed its address.
 
-    A broken third-party plug-in is logged and left out.
+    A broken third-party plug-in is logged and left out, unless a row names it.
     """
 
     timer = staticmethod(time.monotonic)
@@ -57,7 +63,8 @@ class Registry:
     def __init__(self, options: Mapping[str, Mapping[str, Any]]) -> None:
         self._options = options
         self._lock = threading.RLock()
-        self._built: dict[str, tuple[Mapping[str, Any], Provider]] = {}
+        self._built: dict[str, tuple[Upstream | None, Provider]] = {}
+        self._named: tuple[OperatorSettings | None, tuple[str, ...]] = (None, ())
         self._listings: dict[str, _Listing] = {}
         self._plugins = {
             point.name.lower(): point for point in entry_points(group=ENTRY_POINT_GROUP)
@@ -70,23 +77,46 @@ class Registry:
             )
             del self._plugins[name]
 
-    def names(self) -> tuple[str, ...]:
-        """Return the names of all registered providers, built-ins first."""
+    def installed(self) -> tuple[str, ...]:
+        """Return the names of the plug-ins, built-ins first."""
         return (*BUILT_IN, *sorted(self._plugins))
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all providers: the plug-ins, then what operators added."""
+        operator = operator_settings()
+        read, names = self._named
+        if read is not operator:
+            installed = self.installed()
+            names = (*installed, *sorted(operator.providers.keys() - {*installed}))
+            self._named = (operator, names)
+        return names
+
+    def kind(self, name: str) -> str:
+        """Return the plug-in of the provider of that name, installed or not."""
+        row = operator_settings().providers.get(name)
+        return row.upstream.kind if row else name
+
+    def addable(self) -> tuple[str, ...]:
+        """Return the kinds of which operators may add upstreams: plug-ins that do not compute here."""
+        classes = {name: self.plugin(name) for name in self.installed()}
+        return tuple(name for name, one in classes.items() if one and not one.local)
 
     def get(self, name: str) -> Provider | None:
         """Return the provider of that name (lower case), or None."""
-        changes = _operator_options(name)
+        row = operator_settings().providers.get(name)
+        upstream = row.upstream if row else None
         built = self._built.get(name)
-        if built and built[0] == changes:
+        if built and built[0] is upstream:
             return built[1]
+        plain = Upstream(kind=name)  # a row in which nothing is set is as good as none
         with self._lock:
-            built = self._built.get(name)
-            if built and built[0] == changes:
-                return built[1]
-            provider = self._build(name, {**self._options.get(name, {}), **changes})
+            built = self._built.pop(name, None)
+            if built and (built[0] or plain) == (upstream or plain):
+                provider: Provider | None = built[1]
+            else:
+                provider = self._build(name, upstream)
             if provider is not None:
-                self._built[name] = (changes, provider)
+                self._built[name] = (upstream, provider)
             return provider
 
     def all(self) -> tuple[Provider, ...]:
@@ -136,18 +166,45 @@ class Registry:
         self._listings[provider.name] = listing
         return listing
 
-    def _build(self, name: str, options: Mapping[str, Any]) -> Provider | None:
-        if name in BUILT_IN:
-            module, _, attribute = BUILT_IN[name].partition(":")
-            built_in: type[Provider] = getattr(import_module(module), attribute)
-            return built_in.from_settings(options)
-        if point := self._plugins.get(name):
-            return self._build_plugin(point, options)
-        return None
+    def _build(self, name: str, upstream: Upstream | None) -> Provider | None:
+        kind = upstream.kind if upstream else name
+        plugin = self.plugin(kind)
+        if plugin is not None:
+            try:
+                return self._instance(plugin, name, upstream)
+            except Exception:  # a third party's code may raise anything
+                log.exception("provider_not_built", provider=name, kind=kind)
+        elif upstream is None:
+            return None
+        problem = f"The plug-in {kind} is not installed, or it failed: the log says why"
+        return Unusable(name, problem)
 
-    def _build_plugin(
-        self, point: EntryPoint, options: Mapping[str, Any]
-    ) -> Provider | None:
+    def _instance(
+        self, plugin: type[Provider], name: str, upstream: Upstream | None
+    ) -> Provider:
+        """Build a plug-in's own provider, or one that operators added under another name. May raise anything."""
+        kind = upstream.kind if upstream else name
+        options = dict(self._options.get(environment_name(name), {}))
+        if kind != name:
+            shared = self._options.get(environment_name(kind), {})
+            options |= {key: shared[key] for key in SHARED_OPTIONS if key in shared}
+            options["name"] = name
+        provider = plugin.from_settings(options | _set_options(plugin, upstream))
+        if upstream and kind != name:
+            provider.name = name
+            provider.own_spaces = not _is_the_kind_s_service(plugin, upstream)
+        return provider
+
+    def plugin(self, kind: str) -> type[Provider] | None:
+        """Return a plug-in's class, or None where there is none."""
+        if kind in BUILT_IN:
+            module, _, attribute = BUILT_IN[kind].partition(":")
+            built_in: type[Provider] = getattr(import_module(module), attribute)
+            return built_in
+        point = self._plugins.get(kind)
+        return self._loaded(point) if point else None
+
+    def _loaded(self, point: EntryPoint) -> type[Provider] | None:
         try:
             loaded = point.load()
             if not (isinstance(loaded, type) and issubclass(loaded, Provider)):
@@ -158,7 +215,6 @@ class Registry:
                 raise TypeError(
                     f"{point.value} names itself {loaded.name!r}, its entry point {point.name.lower()!r}"
                 )
-            return loaded.from_settings(options)
         except (
             Exception
         ):  # a third party's code may raise anything; the server must start without it
@@ -166,7 +222,9 @@ class Registry:
                 "provider_plugin_skipped", provider=point.name, entry_point=point.value
             )
             self._plugins.pop(point.name.lower(), None)
+            self._named = (None, ())
             return None
+        return loaded
 
 
 @owned
@@ -175,13 +233,29 @@ def registry() -> Registry:
     return Registry(settings.PROVIDERS)
 
 
-def _operator_options(name: str) -> dict[str, Any]:
-    """Return the options of `name` that the operator set in the console."""
-    row = operator_settings().providers.get(name)
-    if row is None:
+def _set_options(plugin: type[Provider], upstream: Upstream | None) -> dict[str, Any]:
+    """Return the options that operators set in the console."""
+    if upstream is None:
         return {}
-    given = {"base_url": row.base_url, "timeout_seconds": row.timeout_seconds}
+    given: dict[str, Any] = {
+        "base_url": upstream.base_url,
+        "timeout_seconds": upstream.timeout_seconds,
+    }
+    for variable in wires(plugin):
+        given[option_of(variable, upstream.kind)] = upstream.wire
     return {option: value for option, value in given.items() if value is not None}
+
+
+def wires(plugin: type[Provider] | None) -> Mapping[str, Sequence[str]]:
+    """Return what a row of this kind may have as its wire, by the variable of the plug-in's own: one, or none."""
+    choices: Mapping[str, Sequence[str]] = getattr(plugin, "choices", {})
+    return choices if len(choices) == 1 else {}
+
+
+def _is_the_kind_s_service(plugin: type[Provider], upstream: Upstream) -> bool:
+    """Whether an added upstream is at the plug-in's own address; elsewhere the same name may be another model."""
+    own = getattr(plugin, "default_base_url", "")  # "": it has no address at all
+    return own is not None and (upstream.base_url or own).rstrip("/") == own
 
 
 def _listing_of(
@@ -220,6 +294,9 @@ def _as_set(
     operator: OperatorSettings,
 ) -> ModelSpec:
     """Return `spec` as operators changed it; a remote one at the revision that they accepted last."""
+    if provider.own_spaces:
+        # With a colon, since NAME/MODEL may be the space of a model of the hub.
+        spec = replace(spec, vector_space=f"{provider.name}:{spec.name}")
     changed = _overlaid(spec, row, provider)
     return changed if provider.local else _at_revision(changed, provider, operator)
 

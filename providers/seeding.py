@@ -25,15 +25,19 @@ def seed_registry(
         revision, _ = Revision.objects.get_or_create(pk=1)
         before = _rows()
         ProviderSetting.objects.bulk_create(
-            [ProviderSetting(name=name) for name in registry().names()],
+            [ProviderSetting(name=name, kind=name) for name in registry().installed()],
             ignore_conflicts=True,
         )
         Breaker.objects.bulk_create(
             [Breaker(provider=name) for name in registry().names()],
             ignore_conflicts=True,
         )
+        # Not those of added upstreams: which space theirs are of follows their address, until an operator says it.
         entries = [
-            _entry(p.name, spec) for p in registry().all() for spec in p.models()
+            _entry(p.name, spec)
+            for p in registry().all()
+            if registry().kind(p.name) == p.name
+            for spec in p.models()
         ]
         ModelEntry.objects.bulk_create(entries, ignore_conflicts=True)
         if not revision.allowlists_seeded:

@@ -1,10 +1,14 @@
 """Fixtures for all tests."""
 
+import functools
+import gc
 from dataclasses import replace
+from importlib.metadata import entry_points
 
 import pytest
 from django.conf import settings as django_settings
 from rest_framework.test import APIClient
+from whitenoise.middleware import WhiteNoiseMiddleware
 
 from embeddings.access import row_memory
 from providers import registry as registry_module
@@ -29,6 +33,27 @@ def pytest_itemcollected(item):
 def pytest_collection_modifyitems(items):
     """Begin with real servers, whose files take longest, so that no worker is left with one; else keep the order."""
     items.sort(key=lambda item: "e2e" not in item.path.parts)
+
+
+def pytest_collection_finish():
+    """Have the collector pass over what is there before the first test: some million objects, looked at each time."""
+    gc.freeze()
+
+
+def pytest_generate_tests(metafunc):
+    """Have what the API answers the same with its fast path and without."""
+    folder = metafunc.definition.path.parent.name
+    asks = {"client", "client_of", "post", "handler", "browser"} & {
+        *metafunc.fixturenames
+    }
+    if folder in ("api", "fast_path", "embeddings_project") and asks:
+        ways = {"indirect": True, "ids": ["fast", "plain"]}
+        metafunc.parametrize("fast_path", [True, False], **ways)
+
+
+@pytest.fixture(autouse=True)
+def fast_path(request, settings):
+    settings.EMBEDDINGS_FAST_PATH = getattr(request, "param", True)
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +86,24 @@ def no_reference():
     """Prepare local models as where sentence-transformers is absent: to start it takes seconds each time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("providers.engine.options.sentence_transformers", None)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def found_once():
+    """Look for static files and installed plug-ins once, not for each test's client and registry: neither changes."""
+    look = WhiteNoiseMiddleware.add_files_from_finders
+    files = {}
+
+    def add_files(middleware):
+        if not files:
+            look(middleware)
+            files.update(middleware.files)
+        middleware.files.update(files)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WhiteNoiseMiddleware, "add_files_from_finders", add_files)
+        patch.setattr(registry_module, "entry_points", functools.cache(entry_points))
         yield
 
 

@@ -28,3 +28,5 @@ for name in [*os.environ]:
     if name.startswith(OURS) or name in NAMED:
         del os.environ[name]
 os.environ["DATA_DIR"] = str(DATA_DIR)
+# Several processes share the tests, and their matrices are small: more threads would wait for each other.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"

@@ -42,7 +42,7 @@ class WordTokenizer:
 
 @dataclass(frozen=True)
 class Asked:
-    """All that `embed` was told in one call."""
+    """All that `embed` was given in one call."""
 
     model: ModelSpec
     texts: list[str]

@@ -72,5 +72,5 @@ def prose(page: str) -> str:
 
 
 def code(text: str) -> list[str]:
-    """Return what stands in backticks, in order."""
+    """Return what is in backticks, in order."""
     return re.findall(r"`([^`\n]+)`", text)

@@ -37,15 +37,18 @@ def tree(tmp_path):
     return tmp_path
 
 
+@pytest.mark.e2e
 def test_mutant_is_killed_by_a_test_that_fails_and_survives_where_none_does(tree):
     assert [outcome(mutant, tree) for mutant in (WRONG, SAME)] == [KILLED, SURVIVED]
     assert (tree / "product.py").read_text() == PRODUCT
 
 
+@pytest.mark.e2e
 def test_mutant_that_its_tests_cannot_run_with_is_not_taken_for_killed(tree):
     assert outcome(replace(WRONG, new="a >"), tree) == BROKEN
 
 
+@pytest.mark.e2e
 def test_tests_that_fail_without_a_mutant_kill_none(tree, capsys):
     (tree / "test_it.py").write_text(TEST.replace("== 2", "== 3"))
     assert tried([WRONG, SAME], tree) == {BROKEN: 2}

@@ -56,11 +56,12 @@ class SingleUserAuthentication(authentication.BaseAuthentication):
     """`X-API-KEY` must equal `SINGLE_USER_API_KEY`; with `SINGLE_USER_ACCEPT_BEARER` a Bearer token may, too."""
 
     def authenticate(self, request: Request) -> tuple[SingleUser, Caller]:
-        given = [request.META.get("HTTP_X_API_KEY")]
-        if conf().single_user_accept_bearer:
+        given, ours = [request.META.get("HTTP_X_API_KEY")], conf()
+        if ours.single_user_accept_bearer:
             given.append(bearer_token(request))
         sent = [text for text in given if text is not None]
-        wrong = [text for text in sent if not _is_the_key(text)]
+        key = ours.single_user_api_key.encode()
+        wrong = [text for text in sent if not _is_the_key(text, key)]
         if len(wrong) == len(sent):
             for _ in wrong:
                 refuse_guess(request, SERVERS_KEY)
@@ -159,9 +160,8 @@ def _mode() -> SingleUserAuthentication | MultiUserAuthentication:
     return MultiUserAuthentication() if multi_user else SingleUserAuthentication()
 
 
-def _is_the_key(given: str) -> bool:
+def _is_the_key(given: str, key: bytes) -> bool:
     """Whether this is the server's key, in constant time; a key may have commas of its own."""
-    key = conf().single_user_api_key.encode()
     return any(hmac.compare_digest(text.encode(), key) for text in (given, once(given)))
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.http.request import MediaType
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.renderers import BaseRenderer
@@ -26,13 +26,6 @@ class JSONRenderer(BaseRenderer):
         renderer_context: Mapping[str, Any] | None = None,
     ) -> bytes:
         return b"" if data is None else as_json(data)
-
-
-def rendered(data: Any, *, headers: Mapping[str, str]) -> HttpResponse:
-    """Return an answer that is JSON already. REST framework's own Response would render it in five more steps."""
-    return HttpResponse(
-        as_json(data), content_type=JSONRenderer.media_type, headers=headers
-    )
 
 
 class Negotiation(DefaultContentNegotiation):

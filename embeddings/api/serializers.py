@@ -5,13 +5,13 @@ from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 from typing import Any
 
-from django.core.validators import MaxLengthValidator, MinLengthValidator
 from django.utils.dateparse import parse_date, parse_datetime
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.fields import empty
 
 from embeddings.api.representation import ENCODINGS
+from embeddings.fast_path.rest_framework import Plain, PlainText
 from embeddings.services.types import Input
 
 MAX_ITEMS = 2048
@@ -40,7 +40,7 @@ class StrictSerializer(serializers.Serializer[Any]):
     """A serializer that refuses fields it does not know, and takes null in an optional one for a field not sent."""
 
     def get_fields(self) -> dict[str, Any]:
-        """Add to the optional fields that null may stand in them, for the document of the API."""
+        """Add to the optional fields that they may be null, for the document of the API."""
         fields = super().get_fields()
         for field in fields.values():
             field.allow_null = field.allow_null or not field.required
@@ -75,43 +75,11 @@ class StrictSerializer(serializers.Serializer[Any]):
         return super().to_internal_value(data)
 
 
-class SwiftSerializer(StrictSerializer):
-    """The same, checked in one pass over what was sent. All fields are plain: writable, and named as they are sent.
-
-    What does not pass goes the long way, which says what is wrong and in which order.
-    """
-
-    def run_validation(self, data: Any = empty) -> Any:
-        fields, data = self.fields, self._sent(data)
-        if not isinstance(data, dict) or not self._required <= data.keys():
-            return super().run_validation(data)
-        try:
-            sent = {name: fields[name].run_validation(data[name]) for name in data}
-        except (KeyError, serializers.ValidationError):
-            return super().run_validation(data)
-        return self._defaults | sent
-
-    @cached_property
-    def _required(self) -> Set[str]:
-        return {name for name, field in self.fields.items() if field.required}
-
-    @cached_property
-    def _defaults(self) -> dict[str, Any]:
-        fields = self.fields.items()
-        return {name: f.default for name, f in fields if f.default is not empty}
-
-
-class StrictCharField(serializers.CharField):
+class StrictCharField(PlainText, serializers.CharField):
     """A string that was sent as a string: numbers are not turned into text, blanks not cut off."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"trim_whitespace": False, **options})
-        # NUL is refused below and lone surrogates by the parser, before REST framework looks at each character.
-        self.validators = [
-            validator
-            for validator in self.validators
-            if isinstance(validator, MaxLengthValidator | MinLengthValidator)
-        ]
 
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):
@@ -265,7 +233,7 @@ def input_type_field() -> serializers.ChoiceField:
     return serializers.ChoiceField([*INPUT_TYPES], required=False)
 
 
-class EmbeddingRequestSerializer(SwiftSerializer):
+class EmbeddingRequestSerializer(Plain, StrictSerializer):
     """The body of `POST /embeddings`."""
 
     input = InputField()
@@ -278,7 +246,7 @@ class EmbeddingRequestSerializer(SwiftSerializer):
     input_type = input_type_field()
 
 
-class BatchRequestSerializer(SwiftSerializer):
+class BatchRequestSerializer(Plain, StrictSerializer):
     """The body of `POST /embeddings/batch`."""
 
     texts = TextsField()

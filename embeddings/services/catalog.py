@@ -4,6 +4,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from django.conf import settings
+
 from embeddings.conf import conf
 from embeddings.services.callers import SYSTEM, Caller
 from embeddings.services.errors import (
@@ -23,10 +25,13 @@ from embeddings.services.routing import (
     split_model,
 )
 from embeddings.services.types import Target
+from providers.addresses import environment_name, key_variable
 from providers.base import Download, Provider, Serving
 from providers.exceptions import ProviderError, ProviderMisconfigured, UnknownModel
 from providers.operator_settings import operator_settings
 from providers.registry import registry
+
+DEFAULT_PROVIDER = "EMBEDDINGS_DEFAULT_PROVIDER"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +58,10 @@ class ModelState(ListedModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderState:
-    """How a provider is set up. `problem` says what is missing."""
+    """How a provider is set up. `kind` is its plug-in; `problem` says what is missing."""
 
     name: str
+    kind: str
     local: bool
     allowed: bool
     problem: str | None
@@ -81,6 +87,7 @@ def list_providers() -> Iterator[ProviderState]:
     for provider in registry().all():
         yield ProviderState(
             name=provider.name,
+            kind=registry().kind(provider.name),
             local=provider.local,
             allowed=operator_settings().allows_provider(provider.name),
             problem=provider.configuration_problem(),
@@ -88,6 +95,22 @@ def list_providers() -> Iterator[ProviderState]:
                 model for model in models if model.target.provider.name == provider.name
             ),
         )
+
+
+def unknown_names() -> Iterator[tuple[str, str]]:
+    """Yield each setting that names a provider which is neither installed nor added in the console, and a sentence."""
+    known, chain = {*registry().names()}, conf().fallback_chain
+    named = {
+        DEFAULT_PROVIDER: {conf().default_provider},
+        "EMBEDDINGS_FALLBACK_CHAIN": {*chain}.union(*chain.values()),
+    }
+    for variable, names in named.items():
+        for name in sorted(names - known):
+            yield variable, f"{variable} names {name}, which is no provider yet."
+    keys = settings.PROVIDERS.keys() - {environment_name(name) for name in known}
+    for name in sorted(keys):
+        variable = key_variable(name)
+        yield variable, f"{variable} is the key of no provider yet."
 
 
 def default_target() -> Target | None:

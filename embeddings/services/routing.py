@@ -123,11 +123,12 @@ def is_provider_allowed(provider: str, caller: Caller = SYSTEM) -> bool:
 
 
 def _check_allowed(target: Target, caller: Caller) -> None:
+    if is_allowed(target, caller):
+        return
     name = target.provider.name
     if not is_provider_allowed(name, caller):
         raise NotAllowed(f"Provider '{name}' is not allowed", param="provider")
-    if not is_allowed(target, caller):
-        raise NotAllowed(f"Model '{target.model.name}' is not allowed", param="model")
+    raise NotAllowed(f"Model '{target.model.name}' is not allowed", param="model")
 
 
 def _default_target(provider: str | None) -> Target:

@@ -16,7 +16,7 @@ from rest_framework.views import APIView
 from embeddings.access.authentication import caller_of
 from embeddings.access.permissions import MayChangeMedia
 from embeddings.access.throttling import FreeThrottle, LimitedView
-from embeddings.api.requests import validated
+from embeddings.fast_path.rest_framework import validated
 from embeddings.services.errors import InvalidRequest
 from media_jobs.api.media_answers import (
     Item,

@@ -6,7 +6,7 @@ from rest_framework.response import Response
 
 from embeddings.access.authentication import caller_of
 from embeddings.access.throttling import LimitedView
-from embeddings.api.requests import validated
+from embeddings.fast_path.rest_framework import validated
 from media_jobs.api.item_views import MediaView, validated_query
 from media_jobs.api.media_answers import (
     EmbeddingsDeleted,
@@ -24,7 +24,7 @@ from media_jobs.api.media_serializers import (
     JobBatchSerializer,
     JobQuerySerializer,
     JobSerializer,
-    wish_of,
+    job_options,
 )
 from media_jobs.services.items import find_item
 from media_jobs.services.jobs import (
@@ -61,8 +61,8 @@ class MediaEmbeddings(MediaView, LimitedView):
     )
     def post(self, request: Request, media_id: int) -> Response:
         """Start a job that embeds a document. The same job is not made twice, unless `force_regenerate` is set."""
-        wish = wish_of(validated(JobSerializer, request))
-        started = start_job(caller_of(request), media_id, wish)
+        wanted = job_options(validated(JobSerializer, request))
+        started = start_job(caller_of(request), media_id, wanted)
         return Response(start_report(started), status=202 if started.is_new else 200)
 
     @extend_schema(
@@ -104,7 +104,7 @@ class StartBatch(MediaView, LimitedView):
     )
     def post(self, request: Request) -> Response:
         body = validated(JobBatchSerializer, request)
-        started = start_jobs(caller_of(request), body["media_ids"], wish_of(body))
+        started = start_jobs(caller_of(request), body["media_ids"], job_options(body))
         return Response(
             JobsStarted(
                 jobs=[start_report(one) for one in started], count=len(started)

@@ -19,7 +19,7 @@ from media_jobs.api.upload_parsers import parsed_metadata
 from media_jobs.conf import conf
 from media_jobs.metadata import problem_of
 from media_jobs.models import Job
-from media_jobs.services.jobs import JobWish
+from media_jobs.services.jobs import JobOptions
 
 MAX_METADATA_BYTES = 2**16
 MAX_LIMIT = 200
@@ -173,9 +173,9 @@ class JobQuerySerializer(PageSerializer):
     media_id = serializers.IntegerField(min_value=1, max_value=MAX_ID, required=False)
 
 
-def wish_of(body: dict[str, Any]) -> JobWish:
+def job_options(body: dict[str, Any]) -> JobOptions:
     """Return what a checked body asks for."""
-    return JobWish(
+    return JobOptions(
         model=body.get("embedding_model"),
         provider=body.get("embedding_provider"),
         chunk_size=body["chunk_size"],

@@ -13,7 +13,7 @@ from embeddings.access.authentication import caller_of
 from embeddings.access.throttling import LimitedView
 from embeddings.api.json_types import filled
 from embeddings.api.representation import embedding_headers
-from embeddings.api.requests import input_type_of, validated
+from embeddings.api.requests import input_type_of
 from embeddings.api.schema import INPUT_TYPE_PARAMETER, With
 from embeddings.api.serializers import (
     MAX_DIMENSIONS,
@@ -24,6 +24,7 @@ from embeddings.api.serializers import (
     StrictSerializer,
     input_type_field,
 )
+from embeddings.fast_path.rest_framework import validated
 from media_jobs.api.item_views import ExactView
 from media_jobs.api.media_serializers import MAX_BATCH, MAX_ID
 from media_jobs.metadata import problem_in, shown

@@ -19,7 +19,7 @@ from media_jobs.services.recovery import (
     call_for_waiting,
     hand_back_mine,
     left_lying,
-    take_up_lost,
+    put_back_lost,
 )
 from media_jobs.tasks import closing
 
@@ -81,7 +81,7 @@ class Supervisor:
         self._notifier.look_after()
         try:
             close_old_connections()
-            take_up_lost(self._watch, end=self._cluster.end_process)
+            put_back_lost(self._watch, end=self._cluster.end_process)
             call_for_waiting()
             self._end_stalled()
         except (DatabaseError, InterfaceError):
@@ -102,7 +102,7 @@ class Supervisor:
 
     def _start(self, *, dead: list[str]) -> None:
         try:
-            take_up_lost(self._watch, dead=dead)
+            put_back_lost(self._watch, dead=dead)
         except (DatabaseError, InterfaceError):
             log.warning("worker_lost_database", exc_info=True)
         self._cluster.start()

@@ -68,7 +68,7 @@ class _Package:
         self._warnings: list[str] = []
 
     def extracted(self) -> Extracted:
-        """Return the main text, and behind it what stands in parts of its own."""
+        """Return the main text, then the text of the other parts."""
         main = self._main_part()
         story = self._read(main, "the document")
         if story is None:

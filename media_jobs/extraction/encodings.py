@@ -103,7 +103,7 @@ def declared_in(data: bytes) -> str | None:
 
 
 def within_page(label: str) -> str | None:
-    """Return the codec of a label that stands in the page itself: it can be no UTF-16, since it was readable."""
+    """Return the codec of a label inside the page. It cannot be UTF-16, since the label was readable."""
     codec = codec_of(label)
     return "utf-8" if codec and codec.startswith("utf-16") else codec
 

@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JobWish:
+class JobOptions:
     """How a document is to be embedded. `model` None: the server's default."""
 
     chunk_size: int
@@ -58,22 +58,22 @@ class Started:
     is_new: bool
 
 
-def start_job(caller: Caller, media_id: int, wish: JobWish) -> Started:
+def start_job(caller: Caller, media_id: int, wanted: JobOptions) -> Started:
     """Embed one document. Raises ServiceError, QueueFull among them."""
-    target = _checked_target(caller, wish)
+    target = _checked_target(caller, wanted)
     item = find_item(caller, media_id, permission=CHANGE)
     with transaction.atomic():
-        started = _start(caller, item, target, wish)
+        started = _start(caller, item, target, wanted)
         check_queue(caller, new_jobs=int(started.is_new))
     _log_new([started])
     return started
 
 
 def start_jobs(
-    caller: Caller, media_ids: Sequence[int], wish: JobWish
+    caller: Caller, media_ids: Sequence[int], wanted: JobOptions
 ) -> list[Started]:
     """Embed several documents: all of them, or on any error none."""
-    target = _checked_target(caller, wish)
+    target = _checked_target(caller, wanted)
     found = {item.pk: item for item in visible_items(caller).filter(pk__in=media_ids)}
     missing = [media_id for media_id in media_ids if media_id not in found]
     if missing:
@@ -82,7 +82,7 @@ def start_jobs(
         check_permission(caller, item.owner_id, CHANGE)
     with transaction.atomic():
         started = [
-            _start(caller, found[media_id], target, wish)
+            _start(caller, found[media_id], target, wanted)
             for media_id in dict.fromkeys(media_ids)
         ]
         check_queue(caller, new_jobs=sum(one.is_new for one in started))
@@ -162,27 +162,29 @@ def live_job(media_id: int) -> Job | None:
     return jobs.order_by("status", "-priority", "created_at").first()
 
 
-def _checked_target(caller: Caller, wish: JobWish) -> Target:
-    if wish.priority > MAX_COMMON_PRIORITY and not caller.is_admin:
+def _checked_target(caller: Caller, wanted: JobOptions) -> Target:
+    if wanted.priority > MAX_COMMON_PRIORITY and not caller.is_admin:
         raise NotAllowed(
             f"priority above {MAX_COMMON_PRIORITY} is for staff; send {MAX_COMMON_PRIORITY} or less.",
             param="priority",
         )
-    if wish.webhook_url:
-        check_address(wish.webhook_url)
-    return pinned_target(caller, model=wish.model, provider=wish.provider)
+    if wanted.webhook_url:
+        check_address(wanted.webhook_url)
+    return pinned_target(caller, model=wanted.model, provider=wanted.provider)
 
 
-def _start(caller: Caller, item: MediaItem, target: Target, wish: JobWish) -> Started:
-    fingerprint = _fingerprint(item, target, wish)
+def _start(
+    caller: Caller, item: MediaItem, target: Target, wanted: JobOptions
+) -> Started:
+    fingerprint = _fingerprint(item, target, wanted)
     alike = Job.objects.filter(media_id=item.pk, fingerprint=fingerprint)
-    if wish.force:
+    if wanted.force:
         cancel(alike)
     elif (job := _live_or_done(item, alike)) is not None:
         return Started(job=job, is_new=False)
     try:
         with transaction.atomic():
-            job = _create(caller, item, target, wish, fingerprint)
+            job = _create(caller, item, target, wanted, fingerprint)
     except IntegrityError:  # somebody asked for the same in the same moment
         return Started(job=alike.filter(status__in=LIVE).latest("pk"), is_new=False)
     transaction.on_commit(call_worker)
@@ -197,7 +199,11 @@ def _log_new(started: Sequence[Started]) -> None:
 
 
 def _create(
-    caller: Caller, item: MediaItem, target: Target, wish: JobWish, fingerprint: str
+    caller: Caller,
+    item: MediaItem,
+    target: Target,
+    wanted: JobOptions,
+    fingerprint: str,
 ) -> Job:
     return Job.objects.create(
         public_id=f"mej_{secrets.token_hex(12)}",  # nobody can guess it
@@ -205,14 +211,14 @@ def _create(
         owner_id=item.owner_id,
         caller=caller.id,
         fingerprint=fingerprint,
-        priority=wish.priority,
+        priority=wanted.priority,
         embedding_provider=target.provider.name,
         embedding_model=target.model.name,
-        dimensions=wish.dimensions,
-        chunk_size=wish.chunk_size,
-        chunk_overlap=wish.chunk_overlap,
-        webhook_url=wish.webhook_url,
-        webhook_host=host_of(wish.webhook_url),
+        dimensions=wanted.dimensions,
+        chunk_size=wanted.chunk_size,
+        chunk_overlap=wanted.chunk_overlap,
+        webhook_url=wanted.webhook_url,
+        webhook_host=host_of(wanted.webhook_url),
         not_before=timezone.now() - timedelta(milliseconds=1),
     )
 
@@ -232,14 +238,14 @@ def _live_or_done(item: MediaItem, alike: QuerySet[Job]) -> Job | None:
     return last if last and alike.filter(pk=last.pk).exists() else None
 
 
-def _fingerprint(item: MediaItem, target: Target, wish: JobWish) -> str:
+def _fingerprint(item: MediaItem, target: Target, wanted: JobOptions) -> str:
     identity = (
         item.checksum,
-        identity_of(target, dimensions=wish.dimensions),
+        identity_of(target, dimensions=wanted.dimensions),
         target.model.max_tokens,
-        wish.dimensions,
-        wish.chunk_size,
-        wish.chunk_overlap,
+        wanted.dimensions,
+        wanted.chunk_size,
+        wanted.chunk_overlap,
         chunker(),
     )
     return hashlib.sha256(repr(identity).encode()).hexdigest()

@@ -19,8 +19,8 @@ from media_jobs.services.claims import (
 from media_jobs.services.heartbeat import Watch
 from media_jobs.services.worker_calls import call_worker, waiting_calls
 
-# Seconds without a heartbeat after which this worker's own process is ended, and after which a job of another worker,
-# whose own supervisor should have acted by then, is taken up here.
+# Seconds without a heartbeat after which this worker ends its own process, and after which it puts another worker's
+# job back: that worker's own supervisor should have acted by then.
 HUNG_SECONDS = 75.0
 SILENT_SECONDS = 105.0
 DIED = "The process that ran this job died."
@@ -30,7 +30,7 @@ SILENT = "The worker that ran this job was not heard of any more."
 log = structlog.get_logger(__name__)
 
 
-def take_up_lost(
+def put_back_lost(
     watch: Watch,
     *,
     dead: Collection[str] = (),

@@ -76,7 +76,7 @@ class Spool:
             self._seal(text, row.tobytes()) + row.tobytes()
             for text, row in zip(texts, rows, strict=True)
         )
-        # At their place rather than at the file's end: a run that was overtaken cannot shift the rows of the other.
+        # At their place rather than at the file's end: a run that was overtaken cannot move the other's rows.
         with self._path.open("r+b") as file:
             file.seek(self._end)
             file.write(sealed)

@@ -48,7 +48,7 @@ _PATIENCE = 20.0
 # Threads that hang hold memory for ever: beyond so many the engine stays degraded.
 _MAX_REPLACED = 8
 Clock = Callable[[], float]
-# Told how long a stage took: "queue" a request until its first text runs, "infer" one run.
+# Called with how long a stage took: "queue" a request until its first text runs, "infer" one run.
 Observe = Callable[[str, float], None]
 # Called with each batch: tokens left in the queue, its own as a share of the largest, how long its first text waited.
 NoteBatch = Callable[[int, float, float], None]

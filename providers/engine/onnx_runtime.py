@@ -33,7 +33,7 @@ class OnnxRuntime:
 
     One session computes on the calling thread alone, so that as many runs as there are cores go on side by side. With
     several `threads` another spreads one run over all of them, for a text that has the machine to itself. It packs the
-    weights for itself, 42 MB of MiniLM, and is opened when the first such text comes and `room_for_wide` agrees.
+    weights for itself, 42 MB of MiniLM, and is opened when the first such text comes and `memory_for_wide` agrees.
     """
 
     def __init__(
@@ -42,13 +42,13 @@ class OnnxRuntime:
         config: ModelConfig,
         *,
         threads: int,
-        room_for_wide: Callable[[], bool] = lambda: True,
+        memory_for_wide: Callable[[], bool] = lambda: True,
     ) -> None:
         map_large_blocks()
         self._narrow = open_session(path, threads=1)
         self._wide: onnxruntime.InferenceSession | None = None
         self._wide_lock = threading.Lock()
-        self._room_for_wide = room_for_wide
+        self._memory_for_wide = memory_for_wide
         self._path, self._threads = path, threads
         self._inputs = Inputs(self._narrow.get_inputs(), config)
         self._output = choose_output(self._narrow.get_outputs(), config)
@@ -105,7 +105,7 @@ class OnnxRuntime:
 
     def _opened_wide(self) -> onnxruntime.InferenceSession | None:
         with self._wide_lock:
-            if self._wide is None and self._room_for_wide():
+            if self._wide is None and self._memory_for_wide():
                 self._wide = open_session(self._path, threads=self._threads)
             return self._wide
 

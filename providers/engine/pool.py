@@ -273,7 +273,7 @@ class Pool:
                 precision,
                 threads=cores,
                 tokenizer=self._tokenizers.known(name),
-                room_for_wide=partial(
+                memory_for_wide=partial(
                     self._memory.grow,
                     _Key(name, precision),
                     prepared.weights_bytes(fast=precision == "fast"),

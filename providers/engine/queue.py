@@ -97,12 +97,12 @@ class Queue:
         sharing = [request for request in eligible if request.small or not first.small]
         # Of equal lengths the one that had least goes first.
         sharing.sort(key=lambda request: (request is not first, request.virtual_time))
-        room = max(budget_tokens // max(longest, 1), 1)
+        limit = max(budget_tokens // max(longest, 1), 1)
         nearest = heapq.merge(
-            *(_nearest(request, longest, room) for request in sharing),
+            *(_nearest(request, longest, limit) for request in sharing),
             key=lambda found: -found[1],
         )
-        counts = Counter(request for request, _ in itertools.islice(nearest, room))
+        counts = Counter(request for request, _ in itertools.islice(nearest, limit))
         batch = [
             (request, index)
             for request, count in counts.items()

@@ -90,17 +90,17 @@ class ModelTokenizer:
             end *= 2
         head = text[:end]
         offsets = self._raw.encode(head, add_special_tokens=False).offsets
-        room = max(max_tokens - self._special, 0)
+        kept = max(max_tokens - self._special, 0)
         if end >= len(text) and self.count([text])[0] <= max_tokens:
             return text
-        room = min(room, len(offsets))
+        kept = min(kept, len(offsets))
         # Cut before the first token that does not fit. A cut can change how the rest is tokenised (a word's pieces,
         # Unicode normalisation), so the result is counted again.
-        while room > 0:
-            cut = head[: offsets[room - 1][1]]
+        while kept > 0:
+            cut = head[: offsets[kept - 1][1]]
             if self.count([cut])[0] <= max_tokens:
                 return cut
-            room -= 1
+            kept -= 1
         return ""
 
     def decode(self, token_ids: Sequence[int]) -> str:
@@ -138,7 +138,7 @@ class ModelTokenizer:
 class _Counted:
     """Token ids of texts that were just counted: a request's texts are counted first, and those computed encoded next.
 
-    The oldest make room for new ones. Short texts only, so that a few megabytes are the most it holds.
+    The oldest are dropped for new ones. Short texts only, so that a few megabytes are the most it holds.
     """
 
     def __init__(self) -> None:

@@ -111,18 +111,18 @@ def open_proved(
     *,
     threads: int,
     tokenizer: ModelTokenizer | None = None,
-    room_for_wide: Callable[[], bool] = lambda: True,
+    memory_for_wide: Callable[[], bool] = lambda: True,
 ) -> Opened:
     """Load a model that gives the vectors of its manifest. Raises ProviderMisconfigured, or VectorsDiffer.
 
-    `room_for_wide` is asked before the model is opened a second time, for long texts that have all cores.
+    `memory_for_wide` is asked before the model is opened a second time, for long texts that have all cores.
     """
     opened = _open(
         prepared,
         precision,
         threads=threads,
         tokenizer=tokenizer,
-        room_for_wide=room_for_wide,
+        memory_for_wide=memory_for_wide,
     )
     proof = prepared.manifest.proof
     if proof is None or precision not in proof.vectors:
@@ -150,7 +150,7 @@ def _open(
     *,
     threads: int,
     tokenizer: ModelTokenizer | None = None,
-    room_for_wide: Callable[[], bool] = lambda: True,
+    memory_for_wide: Callable[[], bool] = lambda: True,
 ) -> Opened:
     if prepared.runtime == "torch":
         runtime = TorchRuntime(prepared.path, name=prepared.name, threads=threads)
@@ -165,7 +165,7 @@ def _open(
         file or prepared.onnx_file,
         prepared.config,
         threads=threads,
-        room_for_wide=room_for_wide,
+        memory_for_wide=memory_for_wide,
     )
     return Opened(graph, tokenizer or prepared.tokenizer(), prepared.config)
 

@@ -1,1 +1,1 @@
-"""The built-in providers, one room each."""
+"""The built-in providers, one module each."""

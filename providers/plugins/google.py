@@ -91,7 +91,7 @@ class GoogleProvider(RemoteProvider):
         return {"x-goog-api-key": self.api_key}
 
     def classify(self, reply: Reply) -> type[ProviderError]:
-        """A bad key is a 400 here, told from a bad request by its reason only."""
+        """A bad key is a 400 here. Only its reason differs from a bad request's."""
         reasons = [detail.get("reason") for detail in _details(reply.payload)]
         if reply.status == 400 and "API_KEY_INVALID" in reasons:
             return ProviderDenied

@@ -7,13 +7,13 @@ well is served in float32.
 from typing import ClassVar
 
 from providers.base import Precision
-from providers.engine.provider import LocalProvider
+from providers.engine.local_provider import LocalProvider
 
 
 class OnnxProvider(LocalProvider):
     """Serves the same models as `huggingface`, from the same files."""
 
-    name: ClassVar[str] = "onnx"
+    name = "onnx"
     order = 3
     fallback = ("huggingface", "local_api")
     precision: ClassVar[Precision] = "fast"

@@ -15,6 +15,7 @@ import numpy as np
 import orjson
 import structlog
 
+from providers.addresses import key_variable
 from providers.base import (
     Embedded,
     InputType,
@@ -77,12 +78,12 @@ class RemoteProvider(Provider):
     """
 
     takes_prompts: ClassVar[bool] = True
-    key_variable: ClassVar[str]
+    key_variable: str
     # Where the key stands if not there, and further options with what each may be, the default first: the option of
     # LOCAL_API_KIND is `kind`. Of built-ins, as literals.
     other_key_variables: ClassVar[tuple[str, ...]] = ()
     choices: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    url_variable: ClassVar[str]
+    url_variable: str
     key_required: ClassVar[bool] = True
     default_base_url: ClassVar[str | None] = None
     listed: ClassVar[tuple[ModelSpec, ...]] = ()
@@ -94,6 +95,12 @@ class RemoteProvider(Provider):
         self, options: Mapping[str, Any], *, clocks: Clocks | None = None
     ) -> None:
         self.clocks = clocks or Clocks()
+        self._key_hint = ""
+        if (name := options.get("name", self.name)) != self.name:
+            self.name = name
+            self.key_variable = key_variable(name)
+            self.url_variable = f"The address of {name}"
+            self._key_hint = "; keys are read when the server starts"
         self.api_key: str = (options.get("api_key") or "").strip()
         self.base_url: str = (
             (options.get("base_url") or self.default_base_url or "").strip().rstrip("/")
@@ -115,8 +122,8 @@ class RemoteProvider(Provider):
 
     @classmethod
     def from_settings(cls, options: Mapping[str, Any]) -> Self:
-        """Build from `api_key`, `base_url`, `timeout_seconds`, `proxy_url`, `retries`;
-        all may be absent.
+        """Build from `name`, `api_key`, `base_url`, `timeout_seconds`, `proxy_url`,
+        `retries`; all may be absent.
         """
         return cls(options)
 
@@ -188,7 +195,7 @@ class RemoteProvider(Provider):
 
     def configuration_problem(self) -> str | None:
         if self.key_required and not self.api_key:
-            return f"{self.key_variable} is not set"
+            return f"{self.key_variable} is not set{self._key_hint}"
         if not (self.api_key.isascii() and self.api_key.isprintable()):
             return f"{self.key_variable} holds characters that no HTTP header can carry"
         if not self.base_url:

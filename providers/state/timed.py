@@ -1,12 +1,14 @@
 """Remembering for a moment, and leaving alone after a failure."""
 
+import math
 import threading
 import time
 from collections.abc import Callable
-from typing import Generic, TypeVar, cast
+from typing import Generic, TypeVar
 
 Value = TypeVar("Value")
 Timer = Callable[[], float]
+NEVER = -math.inf
 
 
 class Fresh(Generic[Value]):
@@ -28,22 +30,21 @@ class Fresh(Generic[Value]):
         self._timer = timer
         self._lock = threading.Lock()
         self._value: Value | None = None
-        self._read_at: float | None = None
+        self._read_at = NEVER
 
     def get(self) -> Value:
-        if not self._is_fresh() and self._lock.acquire(blocking=self._read_at is None):
+        if self._timer() - self._read_at >= self._seconds:
+            self._read_again()
+        return self._value  # type: ignore[return-value]  # read by now
+
+    def _read_again(self) -> None:
+        if self._lock.acquire(blocking=self._read_at == NEVER):
             try:
-                if not self._is_fresh():
+                if self._timer() - self._read_at >= self._seconds:
                     self._value = self._read()
                     self._read_at = self._timer()
             finally:
                 self._lock.release()
-        return cast(Value, self._value)
-
-    def _is_fresh(self) -> bool:
-        return (
-            self._read_at is not None and self._timer() - self._read_at < self._seconds
-        )
 
 
 class Rest:

@@ -28,7 +28,7 @@ def provider(case, upstream, pauses):
 
 @pytest.fixture
 def embed(case, provider):
-    """Embed with the case's model and ordinary arguments, unless told otherwise."""
+    """Embed with the case's model and ordinary arguments, unless others are given."""
 
     def embed(
         texts,

@@ -1,14 +1,21 @@
 """The stubs against clients that are not ours: else both could be wrong together."""
 
 import numpy as np
-import openai
 import pytest
 
 from tests.upstreams import OpenAIUpstream, vectors_for
 
 
+@pytest.fixture(scope="module")
+def openai():
+    """OpenAI's own package, which takes seconds to import."""
+    import openai
+
+    return openai
+
+
 @pytest.fixture
-def client():
+def client(openai):
     with (
         OpenAIUpstream() as upstream,
         openai.OpenAI(
@@ -28,7 +35,7 @@ def test_openai_s_own_client_understands_the_stub(client):
     assert answer.usage.prompt_tokens == 2
 
 
-def test_openai_s_own_client_understands_the_stub_s_errors(client):
+def test_openai_s_own_client_understands_the_stub_s_errors(openai, client):
     with pytest.raises(openai.NotFoundError, match="does not exist"):
         client.embeddings.create(model="text-embedding-9", input="text")
     with pytest.raises(openai.AuthenticationError):

@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def kill(fire: UnderFire, *, target: str, after_seconds: float, number: int) -> bool:
-    """Start a job, kill `target` after so long, and tell whether all went well."""
+    """Start a job, kill `target` after so long, and return whether all went well."""
     with Watch(fire) as watch:
         job_id = fire.new_job()
         time.sleep(after_seconds)

@@ -99,7 +99,7 @@ def test_bad_input_is_refused_with_its_place(server, raw, words):
         ("temperature", 1),
     ],
 )
-def test_bad_field_is_refused_by_name(server, field, value):
+def test_bad_field_is_refused_and_named(server, field, value):
     body = json.dumps({"model": MODEL, "input": "x", field: value})
     assert field in refused(exchange(server, body=body), 400)
 
@@ -261,7 +261,7 @@ def test_wrong_key_is_refused_before_the_body_is_looked_at(server):
     assert "not valid" in refused(answer, 401)
 
 
-def test_bearer_alone_is_told_where_the_key_belongs(server):
+def test_bearer_alone_learns_where_the_key_belongs(server):
     answer = exchange(server, key=False, Authorization=f"Bearer {server.key}")
     assert "X-API-KEY" in refused(answer, 401)
 

@@ -127,7 +127,7 @@ def test_login_page_greets(expect, page):
     expect(page.get_by_role("button", name="Log in")).to_be_visible()
 
 
-def test_wrong_password_is_told(expect, page):
+def test_wrong_password_is_shown(expect, page):
     page.goto("/admin/")
     page.get_by_label("Username").fill("admin")
     page.get_by_label("Password", exact=False).first.fill("wrong")

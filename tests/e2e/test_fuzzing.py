@@ -12,7 +12,7 @@ EXAMPLES = 50  # an operation
 LEFT_OUT = (
     # 502 and 503 are documented answers (nothing to download from, no provider left); a 500 is looked for below.
     "not_a_server_error",
-    # Which models and providers there are is not in the schema: a well-formed name is a 400 or 404 all the same.
+    # Which models and providers there are is not in the schema: a well-formed name may still be a 400 or 404.
     "positive_data_acceptance",
 )
 

@@ -23,7 +23,7 @@ LATE_SECONDS = 15.0
 # One case a provider: local_api speaks its other formats in the contract suite.
 CASES = {case.name: case for case in REMOTE_CASES if not case.options}
 OPENAI = "text-embedding-3-small"
-# What passes through the gateway all the same.
+# What still passes through the gateway.
 HARMLESS = (Fault.SLOW, Fault.SHUFFLED, Fault.MARKED)
 PASSED_ON = (Fault.NO_SUCH_MODEL,)
 
@@ -142,7 +142,7 @@ def test_every_fault_of_an_upstream_ends_in_the_documented_fallback(
 
 
 @pytest.mark.parametrize("fault", [f for f in Fault if f not in HARMLESS + PASSED_ON])
-def test_every_fault_of_an_upstream_is_a_503_where_nothing_may_stand_in(
+def test_every_fault_of_an_upstream_is_a_503_without_a_fallback(
     gateway, openai, elsewhere, fault
 ):
     openai.fault, openai.redirect_to = fault, elsewhere.base_url
@@ -205,7 +205,7 @@ def let_the_open_time_pass(gateway):
         )
 
 
-def test_open_breaker_spares_the_upstream_in_all_workers(gateway, openai):
+def test_open_breaker_keeps_requests_from_the_upstream_in_all_workers(gateway, openai):
     open_breaker(gateway, openai)
     with ThreadPoolExecutor(16) as pool:
         served = set(pool.map(lambda number: ask(gateway, number), range(80)))
@@ -264,7 +264,7 @@ def test_a_locked_database_never_spoils_a_good_answer(gateway, openai):
         sqlite3.connect(gateway.data_dir / "db.sqlite3", isolation_level=None)
     ) as db:
         db.execute("BEGIN IMMEDIATE")
-        response = gateway.post({"input": "good all the same", "model": OPENAI})
+        response = gateway.post({"input": "still good", "model": OPENAI})
         db.execute("ROLLBACK")
     assert response.headers["X-Embeddings-Provider"] == "openai"
     assert response.elapsed.total_seconds() < LATE_SECONDS
@@ -296,7 +296,7 @@ def test_a_change_in_the_registry_reaches_all_workers_within_seconds(gateway):
                 [enabled],
             )
             db.execute("UPDATE providers_revision SET number = number + 1")
-        # A dozen requests need not reach every worker: from here on each looks anew when it is asked next.
+        # A dozen requests need not reach every worker: from here on each looks again when it is asked next.
         time.sleep(REFRESH_SECONDS)
         poll(
             lambda: statuses() == {status}, seconds=10, what=f"{status} by all workers"
@@ -322,7 +322,7 @@ def test_counters_add_up_over_the_workers(gateway, openai):
     assert gateway.counter("embedding_fallbacks_total") == before + 24
 
 
-def test_no_key_and_no_address_stands_in_the_log(gateway, upstreams):
+def test_no_key_and_no_address_is_in_the_log(gateway, upstreams):
     log = gateway.output
     for upstream in upstreams.values():
         assert upstream.api_key not in log

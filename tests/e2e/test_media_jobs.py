@@ -27,7 +27,7 @@ def fire(prepared_weights, tmp_path_factory):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_killed_job_is_taken_up_again_and_never_seen_half_done(fire, target):
+def test_killed_job_is_run_again_and_never_seen_half_done(fire, target):
     with Watch(fire) as watch:
         job_id = fire.next_job()
         fire.fire(target, job_id)

@@ -110,7 +110,7 @@ def test_curl_gets_a_batch_of_bare_vectors(server):
     assert [len(vector) for vector in answer["embeddings"]] == [384] * 3
 
 
-def test_curl_gets_dimensions_and_is_told_the_policy(server):
+def test_curl_gets_dimensions_and_the_policy(server):
     body = {
         "input": "Hello world",
         "model": "text-embedding-3-large",

@@ -91,7 +91,7 @@ def test_only_worker_is_replaced_when_it_is_killed(launch):
     ids=lambda param: f"{param[0].name}-{param[1]}-media-workers",
 )
 def stopped(request, prepared_weights, tmp_path_factory):
-    """A server of two workers that answered twenty requests and was told to stop by an impatient user."""
+    """A server of two workers that answered twenty requests and was stopped by an impatient user."""
     number, media_workers = request.param
     server = Server(
         tmp_path_factory.mktemp("stopped"),

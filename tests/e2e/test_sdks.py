@@ -161,7 +161,7 @@ def test_error_has_the_sdks_class_and_a_readable_message(
     assert error["request_id"]
 
 
-def test_too_long_input_is_told_by_the_errors_body(seen):
+def test_too_long_input_is_known_by_the_errors_body(seen):
     # The guide's object has a word where SDKs expect an object: openai-python 3 finds no message in it.
     error = seen["errors"]["too long"]
     assert (error["class"], error["status"]) == ("BadRequestError", 400)

@@ -65,7 +65,7 @@ def test_concurrent_clients_get_their_own_vectors(server):
 
     with ThreadPoolExecutor(CLIENTS) as pool:
         found = list(pool.map(run, range(CLIENTS)))
-    # Computed anew, all in one request of one client: an answer that went astray would differ.
+    # Computed again, all in one request of one client: an answer that went astray would differ.
     assert requests.delete(
         f"{server.api}/embeddings/cache", headers=server.headers, timeout=60
     ).ok

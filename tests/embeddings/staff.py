@@ -5,19 +5,27 @@ from django.contrib.auth.models import Group, Permission
 WHO = ("boss", "full", "viewer", "keyman", "plain")
 
 
-def make_staff(make_user):
-    """Return users by their names in WHO. `full` has its permissions from a group."""
-    people = {
-        "boss": make_user("boss", is_staff=True, is_superuser=True),
-        **{name: make_user(name, is_staff=True) for name in WHO[1:4]},
-        "plain": make_user("plain"),
-    }
-    everything = Group.objects.create(name="everything")
-    everything.permissions.set(Permission.objects.all())
-    people["full"].groups.add(everything)
-    give(people["viewer"], *view_permissions())
-    give(people["keyman"], "add_apikey")
-    return people
+class Staff(dict):
+    """Users by their names in WHO, each made when it is first asked for. `full` has its permissions from a group."""
+
+    def __init__(self, make_user):
+        super().__init__()
+        self._make_user = make_user
+
+    def __missing__(self, name):
+        user = self._make_user(
+            name, is_staff=name != "plain", is_superuser=name == "boss"
+        )
+        if name == "full":
+            everything = Group.objects.create(name="everything")
+            everything.permissions.set(Permission.objects.all())
+            user.groups.add(everything)
+        elif name == "viewer":
+            give(user, *view_permissions())
+        elif name == "keyman":
+            give(user, "add_apikey")
+        self[name] = user
+        return user
 
 
 def give(user, *codenames):

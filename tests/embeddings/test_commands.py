@@ -4,6 +4,9 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from providers.exceptions import ProviderUnavailable
+from providers.models import ProviderSetting
+from providers.operator_settings import reader
+from providers.seeding import seed_registry
 from tests.fakes import MINILM
 
 
@@ -45,6 +48,23 @@ def test_check_providers_fails_when_a_configured_one_is_down(fakes):
     fakes["onnx"].fault = ProviderUnavailable("onnx is down.")
     with pytest.raises(CommandError):
         run("check_providers", "onnx")
+
+
+def test_check_providers_names_what_the_settings_call_and_nobody_is(
+    configure, settings
+):
+    configure(default_provider="eu", fallback_chain={"openai": ("onnx", "us")})
+    settings.PROVIDERS = {**settings.PROVIDERS, "my_eu": {"api_key": "k"}}
+    assert run("check_providers", "openai").splitlines()[-3:] == [
+        "EMBEDDINGS_DEFAULT_PROVIDER names eu, which is no provider yet.",
+        "EMBEDDINGS_FALLBACK_CHAIN names us, which is no provider yet.",
+        "UPSTREAM_MY_EU_API_KEY is the key of no provider yet.",
+    ]
+    seed_registry(allowed_providers=[], allowed_models=[])
+    for name in ("eu", "us", "my-eu"):
+        ProviderSetting.objects.create(name=name, kind="local_api")
+    reader.cache_clear()
+    assert "no provider yet" not in run("check_providers", "openai")
 
 
 def test_check_providers_refuses_unknown_names():

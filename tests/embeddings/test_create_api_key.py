@@ -59,13 +59,13 @@ def test_making_is_audited(ada):
         (["ada", "--name", "x" * 101], "at most 100"),
     ],
 )
-def test_senseless_wishes_are_refused_and_leave_nothing(ada, arguments, complaint):
+def test_senseless_arguments_are_refused_and_leave_nothing(ada, arguments, complaint):
     with pytest.raises(CommandError, match=complaint):
         run(*arguments)
     assert not ApiKey.objects.exists()
     assert not AuditEntry.objects.exists()
 
 
-def test_single_user_mode_is_told_that_the_key_must_wait(ada, access):
+def test_single_user_mode_says_that_the_key_must_wait(ada, access):
     access(mode="single_user")
     assert "AUTH_MODE is single_user" in run("ada")[1]

@@ -62,7 +62,7 @@ def test_console_is_opened_to_nobody(opened):
     assert "Access-Control-Allow-Origin" not in answer
 
 
-def test_request_needs_its_key_all_the_same(opened):
+def test_request_still_needs_its_key(opened):
     answer = APIClient().get(f"{URL}/models", headers={"Origin": APP})
     assert answer.status_code == 401
     assert answer["Access-Control-Allow-Origin"] == APP  # so that the page may read why

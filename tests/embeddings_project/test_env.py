@@ -103,7 +103,7 @@ def test_secret_given_twice_is_refused(tmp_path):
     assert "keep one of them" in complaint(env)
 
 
-def test_all_problems_are_told_at_once():
+def test_all_problems_are_named_at_once():
     env = Env({"PORT": "x", "AUTH_MOD": "y"})
     env.integer("PORT", 1, minimum=1, maximum=2)
     env.choice("AUTH_MODE", "single_user", ["single_user"])

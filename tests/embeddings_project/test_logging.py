@@ -52,7 +52,7 @@ def test_event_is_a_line_with_its_fields_and_the_request_s_id(line):
     }
 
 
-def test_traceback_stands_in_the_line(line):
+def test_traceback_is_in_the_line(line):
     def fail(log):
         try:
             raise ValueError("no good")

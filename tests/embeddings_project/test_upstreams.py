@@ -71,6 +71,7 @@ def test_same_key_by_both_names_is_one():
             "UPSTREAM_ONNX_API_KEY is of no use: onnx needs no key",
         ),
         ({"UPSTREAM_OPENAI_KEY": "a"}, "UPSTREAM_OPENAI_KEY is not a setting"),
+        ({"UPSTREAM_API_KEY": "a"}, "UPSTREAM_API_KEY is not a setting"),
     ],
 )
 def test_key_that_makes_no_sense_is_refused(values, complaint):

@@ -1,4 +1,4 @@
-"""The version stands in one place, and all that names it agrees; tests/e2e/test_package.py compares the wheel."""
+"""The version is in one place, and all that names it agrees; tests/e2e/test_package.py compares the wheel."""
 
 import re
 import subprocess

@@ -5,13 +5,13 @@ from django.test import Client
 from django.urls import reverse
 
 from media_jobs.tasks import work
-from tests.embeddings.staff import make_staff
+from tests.embeddings.staff import Staff
 from tests.fakes import MINILM
 
 
 @pytest.fixture
 def people(make_user, fakes):
-    return make_staff(make_user)
+    return Staff(make_user)
 
 
 @pytest.fixture

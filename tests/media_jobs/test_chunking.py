@@ -70,7 +70,7 @@ def test_chunks_keep_the_size_and_leave_out_white_space_alone(size, share):
     assert covered(text, found).strip() == ""
 
 
-def test_text_without_boundaries_is_cut_all_the_same():
+def test_text_without_boundaries_is_still_cut():
     text = "x" * 10_001
     found = cut(text, 500)
     assert covered(text, found) == ""

@@ -164,9 +164,9 @@ def test_attempts_beyond_the_pauses_wait_as_long_as_the_last_of_them(job, now):
         now.turn(pause)
 
 
-@pytest.mark.parametrize(("told", "waits"), [(900, 900), (1, 5), (0, 5), (None, 5)])
-def test_provider_can_make_a_job_wait_longer_and_not_shorter(job, now, told, waits):
-    try_again(claimed_job(), "Slow down.", pause_seconds=told)
+@pytest.mark.parametrize(("asked", "waits"), [(900, 900), (1, 5), (0, 5), (None, 5)])
+def test_provider_can_make_a_job_wait_longer_and_not_shorter(job, now, asked, waits):
+    try_again(claimed_job(), "Slow down.", pause_seconds=asked)
     assert pause_of(job, now) == waits
 
 
@@ -197,7 +197,7 @@ def test_job_that_ends_well_keeps_no_word_of_the_failure_before(job, now):
     assert job.finished_at == now.moment
 
 
-@pytest.mark.parametrize("url", ["", "https://example.org/told"])
+@pytest.mark.parametrize("url", ["", "https://example.org/notice"])
 @pytest.mark.parametrize(
     "end", [lambda job: complete(job, chunks=1), lambda job: fail(job, "No.")]
 )

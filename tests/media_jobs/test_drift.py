@@ -356,7 +356,7 @@ def test_switched_off_jobs_are_not_checked(job, upstream, settings):
     assert not RemoteSpace.objects.exists()
 
 
-def test_remote_stand_in_whose_model_was_exchanged_gives_nothing_to_an_index(
+def test_remote_fallback_whose_model_was_exchanged_gives_nothing_to_an_index(
     create, start, upstream, fakes, configure
 ):
     configure(

@@ -95,11 +95,11 @@ def texts_since(model, before):
     return [text for call in model.fake.calls[before:] for text in call]
 
 
-def cut_elsewhere(monkeypatch, *, shift=37):
+def cut_elsewhere(monkeypatch, *, by=37):
     real = chunking.spans
 
     def spans(text, *, size, overlap, limit=None):
-        return real(text, size=size - shift, overlap=overlap, limit=limit)
+        return real(text, size=size - by, overlap=overlap, limit=limit)
 
     monkeypatch.setattr(runs, "spans", spans)
 

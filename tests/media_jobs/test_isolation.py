@@ -59,7 +59,7 @@ def test_every_item_has_its_own_chunks_in_its_own_space(items):
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("name", ["ada", "eve"])
-def test_search_finds_the_askers_items_of_the_askers_model(items, users, name, model):
+def test_search_finds_the_callers_items_of_the_callers_model(items, users, name, model):
     body = {"query": "The cat sat on the mat.", "model": f"onnx:{model}", "top_k": 100}
     answer = users[name].post(f"{MEDIA}/embeddings/search", body, format="json").json()
     assert {row["media_id"] for row in answer["results"]} == {items[name, model]}

@@ -6,6 +6,7 @@ import pytest
 from django.utils import timezone
 
 from media_jobs.models import Job
+from media_jobs.services import notifier as notifier_module
 from media_jobs.services.notifier import PER_OWNER, SENDERS, Notifier
 from tests.waiting import poll
 
@@ -105,7 +106,10 @@ def test_sender_that_crashes_is_free_again(notifier, due, caplog):
     assert "notice_crashed" in caplog.text
 
 
-def test_notifier_shows_at_every_look_that_it_lives_and_ends_when_told(notifier, db):
+def test_notifier_shows_at_every_look_that_it_lives_and_ends_when_stopped(
+    notifier, db, monkeypatch
+):
+    monkeypatch.setattr(notifier_module, "LOOK_SECONDS", 0.01)
     sending = notifier(Receivers())
     looks = []
 

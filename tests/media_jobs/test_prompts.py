@@ -7,7 +7,7 @@ from media_jobs.tasks import work
 from tests.media_jobs.changing import InvisibleTokenizer, wrong_chunks
 
 
-def test_chunks_leave_room_for_the_prompt_to_the_token(create, start, model):
+def test_chunks_and_the_prompt_fill_the_limit_to_the_token(create, start, model):
     model.change(max_tokens=10)
     longest = {}
     for words in (0, 1, 6):
@@ -22,7 +22,7 @@ def test_chunks_leave_room_for_the_prompt_to_the_token(create, start, model):
     assert longest == {0: 9, 1: 8, 6: 3}
 
 
-def test_prompt_that_leaves_no_room_fails_the_job_and_says_so(create, start, model):
+def test_prompt_that_leaves_no_tokens_fails_the_job_and_says_so(create, start, model):
     start(create()["media_id"])
     model.set_prompt("word " * 10)
     work()

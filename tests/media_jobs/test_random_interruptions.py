@@ -14,17 +14,16 @@ from media_jobs.models import Job, MediaItem
 from media_jobs.services import runs
 from media_jobs.services.claims import claim_next
 from media_jobs.services.items import NewItem, change_item, create_item
-from media_jobs.services.jobs import JobWish, start_job
+from media_jobs.services.jobs import JobOptions, start_job
 from media_jobs.services.runs import run
 from providers.exceptions import ProviderThrottled
 from tests.media_jobs.changing import ChangingModel, die, put_back, wrong_chunks
 
-SEQUENCES = 200
 WORDS = ["cat", "Zwölf", "naïve", "東京都", "e\u0301", "a", "sat", "mat.", "on\n\n"]
 
 
 class Sequence:
-    """One random life of one document's jobs. `choose` decides everything, so that its seed tells it all."""
+    """One random life of one document's jobs. `choose` decides everything, so that its seed decides it all."""
 
     def __init__(self, seed, models, monkeypatch):
         self.seed = seed
@@ -41,9 +40,9 @@ class Sequence:
             )
         self.monkeypatch = monkeypatch
         self.done = []
-        self.cut_shift = 0
+        self.cut_by = 0
         monkeypatch.setattr(runs, "spans", self._spans)
-        monkeypatch.setattr(chunking, "version", lambda name: f"{self.cut_shift}")
+        monkeypatch.setattr(chunking, "version", lambda name: f"{self.cut_by}")
         self.item = create_item(
             SINGLE_USER, NewItem(title="Random", content=self.text())
         )
@@ -63,7 +62,7 @@ class Sequence:
         return " ".join(self.choose.choices(WORDS, k=self.choose.randint(30, 50)))
 
     def _spans(self, text, *, size, overlap, limit=None):
-        size = max(size - self.cut_shift, overlap + 1)
+        size = max(size - self.cut_by, overlap + 1)
         return chunking.spans(text, size=size, overlap=overlap, limit=limit)
 
     def play(self):
@@ -150,13 +149,13 @@ class Sequence:
         self.model.set_method(self.choose.choice(("fp32", "int8-static")))
 
     def upgrade_splitter(self):
-        self.cut_shift = (self.cut_shift + self.choose.choice((5, 9))) % 14
+        self.cut_by = (self.cut_by + self.choose.choice((5, 9))) % 14
 
     def edit_text(self):
         change_item(SINGLE_USER, self.item.pk, {"content": self.text()})
 
     def edit_chunks(self):
-        wish = JobWish(
+        wanted = JobOptions(
             chunk_size=self.choose.choice((30, 35, 40)),
             chunk_overlap=self.choose.choice((0, 5)),
             provider="onnx",
@@ -164,7 +163,7 @@ class Sequence:
             dimensions=self.choose.choice((None, None, 4)),
             force=self.choose.random() < 0.2,
         )
-        start_job(SINGLE_USER, self.item.pk, wish)
+        start_job(SINGLE_USER, self.item.pk, wanted)
 
 
 @pytest.fixture
@@ -172,10 +171,11 @@ def models(fakes, listed_at_once):
     return [ChangingModel(fakes["onnx"]), ChangingModel(fakes["huggingface"])]
 
 
-def test_chunks_end_with_their_own_vectors(models, monkeypatch):
+@pytest.mark.parametrize("sequences", [40, pytest.param(160, marks=pytest.mark.e2e)])
+def test_chunks_end_with_their_own_vectors(models, monkeypatch, sequences):
     monkeypatch.setattr(runs, "BATCH_CHUNKS", 2)
     first = random.randrange(10**9)
-    for seed in range(first, first + SEQUENCES):
+    for seed in range(first, first + sequences):
         sequence = Sequence(seed, models, monkeypatch)
         sequence.play()
         item = MediaItem.objects.get()

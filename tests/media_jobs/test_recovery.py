@@ -20,7 +20,7 @@ from media_jobs.services.recovery import (
     call_for_waiting,
     hand_back_mine,
     left_lying,
-    take_up_lost,
+    put_back_lost,
 )
 
 NEVER_BEFORE = "0123456789ab"
@@ -50,7 +50,7 @@ class Supervision:
 
     def look(self, **options):
         self.now += 1
-        return take_up_lost(self.watch, end=self.ended.append, **options)
+        return put_back_lost(self.watch, end=self.ended.append, **options)
 
     def looks(self, seconds, each=lambda: None):
         """Look for so long; return the jobs that were put back."""
@@ -118,7 +118,7 @@ def test_crash_loop_ends(job, dead_pid, supervision):
     assert claim_next() is None
 
 
-def test_process_that_stands_still_is_ended_and_its_job_taken_up_within_two_minutes(
+def test_process_that_stands_still_is_ended_and_its_job_queued_again_within_two_minutes(
     job, supervision
 ):
     claimed_by(os.getpid())
@@ -153,11 +153,11 @@ def test_process_that_beats_is_left_alone_however_long_it_takes(job, supervision
         if supervision.now % BEAT_SECONDS == 0:
             Job.objects.update(heartbeat_at=timezone.now())
 
-    assert supervision.looks(600, beat) == 0
+    assert supervision.looks(300, beat) == 0
     assert fresh(job).status == "processing"
 
 
-def test_job_that_its_living_process_left_behind_is_put_back_and_the_process_is_spared(
+def test_job_that_its_living_process_left_behind_is_put_back_and_the_process_lives_on(
     job, create, start, supervision
 ):
     """A run whose last write failed: the process went on to the next job."""
@@ -191,7 +191,7 @@ def test_jobs_of_a_copied_data_folder_are_another_workers(job, dead_pid, supervi
     def beat():
         Job.objects.update(heartbeat_at=timezone.now())
 
-    assert supervision.looks(600, beat) == 0
+    assert supervision.looks(300, beat) == 0
     assert (fresh(job).status, job.attempts) == ("processing", 1)
 
 
@@ -220,7 +220,7 @@ def test_clock_that_is_set_takes_no_living_run_for_dead(
         if passed % BEAT_SECONDS == 0:
             write(held)
 
-    assert supervision.looks(400, beat) == 0
+    assert supervision.looks(200, beat) == 0
     assert (fresh(job).status, job.attempts) == ("processing", 1)
 
 

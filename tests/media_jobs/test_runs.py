@@ -187,7 +187,7 @@ def test_bug_is_logged_and_tried_again_and_not_shown(job, fakes):
     assert "secret" not in job.error
 
 
-def test_other_model_of_the_same_space_may_stand_in(job, fakes):
+def test_other_model_of_the_same_space_may_be_the_fallback(job, fakes):
     fakes["onnx"].fault = ProviderUnavailable("down")
     work()
     assert fresh(job).status == "completed"
@@ -257,14 +257,14 @@ def test_run_that_was_overtaken_by_one_still_at_work_writes_nothing(job):
     assert (job.chunks_processed, stored(job)) == (0, 0)
 
 
-def test_shift_that_ends_hands_the_job_back_uncounted(job):
+def test_run_whose_time_is_up_hands_the_job_back_uncounted(job):
     run(claimed_job(), until=time.monotonic() - 1)
     assert (fresh(job).status, job.attempts) == ("queued", 0)
     work()
     assert fresh(job).status == "completed"
 
 
-def test_text_changed_during_the_run_is_embedded_anew(job, client, fakes):
+def test_text_changed_during_the_run_is_embedded_again(job, client, fakes):
     changed = []
 
     def change_meanwhile(*args, **kwargs):
@@ -334,7 +334,7 @@ def test_each_failure_waits_longer(job, fakes):
         assert wait.total_seconds() == pytest.approx(pause, rel=0.5)
 
 
-def test_progress_is_told_while_it_runs(job, fakes):
+def test_progress_is_reported_while_it_runs(job, fakes):
     seen = []
 
     def look(*args, **kwargs):

@@ -121,7 +121,7 @@ def test_missing_row_is_not_made_up(written):
         read(written, [*TEXTS, "six"])
 
 
-def test_run_that_was_overtaken_shifts_no_rows(written, opened):
+def test_run_that_was_overtaken_moves_no_rows(written, opened):
     overtaken, new = opened(), opened()
     for spool in (new, overtaken):
         spool.keep(TEXTS[:2])

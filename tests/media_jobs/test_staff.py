@@ -141,7 +141,7 @@ def test_narrowed_key_of_staff_has_no_permissions(
 def test_nobody_makes_or_revokes_keys_of_who_has_more_rights(people, client_of, key_of):
     for maker, owner in (("full", "boss"), ("keyman", "full"), ("keyman", "viewer")):
         response = client_of(people[maker]).post(
-            f"{API}/auth/keys?user={owner}", {}, format="json"
+            f"{API}/auth/keys?user={people[owner].username}", {}, format="json"
         )
         assert "permissions that you lack" in refused(response, 403)
     assert not ApiKey.objects.exists()

@@ -72,7 +72,7 @@ def test_staff_make_nobody_a_superuser_and_give_only_what_they_have(people, cons
     keyman, plain = people["keyman"], people["plain"]
     rights = ("change_user", "view_user", "add_apikey")
     permission = Permission.objects.get(codename="change_breaker")
-    everything = Group.objects.get()
+    everything = people["full"].groups.get()
     for target in (keyman, plain):
         give(keyman, *rights)
         status, saved = save_user(console("keyman"), target, is_superuser="on")
@@ -128,7 +128,7 @@ def test_group_gives_nothing_that_its_editor_lacks(people, console):
         response = console("keyman").post(page(Group, "change", own.pk), form)
         assert response.status_code == status
     assert [p.codename for p in own.permissions.all()] == ["add_apikey"]
-    everything = Group.objects.get(name="everything")
+    everything = people["full"].groups.get()
     response = console("keyman").post(
         page(Group, "change", everything.pk), {"name": "nothing"}
     )

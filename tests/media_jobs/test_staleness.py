@@ -4,6 +4,10 @@ import pytest
 
 from media_jobs.models import MediaItem
 from media_jobs.tasks import work
+from providers.models import ProviderSetting
+from providers.operator_settings import reader
+from providers.registry import registry
+from providers.seeding import seed_registry
 from tests.media_jobs.conftest import MEDIA
 
 CONSOLE = "/admin/media_jobs/mediaitem/"
@@ -24,25 +28,25 @@ def item(create, start, model):
 
 
 @pytest.fixture
-def told(client, admin_client, item):
+def shown(client, admin_client, item):
     """Return a function that tells what the pages say of the document's staleness."""
 
     def look():
         listed = client.get(MEDIA).json()["data"][0]
-        shown = client.get(f"{MEDIA}/{item.pk}").json()
+        detail = client.get(f"{MEDIA}/{item.pk}").json()
         status = client.get(f"{MEDIA}/{item.pk}/embeddings/status").json()
         page = admin_client.get(CONSOLE).content.decode()
         cell = page.partition('data-label="Stale"')[2].partition("</td>")[0]
         return {
-            *(one["embeddings_stale"] for one in (listed, shown, status)),
+            *(one["embeddings_stale"] for one in (listed, detail, status)),
             'title="True"' in cell,
         }
 
     return look
 
 
-def test_vectors_of_the_model_as_it_is_are_not_stale(told):
-    assert told() == {False}
+def test_vectors_of_the_model_as_it_is_are_not_stale(shown):
+    assert shown() == {False}
 
 
 @pytest.mark.parametrize(
@@ -56,46 +60,55 @@ def test_vectors_of_the_model_as_it_is_are_not_stale(told):
     ids=["prompt", "method", "weights", "space"],
 )
 def test_changed_model_makes_its_vectors_stale_until_they_are_made_again(
-    item, told, model, start, change
+    item, shown, model, start, change
 ):
     change(model)
-    assert told() == {True}
+    assert shown() == {True}
     assert start(item.pk).status_code == 202
     work()
-    assert told() == {False}
+    assert shown() == {False}
     assert start(item.pk).status_code == 200
 
 
-def test_model_that_is_as_it_was_makes_them_fresh_again(told, model):
+def test_model_that_is_as_it_was_makes_them_fresh_again(shown, model):
     model.change(revision="2")
     model.change(revision="")
-    assert told() == {False}
+    assert shown() == {False}
 
 
-def test_model_that_is_not_prepared_tells_nothing(item, told, model):
+def test_model_that_is_not_prepared_tells_nothing(item, shown, model):
     MediaItem.objects.update(embedded_revision="2")
     assert model.spec.revision == ""
-    assert told() == {False}
+    assert shown() == {False}
 
 
-def test_vectors_from_before_revisions_were_kept_are_not_stale(item, told, model):
+def test_vectors_from_before_revisions_were_kept_are_not_stale(item, shown, model):
     MediaItem.objects.update(embedded_revision=None)
     model.change(revision="2", vector_space="another")
-    assert told() == {False}
+    assert shown() == {False}
 
 
 @pytest.mark.parametrize(
     "gone", [{"embedding_model": "gone"}, {"embedding_provider": "gone"}]
 )
-def test_vectors_of_a_model_that_is_gone_are_not_stale(item, told, gone):
+def test_vectors_of_a_model_that_is_gone_are_not_stale(item, shown, gone):
     MediaItem.objects.update(embedded_revision="2", **gone)
-    assert told() == {False}
+    assert shown() == {False}
 
 
-def test_document_without_vectors_is_not_stale(item, told, client, model):
+def test_vectors_of_a_plug_in_that_is_no_longer_installed_are_not_stale(item, shown):
+    seed_registry(allowed_providers=[], allowed_models=[])
+    MediaItem.objects.update(embedding_provider="gone")
+    ProviderSetting.objects.create(name="gone")
+    reader.cache_clear()
+    assert registry().get("gone") is not None
+    assert shown() == {False}
+
+
+def test_document_without_vectors_is_not_stale(item, shown, client, model):
     client.delete(f"{MEDIA}/{item.pk}/embeddings")
     model.change(revision="2")
-    assert told() == {False}
+    assert shown() == {False}
     item.refresh_from_db()
     assert item.embedded_revision is None
 

@@ -52,7 +52,7 @@ def receiver(media_conf):
 
 @pytest.fixture
 def finished(create, start, receiver):
-    """Return a function that runs a job whose end is to be told."""
+    """Return a function that runs a job whose end is to be notified."""
 
     def finish():
         url = f"http://localhost:{receiver.server_port}/hook?x=1"
@@ -73,22 +73,22 @@ def make_due():
     Job.objects.update(webhook_due_at=timezone.now() - timedelta(seconds=1))
 
 
-def test_end_of_a_job_is_told_once_and_signed(finished, receiver):
+def test_end_of_a_job_is_notified_once_and_signed(finished, receiver):
     job = finished()
     send_due()
     ((headers, body),) = receiver.received
     headers = {name.lower(): value for name, value in headers.items()}
-    told = json.loads(body)
-    assert told["event"] == "media.job.completed"
-    assert (told["job_id"], told["media_id"]) == (job.public_id, job.media_id)
-    assert (told["status"], told["chunks"]) == ("completed", 1)
+    notice = json.loads(body)
+    assert notice["event"] == "media.job.completed"
+    assert (notice["job_id"], notice["media_id"]) == (job.public_id, job.media_id)
+    assert (notice["status"], notice["chunks"]) == ("completed", 1)
     moment, _, given = headers["x-embeddings-signature"].partition(",v1=")
     timestamp = int(moment.removeprefix("t="))
     assert given == signature(body, timestamp=timestamp, secret=SECRET)
     assert headers["host"].startswith("localhost")
 
 
-def test_cancelled_job_is_told_too(create, start, client, receiver):
+def test_cancelled_job_is_notified_too(create, start, client, receiver):
     url = f"http://localhost:{receiver.server_port}/"
     job_id = start(create()["media_id"], webhook_url=url).json()["job_id"]
     client.post(f"/api/v1/media/embeddings/jobs/{job_id}/cancel")
@@ -362,7 +362,7 @@ class DrippingServer(HTTPServer):
         self.closing, self.cut_off = threading.Event(), threading.Event()
 
 
-TIMEOUT_SECONDS = 0.8  # for the whole; the drip takes 3.8 s
+TIMEOUT_SECONDS = 0.4  # for the whole; the drip takes 1.9 s
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ def test_five_failures_in_a_row_open_it_and_nothing_is_called_any_more(call):
     assert row().last_error == "down."
 
 
-def test_a_success_between_failures_starts_the_count_anew(call):
+def test_a_success_between_failures_starts_the_count_again(call):
     call.fail(4)
     call()
     call.fail(4)

@@ -70,7 +70,7 @@ def test_what_only_running_the_module_could_tell_is_refused(tmp_path):
 
 def test_providers_are_listed_in_their_order():
     first, then = ("openai", "huggingface", "onnx", "local_api"), ("cohere", "voyage")
-    assert registry().names()[:6] == first + then
+    assert registry().installed()[:6] == first + then
 
 
 def test_every_remote_provider_has_a_case_in_the_contract_suite():

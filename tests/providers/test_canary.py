@@ -288,7 +288,7 @@ def test_bug_of_a_plug_in_leaves_no_lease(canary, upstream):
     assert canary.check(upstream, SMALL).known
 
 
-def test_open_breaker_spares_the_upstream(canary, upstream):
+def test_open_breaker_keeps_requests_from_the_upstream(canary, upstream):
     Breaker.objects.create(
         provider="openai", state="open", retry_at=timezone.now() + 50 * SECOND
     )
@@ -376,7 +376,7 @@ def test_credentials_make_no_other_address_and_are_not_stored(canary):
     assert stored["host"] == "one.example"
 
 
-def test_address_that_is_no_url_is_an_address_all_the_same():
+def test_address_that_is_no_url_is_still_an_address():
     assert address_key("http://[broken") != address_key("http://[other")
 
 

@@ -24,9 +24,7 @@ def clock():
 
 @pytest.fixture
 def reader(clock):
-    reader = OperatorSettingsReader()
-    reader.timer = clock
-    return reader
+    return OperatorSettingsReader(timer=clock)
 
 
 def seed(providers=(), models=()):

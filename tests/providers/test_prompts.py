@@ -51,7 +51,7 @@ def test_each_pair_of_prompts_has_a_space_of_its_own():
 
 
 def test_models_that_share_a_space_and_get_the_same_prompts_share_one_again():
-    """So `huggingface` and `onnx` may stand in for each other with prompts, too."""
+    """So `huggingface` and `onnx` may be each other's fallback with prompts, too."""
     fast = replace(PLAIN, method="int8-static", revision="def")
     spaces = {
         with_prompts(spec, query="q: ", document=None).vector_space

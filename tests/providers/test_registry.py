@@ -76,7 +76,7 @@ def listed(provider: Provider, name: str) -> ModelSpec:
     return spec
 
 
-def test_a_new_address_from_the_console_builds_the_provider_anew():
+def test_a_new_address_from_the_console_builds_the_provider_again():
     seed_registry(allowed_providers=[], allowed_models=[])
     before = refreshed().get("openai")
     ProviderSetting.objects.filter(name="openai").update(

@@ -68,7 +68,7 @@ ROWS = {
 
 # Kept from base64, which could not carry them.
 NEEDS_LISTS = frozenset({Fault.STRINGS, Fault.BOOLEANS, Fault.OVERFLOW})
-# What JSON has no word for, and Python's own writer writes all the same.
+# What JSON has no word for, but Python's own writer writes.
 NO_JSON = frozenset({Fault.NAN, Fault.INFINITE})
 
 

@@ -38,6 +38,9 @@ class BucketStore(Protocol):
     def forget_full(self) -> None:
         """Drop buckets that are full again. Raises StoreUnavailable."""
 
+    def close(self) -> None:
+        """Let go of files and connections; the next move opens them again."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:

@@ -64,6 +64,10 @@ class Limiter:
         moved = self._move(key, cost=cost, limit=UNBOUNDED, ceiling=MAX_DEBT)
         return replace(standing(moved, rate, unit=1), allowed=True)
 
+    def close(self) -> None:
+        """Close the store, as the process does with what it owns."""
+        self._store.close()
+
     def _move(self, key: str, *, cost: int, limit: int, ceiling: int) -> Moved:
         if not self._rest.may_ask():
             return Moved(allowed=True, lag=0)

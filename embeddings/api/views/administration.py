@@ -39,6 +39,7 @@ class ProviderModel:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderReport:
     name: str
+    kind: str
     local: bool
     allowed: bool
     configured: bool

@@ -26,7 +26,6 @@ from embeddings.access.permissions import MayManageKeys
 from embeddings.access.rights import Rights
 from embeddings.access.sessions import log_in, refreshed
 from embeddings.api.json_types import filled
-from embeddings.api.requests import validated
 from embeddings.api.schema import With
 from embeddings.api.serializers import (
     StrictBooleanField,
@@ -35,6 +34,7 @@ from embeddings.api.serializers import (
     StrictSerializer,
 )
 from embeddings.conf import conf
+from embeddings.fast_path.rest_framework import validated
 from embeddings.headers import CACHE_CONTROL
 from embeddings.models import ApiKey
 from embeddings.services.audit import record_api, snapshot

@@ -6,7 +6,6 @@ from rest_framework.request import Request
 
 from embeddings import headers
 from embeddings.access.throttling import LimitedView, refusals_counted
-from embeddings.api.renderers import rendered
 from embeddings.api.representation import (
     EmbeddingBatch,
     EmbeddingList,
@@ -14,12 +13,13 @@ from embeddings.api.representation import (
     embedding_headers,
     embedding_list,
 )
-from embeddings.api.requests import embedding_request, validated
+from embeddings.api.requests import embedding_request
 from embeddings.api.schema import STEERING_PARAMETERS, With
 from embeddings.api.serializers import (
     BatchRequestSerializer,
     EmbeddingRequestSerializer,
 )
+from embeddings.fast_path.rest_framework import answer, validated
 from embeddings.services.embed import embed
 
 # What /docs offers to try: answered by every server, with or without a key for OpenAI.
@@ -51,7 +51,7 @@ class CreateEmbeddings(LimitedView):
         result = embed(wanted)
         self.charge_tokens(request, result.prompt_tokens)
         data = embedding_list(result, encoding_format=body["encoding_format"])
-        return rendered(data, headers=embedding_headers(result))
+        return answer(request, data, headers=embedding_headers(result))
 
 
 class CreateEmbeddingBatch(LimitedView):
@@ -80,4 +80,5 @@ class CreateEmbeddingBatch(LimitedView):
             )
         result = embed(wanted)
         self.charge_tokens(request, result.prompt_tokens)
-        return rendered(embedding_batch(result), headers=embedding_headers(result))
+        data = embedding_batch(result)
+        return answer(request, data, headers=embedding_headers(result))

@@ -10,10 +10,10 @@ from rest_framework.views import APIView
 
 from embeddings.access.authentication import caller_of
 from embeddings.api.json_types import filled
-from embeddings.api.requests import validated
 from embeddings.api.serializers import ModelActionSerializer
 from embeddings.api.views.administration import AdminView
 from embeddings.conf import DEFAULT_LOCAL_MODEL
+from embeddings.fast_path.rest_framework import validated
 from embeddings.services import catalog
 from embeddings.services.audit import record_api
 from embeddings.services.types import Target

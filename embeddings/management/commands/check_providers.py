@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from embeddings.services.catalog import ProviderState, list_providers
+from embeddings.services.catalog import ProviderState, list_providers, unknown_names
 from providers.exceptions import ProviderError
 
 COLUMNS = ("provider", "configured", "reachable", "model", "latency")
@@ -72,6 +72,8 @@ class Command(BaseCommand):
         for check in checks:
             if check.problem:
                 self.stdout.write(f"{check.state.name}: {check.problem}")
+        for _, sentence in unknown_names():
+            self.stdout.write(sentence)
         if any(check.reachable is False for check in checks):
             raise CommandError("Not every configured provider can be reached.")
 

@@ -23,6 +23,7 @@ def cache_keys(
         [
             target.provider.name,
             model.name,
+            model.vector_space,
             model.revision,
             model.method,
             dimensions,

@@ -15,6 +15,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
+from embeddings.services.catalog import DEFAULT_PROVIDER, unknown_names
 from embeddings.services.errors import ServiceError
 from embeddings.services.preparation import prepare_local_model
 from embeddings_project.processes import start_process
@@ -80,10 +81,20 @@ class Command(BaseCommand):
             allowed_providers=settings.ALLOWED_EMBEDDING_PROVIDERS,
             allowed_models=settings.ALLOWED_EMBEDDING_MODELS,
         )
+        self._check_names()
         login = self._first_login()
         if local_model:
             self._prepare_model()
         self._greet(login)
+
+    def _check_names(self) -> None:
+        """Refuse a default provider that is none: no model without a prefix could be served. Warn of the rest."""
+        for variable, sentence in unknown_names():
+            if variable == DEFAULT_PROVIDER:
+                raise CommandError(
+                    f"{sentence} Name one that is there; the console can add others."
+                )
+            self.stderr.write(f"Warning: {sentence} The console can add it.")
 
     def _claim_port(self) -> None:
         """Fail now, with a plain sentence, rather than later in gunicorn's retries."""

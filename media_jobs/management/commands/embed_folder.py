@@ -15,7 +15,7 @@ from media_jobs.conf import conf
 from media_jobs.models import LIVE, Job
 from media_jobs.services.claims import claim_next
 from media_jobs.services.ingestion import files_in, take_files
-from media_jobs.services.jobs import JobWish, start_job
+from media_jobs.services.jobs import JobOptions, start_job
 from media_jobs.services.recovery import hand_back_mine
 from media_jobs.services.runs import run
 
@@ -44,13 +44,13 @@ class Command(BaseCommand):
         if not folder.is_dir():
             raise CommandError(f"{folder} is not a folder.")
         caller = self._caller(options["owner"])
-        wish = JobWish(
+        wanted = JobOptions(
             model=options["model"],
             chunk_size=options["chunk_size"],
             chunk_overlap=options["chunk_overlap"],
         )
         try:
-            jobs = self._start(caller, folder, wish)
+            jobs = self._start(caller, folder, wanted)
         except ServiceError as error:
             raise CommandError(error.message) from error
         if no_wait:
@@ -68,7 +68,7 @@ class Command(BaseCommand):
             raise CommandError(f"There is no user {owner}.")
         return caller_of_user(user)
 
-    def _start(self, caller: Caller, folder: Path, wish: JobWish) -> list[int]:
+    def _start(self, caller: Caller, folder: Path, wanted: JobOptions) -> list[int]:
         paths = files_in(folder)
         jobs, refused = [], 0
         taken = take_files(caller, paths, root=folder)
@@ -79,7 +79,7 @@ class Command(BaseCommand):
                 continue
             for warning in one.item.warnings:
                 self.stderr.write(f"{one.path}: {warning}")
-            started = start_job(caller, one.item.pk, wish)
+            started = start_job(caller, one.item.pk, wanted)
             if started.job.status in LIVE:
                 jobs.append(started.job.pk)
         self.stdout.write(

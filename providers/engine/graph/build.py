@@ -61,7 +61,7 @@ def _graph(
         checkpoint = Checkpoint(tensors, config)
         tokens = Encoder(nodes, config, projections).write(checkpoint)
     if not config.include_prompt:
-        # Which tokens are a prompt's only the runtime is told, so it pools by itself.
+        # Only the runtime knows which tokens are a prompt's, so it pools by itself.
         nodes.node("Identity", [tokens], "last_hidden_state")
         return nodes.model("last_hidden_state", ["batch", "length", config.hidden])
     dense = [read_linear(folder, layer) for layer in config.dense]

@@ -62,9 +62,9 @@ def calibration_rows(
     kinds = json.loads(_TEXTS.read_bytes())
     rows = tokenizer.encode([text for texts in kinds.values() for text in texts])
     before, after = _frame(tokenizer)
-    room = max(min(limit, _LONGEST_RANDOM) - len(before) - len(after), 1)
+    longest = max(min(limit, _LONGEST_RANDOM) - len(before) - len(after), 1)
     random = np.random.default_rng(seed)
-    for length in np.minimum(random.geometric(1 / 20, _RANDOM_TEXTS), room):
+    for length in np.minimum(random.geometric(1 / 20, _RANDOM_TEXTS), longest):
         words = random.integers(0, tokenizer.vocabulary_size, length)
         rows.append(np.concatenate([before, words, after]))
     return sorted((row for row in rows if len(row) <= limit), key=len)

@@ -22,7 +22,7 @@ from providers.engine.options import EngineOptions, limits_of, weights_of
 from providers.engine.pool import Pool
 from providers.engine.process import wire
 from providers.engine.process.place import HUNG
-from providers.engine.process.wire import Closed
+from providers.engine.process.wire import Channel, Closed
 from providers.engine.runtime import Row
 from providers.exceptions import ProviderError, ProviderUnavailable
 from providers.waiting import caller_left
@@ -72,26 +72,27 @@ class EngineServer:
     def _serve(self, connection: socket.socket) -> None:
         with self._lock:
             self._clients += 1
-        caller_left.set(partial(wire.peer_left, connection))
+        channel = Channel(connection)
+        caller_left.set(channel.peer_left)
         try:
-            wire.send(connection, {"pid": os.getpid()})
+            channel.send({"pid": os.getpid()})
             while True:
-                header, body = wire.receive(connection)
-                answer, vectors = self._answered(connection, header, body)
-                wire.send(connection, answer, vectors)
+                header, body = channel.receive()
+                answer, vectors = self._answered(channel, header, body)
+                channel.send(answer, vectors)
         except Closed:
             pass  # it has what it wanted, or gave up
         finally:
-            connection.close()
+            channel.close()
             with self._lock:
                 self._clients -= 1
 
     def _answered(
-        self, connection: socket.socket, header: Mapping[str, Any], body: bytearray
+        self, channel: Channel, header: Mapping[str, Any], body: memoryview
     ) -> tuple[dict[str, Any], memoryview | bytes]:
         try:
             if header["op"] == "run":
-                vectors = self._run(connection, header, body)
+                vectors = self._run(channel, header, body)
                 return {"shape": vectors.shape}, vectors.data
             if header["op"] == "state":
                 return self._state(), b""
@@ -106,7 +107,7 @@ class EngineServer:
             return wire.as_header(failure), b""
 
     def _run(
-        self, connection: socket.socket, header: Mapping[str, Any], body: bytearray
+        self, channel: Channel, header: Mapping[str, Any], body: memoryview
     ) -> Vectors:
         work = Work(
             model=header["model"],
@@ -123,7 +124,7 @@ class EngineServer:
             return run()
         # An engine died while it had this. What did it is found if each runs alone.
         with self._alone:
-            wire.send(connection, {"started": True})
+            channel.send({"started": True})
             return run()
 
     def _tokens(self, header: Mapping[str, Any]) -> Any:
@@ -162,7 +163,7 @@ def exit_hung() -> None:
     os._exit(HUNG)
 
 
-def _rows(header: Mapping[str, Any], body: bytearray) -> list[Row]:
+def _rows(header: Mapping[str, Any], body: memoryview) -> list[Row]:
     ids = np.frombuffer(body, np.int32).astype(np.int64)
     rows, start = [], 0
     for length in header["lengths"]:

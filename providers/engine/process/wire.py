@@ -37,36 +37,70 @@ class Closed(Exception):
     """The other side closed the connection, or died."""
 
 
-def send(
-    connection: socket.socket, header: Mapping[str, Any], body: memoryview | bytes = b""
-) -> None:
-    """Send one frame. Raises Closed."""
-    head = orjson.dumps(header)
-    body = memoryview(body).cast("B")
-    start = _LENGTHS.pack(len(head), len(body)) + head
-    try:
-        if len(body) <= _IN_ONE_PIECE:
-            connection.sendall(start + body)
-        else:
-            connection.sendall(start)
-            connection.sendall(body)
-    except OSError as error:
-        raise Closed(str(error)) from error
+class Channel:
+    """A connection, and what was read of it beyond the last frame. One thread at a time uses it."""
 
+    def __init__(self, connection: socket.socket) -> None:
+        self.socket = connection
+        self._read = bytearray()
 
-def receive(
-    connection: socket.socket, *, wait: Wait = lambda: None
-) -> tuple[dict[str, Any], bytearray]:
-    """Return the next frame's header and body. Raises Closed.
+    def send(self, header: Mapping[str, Any], body: memoryview | bytes = b"") -> None:
+        """Send one frame. Raises Closed."""
+        head = orjson.dumps(header)
+        body = memoryview(body).cast("B")
+        start = _LENGTHS.pack(len(head), len(body)) + head
+        try:
+            if len(body) <= _IN_ONE_PIECE:
+                self.socket.sendall(start + body)
+            else:
+                self.socket.sendall(start)
+                self.socket.sendall(body)
+        except OSError as error:
+            raise Closed(str(error)) from error
 
-    `wait` is called each time that the connection's timeout passes without a byte, and ends the wait by raising.
-    """
-    lengths = _exactly(connection, _LENGTHS.size, wait)
-    head_size, body_size = _LENGTHS.unpack(lengths)
-    if head_size + body_size > _LARGEST:
-        raise Closed("A frame is over 2 GiB.")
-    header: dict[str, Any] = orjson.loads(_exactly(connection, head_size, wait))
-    return header, _exactly(connection, body_size, wait)
+    def receive(
+        self, *, wait: Wait = lambda: None
+    ) -> tuple[dict[str, Any], memoryview]:
+        """Return the next frame's header and body. Raises Closed.
+
+        `wait` is called each time that the connection's timeout passes without a byte, and ends the wait by raising.
+        """
+        self._fill(_LENGTHS.size, wait)
+        head_size, body_size = _LENGTHS.unpack_from(self._read)
+        start = _LENGTHS.size + head_size
+        end = start + body_size
+        if end > _LARGEST:
+            raise Closed("A frame is over 2 GiB.")
+        self._fill(end, wait)
+        frame, self._read = self._read, self._read[end:]
+        header: dict[str, Any] = orjson.loads(memoryview(frame)[_LENGTHS.size : start])
+        return header, memoryview(frame)[start:end]
+
+    def peer_left(self) -> bool:
+        """Whether the other side closed the connection; what it sent meanwhile stays to be read."""
+        look = select.poll()
+        look.register(self.socket, select.POLLIN)
+        try:
+            return bool(look.poll(0)) and not self.socket.recv(1, socket.MSG_PEEK)
+        except OSError:
+            return True
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def _fill(self, size: int, wait: Wait) -> None:
+        """Read until at least `size` bytes are there."""
+        while (lacking := size - len(self._read)) > 0:
+            try:
+                piece = self.socket.recv(max(lacking, _IN_ONE_PIECE))
+            except TimeoutError:
+                wait()
+                continue
+            except OSError as error:
+                raise Closed(str(error)) from error
+            if not piece:
+                raise Closed("The connection was closed.")
+            self._read += piece
 
 
 def as_header(error: ProviderError) -> dict[str, Any]:
@@ -82,30 +116,3 @@ def as_error(header: Mapping[str, Any]) -> ProviderError:
     error: ProviderError = kind.__new__(kind, fields["message"])
     vars(error).update(fields)
     return error
-
-
-def peer_left(connection: socket.socket) -> bool:
-    """Whether the other side closed the connection; what it sent meanwhile stays to be read."""
-    look = select.poll()
-    look.register(connection, select.POLLIN)
-    try:
-        return bool(look.poll(0)) and not connection.recv(1, socket.MSG_PEEK)
-    except OSError:
-        return True
-
-
-def _exactly(connection: socket.socket, size: int, wait: Wait) -> bytearray:
-    data = bytearray(size)
-    left = memoryview(data)
-    while left:
-        try:
-            count = connection.recv_into(left)
-        except TimeoutError:
-            wait()
-            continue
-        except OSError as error:
-            raise Closed(str(error)) from error
-        if not count:
-            raise Closed("The connection was closed.")
-        left = left[count:]
-    return data

@@ -1,4 +1,4 @@
-// Everything an application does with openai-node, told as one JSON object.
+// Everything an application does with openai-node, printed as one JSON object.
 // The arguments come as JSON on stdin: base_url, key, in_header, model, texts, many, tokens.
 import { createRequire } from 'node:module';
 import { readFileSync } from 'node:fs';

@@ -1,4 +1,4 @@
-"""Everything an application does with openai-python, told as one JSON object. Runs with 2.x and with 3.x.
+"""Everything an application does with openai-python, printed as one JSON object. Runs with 2.x and with 3.x.
 
 The arguments come as JSON on stdin: base_url, key, in_header, model, texts, many, tokens.
 """

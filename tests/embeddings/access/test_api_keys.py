@@ -192,7 +192,7 @@ def test_use_is_noted_once_a_minute(key, django_assert_num_queries):
     assert again >= first
 
 
-def test_use_that_another_process_noted_is_noted_anew_after_its_own_minute(key):
+def test_use_that_another_process_noted_is_noted_again_after_its_own_minute(key):
     notes, seconds = UseNotes(), [1000.0]
     notes.timer = lambda: seconds[0]
     noted = timezone.now() - timedelta(seconds=50)

@@ -65,7 +65,7 @@ def test_lock_doubles_with_each_further_failure_up_to_an_hour(clock):
     assert max(locks) == 3600
 
 
-def test_waiting_as_long_as_told_is_enough(clock):
+def test_waiting_as_long_as_the_answer_said_is_enough(clock):
     for _ in range(5):
         fail()
     clock.pass_by(seconds=fail() - 1)

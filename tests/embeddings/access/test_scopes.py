@@ -1,4 +1,4 @@
-"""A key's scopes narrow the server's allowlists, for what is asked and for what may stand in."""
+"""A key's scopes narrow the server's allowlists, for what is asked and for fallbacks."""
 
 import pytest
 from rest_framework.test import APIClient

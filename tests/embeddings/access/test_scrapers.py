@@ -40,7 +40,7 @@ def test_scraper_on_this_machine_needs_nothing(peer):
 
 
 @pytest.mark.parametrize("peer", ["192.0.2.1", "10.0.0.1", "fe80::1", ""])
-def test_others_are_401_and_told_the_ways_in(peer):
+def test_others_are_401_with_the_ways_in(peer):
     response = APIClient(REMOTE_ADDR=peer).get("/metrics")
     assert response.status_code == 401
     assert response.headers["WWW-Authenticate"].startswith("Bearer")

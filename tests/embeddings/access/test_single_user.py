@@ -41,7 +41,7 @@ def test_anything_else_is_401_with_a_challenge(headers):
     assert KEY not in response.content.decode()
 
 
-def test_authorization_alone_is_told_what_to_add():
+def test_authorization_alone_learns_what_to_add():
     detail = get(Authorization=f"Bearer {KEY}").json()["detail"]
     assert "default_headers" in detail
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+import psutil
 import pytest
 from rest_framework.test import APIClient
 
@@ -12,6 +13,7 @@ from embeddings.access.limiter.sqlite_buckets import SqliteBuckets
 from embeddings.access.throttling import duration
 from embeddings.services.callers import SINGLE_USER, CallerLimits
 from embeddings.services.usage.ledger import usage
+from providers.state import process
 from tests.embeddings.access.limiter.conftest import SECOND, Clock
 from tests.fakes import MINILM
 
@@ -22,6 +24,10 @@ BODY = {"input": "one two three", "model": MODEL}
 @pytest.fixture
 def clock():
     return Clock()
+
+
+def open_files():
+    return {file.path for file in psutil.Process().open_files()}
 
 
 def use(monkeypatch, store):
@@ -85,7 +91,7 @@ def test_empty_bucket_is_429_in_the_shape_of_openai(post):
 
 
 @pytest.mark.parametrize("per_minute", [7, 60, 61, 400])
-def test_client_that_waits_as_long_as_it_was_told_gets_through(
+def test_client_that_waits_as_long_as_the_answer_said_gets_through(
     post, limits, clock, per_minute
 ):
     limits(requests_per_minute=per_minute, burst=2)
@@ -174,7 +180,7 @@ def test_wait_for_tokens_holds_for_requests_too(post, limits, clock):
     assert post(BODY).status_code == 200
 
 
-def test_guessing_keys_is_limited_by_address_and_spares_the_right_key(post):
+def test_guessing_keys_is_limited_by_address_and_the_right_key_is_not(post):
     def guess(address):
         client = APIClient(headers={"X-API-KEY": "wrong"}, REMOTE_ADDR=address)
         return client.post("/api/v1/embeddings", BODY, format="json").status_code
@@ -233,13 +239,17 @@ def test_times_are_written_as_openai_writes_them(seconds, written):
     assert duration(round(seconds * SECOND)) == written
 
 
-def test_limiter_of_a_default_install_keeps_a_file_of_its_own(settings, tmp_path):
+def test_file_of_a_default_install_s_limiter_is_open_until_the_process_closes(
+    settings, tmp_path
+):
     settings.DATA_DIR = tmp_path
     store = limiter()._store
     assert isinstance(store, SqliteBuckets)
     store.move("a", cost=1, limit=1, ceiling=1)
-    assert (tmp_path / "limiter.sqlite3").exists()
-    store.close()
+    file = tmp_path / "limiter.sqlite3"
+    assert str(file) in open_files()
+    process.close()
+    assert str(file) not in open_files()
 
 
 def test_limiter_is_in_redis_where_there_is_one(settings, configure, redis_server):

@@ -149,12 +149,12 @@ def test_inactive_user_is_401(ada):
     refused(get(**bearer(signed())))
 
 
-def test_expired_token_is_told_so():
+def test_answer_says_that_a_token_expired():
     detail = refused(get(**bearer(signed(exp=int(time.time()) - 60))))
     assert detail == "The token has expired."
 
 
-def test_no_credentials_are_told_what_to_send():
+def test_answer_without_credentials_says_what_to_send():
     detail = refused(get())
     assert "X-API-KEY" in detail
     assert "Bearer" in detail

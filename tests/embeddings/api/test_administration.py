@@ -200,7 +200,9 @@ def test_breakers_of_all_providers_are_listed_used_or_not(client, post, fakes):
     }
 
 
-def test_open_breaker_spares_the_provider_and_serves_cached_vectors(post, fakes):
+def test_open_breaker_keeps_requests_from_the_provider_and_serves_cached_vectors(
+    post, fakes
+):
     fakes["openai"].problem = None
     body = {"input": "kept", "model": "text-embedding-3-small"}
     post(body)
@@ -211,7 +213,7 @@ def test_open_breaker_spares_the_provider_and_serves_cached_vectors(post, fakes)
     assert "X-Embeddings-Fallback-From" not in response.headers
 
 
-def test_open_breaker_without_a_stand_in_is_503_with_its_time(post, fakes):
+def test_open_breaker_without_a_fallback_is_503_with_its_time(post, fakes):
     failing(fakes, post, 5)
     body = {"input": "a", "model": "text-embedding-3-small"}
     response = post(body, **{"X-Embeddings-Fallback": "off"})

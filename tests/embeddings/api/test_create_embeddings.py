@@ -200,7 +200,7 @@ def test_inputs_are_cut_with_the_prompt_in_mind(post, fakes):
 
 
 @pytest.mark.parametrize("text", ["word " * 20, "\u200b" * 20 + "word"])
-def test_prompt_that_leaves_no_room_for_the_text_is_input_too_long(
+def test_prompt_that_leaves_no_tokens_for_the_text_is_input_too_long(
     post, fakes, monkeypatch, text
 ):
     full = replace(fakes["onnx"].resolve("prompted"), max_tokens=4)
@@ -379,7 +379,7 @@ BAD_FIELDS = [
 
 
 @pytest.mark.parametrize(("change", "field"), BAD_FIELDS)
-def test_bad_fields_are_refused_by_name(post, change, field):
+def test_bad_fields_are_refused_and_named(post, change, field):
     response = post({"input": "a", "model": f"onnx:{MINILM}", **change})
     assert response.status_code == 400
     assert response.json()["detail"].startswith(field)

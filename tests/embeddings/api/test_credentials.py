@@ -24,7 +24,7 @@ def test_password_gets_tokens_that_work(ada):
     assert get(**bearer(response.json()["access"])).status_code == 200
 
 
-def test_wrong_password_unknown_and_inactive_user_are_told_the_same(ada, make_user):
+def test_wrong_password_unknown_and_inactive_user_get_the_same_answer(ada, make_user):
     make_user("gone", is_active=False)
     details = {
         refused(log_in(password="wrong")),

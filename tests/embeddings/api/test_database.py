@@ -1,4 +1,4 @@
-"""What callers are told while the database fails: 503 with the reason, wherever they call."""
+"""What callers are answered while the database fails: 503 with the reason, wherever they call."""
 
 from contextlib import ExitStack
 

@@ -207,7 +207,7 @@ def test_providers_config_names_the_models_that_drifted(client, openai):
 
 
 @pytest.mark.parametrize(("mode", "status"), [("same_space", 409), ("any", 200)])
-def test_drifted_model_stands_in_only_where_any_may(
+def test_drifted_model_is_a_fallback_only_where_any_may_be(
     post, fakes, openai, monkeypatch, configure, mode, status
 ):
     configure(fallback_chain={"onnx": ("openai",)}, fallback_models={"*": OPENAI})

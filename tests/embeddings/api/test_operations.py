@@ -58,7 +58,7 @@ def test_request_id_is_new_otherwise(given):
     assert response.headers["X-Request-ID"] not in ("", given)
 
 
-def test_request_id_stands_in_every_log_line_and_the_text_in_none(client, post, caplog):
+def test_request_id_is_in_every_log_line_and_the_text_in_none(client, post, caplog):
     with caplog.at_level(logging.DEBUG):
         post(
             {"input": "my secret text", "model": "text-embedding-3-small"},

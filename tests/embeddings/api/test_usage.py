@@ -52,12 +52,12 @@ def rows(db):
 def ask(monkeypatch):
     """Return a function that asks as a caller of its choice."""
 
-    def get(asker=ADMIN, headers=None, **query):
+    def get(who=ADMIN, headers=None, **query):
         user: Any = SimpleNamespace(
-            is_authenticated=True, is_active=True, is_staff=asker.is_admin, pk=None
+            is_authenticated=True, is_active=True, is_staff=who.is_admin, pk=None
         )
         client = APIClient()
-        client.force_authenticate(user, asker)
+        client.force_authenticate(user, who)
         return client.get(URL, query, headers=headers)
 
     return get

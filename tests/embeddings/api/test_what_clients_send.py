@@ -66,7 +66,7 @@ def test_null_in_a_filter_or_limit_is_not_sent_either():
     assert key["limits"] == {}
 
 
-def test_null_in_a_field_that_there_is_not_is_refused_by_name(post):
+def test_null_in_a_field_that_there_is_not_is_refused_and_named(post):
     response = post({"input": "a", "model": MODEL, "colour": None})
     assert response.status_code == 400
     assert response.json()["error"]["param"] == "colour"
@@ -145,7 +145,7 @@ def test_input_types_that_disagree_are_refused(post, fakes):
 
 
 @pytest.mark.parametrize("wrong", ["classification", "Query", "", 1, ["query"]])
-def test_other_input_types_are_refused_by_name(post, wrong):
+def test_other_input_types_are_refused_and_named(post, wrong):
     response = post({"input": "a", "model": PROMPTED, "input_type": wrong})
     assert response.status_code == 400
     assert response.json()["error"]["param"] == "input_type"

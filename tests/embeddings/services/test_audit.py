@@ -69,6 +69,6 @@ def test_snapshot_writes_numbers_alike_before_and_after_storing(db):
     assert snapshot(limits)["monthly_cost_usd"] == "5"
 
 
-def test_only_what_changed_is_told():
+def test_only_what_changed_is_logged():
     before, after = changed({"a": 1, "b": 2}, {"a": 1, "b": 3})
     assert (before, after) == ({"b": 2}, {"b": 3})

@@ -143,10 +143,10 @@ def test_what_is_stored_while_a_budget_is_looked_up_is_never_missed(
     usage().answered(asked(anna()), result(tokens=10))
     look = Ledger.pending
 
-    def look_while_it_is_stored(ledger, payer, *, since):
+    def look_while_it_is_stored(ledger, owner, *, since):
         if moment == "before":
             assert ledger.flush()
-        found = look(ledger, payer, since=since)
+        found = look(ledger, owner, since=since)
         if moment == "after":
             assert ledger.flush()
         return found

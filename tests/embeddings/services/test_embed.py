@@ -138,7 +138,7 @@ def test_time_to_ask_again_is_never_nothing(remote):
     assert refused.value.retry_after_seconds == 1
 
 
-def test_failures_are_told_in_the_order_in_which_providers_were_asked(remote):
+def test_failures_are_named_in_the_order_in_which_providers_were_asked(remote):
     remote.openai.fault = ProviderMisconfigured("no key.")
     remote.cohere.fault = ProviderUnavailable("down.")
     with pytest.raises(ServiceUnavailable) as refused:
@@ -149,7 +149,7 @@ def test_failures_are_told_in_the_order_in_which_providers_were_asked(remote):
     ] == [("openai", "not_configured"), ("cohere", "unavailable")]
 
 
-def test_own_answer_is_no_fallback_and_another_s_names_whom_it_stands_in_for(remote):
+def test_own_answer_is_no_fallback_and_another_s_names_whom_it_replaces(remote):
     assert ask().fallback_from is None
     remote.openai.fault = ProviderUnavailable("down.")
     result = ask("b")
@@ -188,7 +188,7 @@ def stating(remote, monkeypatch):
     monkeypatch.setattr(remote.openai, "embed", embed_and_state)
 
 
-def test_provider_s_own_count_is_told_where_it_read_all_texts(stating):
+def test_provider_s_own_count_is_given_where_it_read_all_texts(stating):
     result = ask("a b", "c")
     assert (result.prompt_tokens, result.computed_tokens) == (200, 200)
 

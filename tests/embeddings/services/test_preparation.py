@@ -7,7 +7,7 @@ from providers.exceptions import ProviderMisconfigured
 
 
 class Local:
-    """A provider two of whose models an older version prepared; the first cannot be prepared anew."""
+    """A provider two of whose models an older version prepared; the first cannot be prepared again."""
 
     def __init__(self):
         self.prepared = []

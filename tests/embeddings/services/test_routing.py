@@ -21,7 +21,7 @@ SMALL = "text-embedding-3-small"
 
 @pytest.fixture
 def chain(fakes, configure):
-    """Return a function that says which providers stand in for openai, with which model each, and lists the targets."""
+    """Return a function that sets openai's fallbacks, with which model each, and lists the targets."""
 
     def targets(*providers, models=None, of=f"openai:{SMALL}", **request):
         primary = find_target(model=of)
@@ -103,11 +103,11 @@ def test_request_s_own_mode_goes_before_the_server_s(
 
 
 def test_fallback_is_bound_by_the_caller_s_scopes_and_the_operator_s(chain, operator):
-    asker = Caller(id="c", username="c", is_admin=False, allowed_providers=("onnx",))
+    caller = Caller(id="c", username="c", is_admin=False, allowed_providers=("onnx",))
     providers = ("huggingface", "onnx")
-    assert chain(*providers, caller=asker) == [f"onnx:{MINILM}"]
+    assert chain(*providers, caller=caller) == [f"onnx:{MINILM}"]
     operator(ProviderSetting.objects.filter(name="onnx"), enabled=False)
-    assert chain(*providers, caller=asker) == []
+    assert chain(*providers, caller=caller) == []
     assert chain(*providers) == [f"huggingface:{MINILM}"]
     AllowlistEntry.objects.create(kind="model", pattern="text-*")
     reader.cache_clear()

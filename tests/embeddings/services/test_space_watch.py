@@ -250,7 +250,7 @@ def test_wait_for_other_processes_ends(watch, openai, clock):
     clock.forward(1)
 
     def others_keep_checking(seconds):
-        clock.forward(seconds)
+        clock.forward(10 * seconds)
         RemoteSpace.objects.update(lease_until=clock.now + LEASE)
 
     others_keep_checking(0)

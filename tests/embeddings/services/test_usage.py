@@ -300,7 +300,7 @@ def test_cached_texts_cost_nothing(post, fakes):
     assert row.cost == Decimal("0.0000035")
 
 
-def test_stand_in_is_counted_where_it_ran(post):
+def test_fallback_is_counted_where_it_ran(post):
     post({"input": "a", "model": "text-embedding-3-small"})
     usage().flush()
     assert UsageHour.objects.get().provider == "huggingface"
@@ -368,9 +368,8 @@ print(json.dumps([row.requests, row.tokens, str(row.cost), end_user.requests]))
 """
 
 
-@pytest.mark.parametrize(
-    "database", ["sqlite", pytest.param("postgres", marks=pytest.mark.e2e)]
-)
+@pytest.mark.e2e
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
 def test_counts_of_several_processes_add_up_exactly(request, tmp_path, database):
     url = f"sqlite:///{tmp_path / 'db.sqlite3'}"
     if database == "postgres":

@@ -78,7 +78,7 @@ def test_other_job_is_made(create, start, change):
     assert other.json()["job_id"] != first
 
 
-def test_changed_text_is_embedded_anew(create, start, client, status_of):
+def test_changed_text_is_embedded_again(create, start, client, status_of):
     media_id = create(TEXT)["media_id"]
     start(media_id)
     work()
@@ -98,7 +98,7 @@ def test_forced_job_takes_the_place_of_one_that_waits(create, start, job_of):
     assert job_of(second)["status"] == "queued"
 
 
-def test_without_a_model_the_local_one_stands_in(create, client, job_of):
+def test_without_a_model_the_local_one_is_used(create, client, job_of):
     media_id = create()["media_id"]
     body = client.post(f"{MEDIA}/{media_id}/embeddings").json()
     job = job_of(body["job_id"])

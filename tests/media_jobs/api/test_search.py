@@ -192,7 +192,7 @@ def test_same_model_elsewhere_is_welcome(embedded, find):
     assert ids(find(model=f"huggingface:{MINILM}")) == [media_id]
 
 
-def test_two_spaces_must_be_told_apart(embedded, find):
+def test_of_two_spaces_one_must_be_named(embedded, find):
     one = embedded("The cat sat.")
     two = embedded("The cat sat.", job={"embedding_model": "onnx:only-onnx"})
     assert find().status_code == 409
@@ -201,7 +201,7 @@ def test_two_spaces_must_be_told_apart(embedded, find):
     assert ids(find(media_ids=[two])) == [two]
 
 
-def test_two_sizes_must_be_told_apart(embedded, find):
+def test_of_two_sizes_one_must_be_named(embedded, find):
     one = embedded("The cat sat.")
     two = embedded("The cat sat.", job={"dimensions": 4})
     assert find().status_code == 409
@@ -234,8 +234,8 @@ def test_fallback_of_another_space_is_never_asked(embedded, find, fakes):
 def test_query_is_embedded_as_a_query_and_documents_as_documents(embedded, find, fakes):
     embedded("The cat sat.")
     find("Which animal?")
-    told = [(call.texts, call.input_type) for call in fakes["onnx"].asked]
-    assert told == [(["The cat sat."], "document"), (["Which animal?"], "query")]
+    asked = [(call.texts, call.input_type) for call in fakes["onnx"].asked]
+    assert asked == [(["The cat sat."], "document"), (["Which animal?"], "query")]
 
 
 @pytest.mark.parametrize("named", [{}, {"model": f"onnx:{MINILM}"}])
@@ -302,12 +302,12 @@ def test_vectors_of_another_size_than_the_model_has_now_are_409(embedded, find, 
 
 def test_model_is_asked_for_a_size_only_where_it_is_not_its_own(embedded, find, fakes):
     fakes["openai"].problem = None
-    for dimensions, told in ((16, None), (8, 8)):
+    for dimensions, asked in ((16, None), (8, 8)):
         media_id = embedded(
             "The cat sat.", job={"embedding_model": OPENAI, "dimensions": dimensions}
         )
         find(media_ids=[media_id])
-        assert fakes["openai"].asked[-1].dimensions == told
+        assert fakes["openai"].asked[-1].dimensions == asked
 
 
 def test_another_method_of_one_model_is_searched_on(embedded, find, model):
@@ -376,7 +376,7 @@ def test_deleted_document_is_not_found(embedded, find, client):
     assert not MediaItem.objects.exists()
 
 
-def test_query_without_tokens_is_refused_by_name(embedded, find):
+def test_query_without_tokens_is_refused_and_named(embedded, find):
     embedded("The cat sat.")
     answer = find("\u200b")
     assert answer.status_code == 400

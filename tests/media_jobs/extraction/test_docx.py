@@ -35,7 +35,7 @@ def run(xml):
         ("<w:delText>no</w:delText>", "ab"),
     ],
 )
-def test_what_stands_in_a_run_is_read(xml, text):
+def test_text_of_a_run_is_read(xml, text):
     assert read(paragraph("a", run(xml), "b")).text == text
 
 

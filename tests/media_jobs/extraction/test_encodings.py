@@ -82,7 +82,7 @@ def test_label_that_is_none_for_a_page_changes_nothing(label):
     assert page(data) == "Привет \\u0041"
 
 
-def test_unsafe_encoding_is_refused_by_name():
+def test_unsafe_encoding_is_refused_and_named():
     with pytest.raises(Unreadable, match="hz-gb-2312"):
         page(b"<meta charset=hz-gb-2312><p>x")
 

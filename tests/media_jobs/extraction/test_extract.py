@@ -90,7 +90,10 @@ def test_reader_ends_when_the_client_leaves(slow):
     assert readers == []
 
 
-@pytest.mark.parametrize(("limit", "value"), [("-t", "1"), ("-v", "300000")])
+@pytest.mark.parametrize(
+    ("limit", "value"),
+    [pytest.param("-t", "1", marks=pytest.mark.e2e), ("-v", "300000")],
+)
 def test_file_beyond_the_limits_says_so(text_of, monkeypatch, tmp_path, limit, value):
     python = tmp_path / "python"
     python.write_text(

@@ -21,7 +21,7 @@ def using(request, emptied):
 
 @pytest.fixture
 def fits(using):
-    """Return a function that stores a document and tells whether a filter finds it."""
+    """Return a function that stores a document and returns whether a filter finds it."""
 
     def ask(filters, **fields):
         item = MediaItem.objects.using(using).create(**fields)

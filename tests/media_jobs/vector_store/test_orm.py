@@ -49,6 +49,7 @@ def texts(store, query=EAST, space=SPACE, **options):
     return [hit.text for hit in store.search(query, space, top_k=100, **options)]
 
 
+@pytest.mark.e2e
 def test_what_another_process_stores_is_found_by_the_next_search(store, new_item):
     one, other = new_item(), new_item()
     store.replace(one, SPACE, chunks(EAST, text="own"))
@@ -114,9 +115,7 @@ def test_copy_reads_only_what_changed(store, new_item, small_blocks, monkeypatch
     assert read == [2, 0]
 
 
-def test_space_larger_than_the_memory_is_searched_all_the_same(
-    store, new_item, small_blocks
-):
+def test_space_larger_than_the_memory_is_still_searched(store, new_item, small_blocks):
     bounded = OrmVectorStore(store.using, memory_bytes=100)
     one, other = new_item(), new_item()
     store.replace(one, SPACE, chunks(*[EAST] * 20, NORTH))
@@ -131,7 +130,9 @@ def test_space_larger_than_the_memory_is_searched_all_the_same(
     assert in_the_database == found(store)
 
 
-def test_least_recently_searched_space_makes_room(store, new_item, small_blocks):
+def test_least_recently_searched_space_leaves_memory_first(
+    store, new_item, small_blocks
+):
     spaces = [replace(SPACE, vector_space=name) for name in "abc"]
     for space in spaces:
         store.replace(new_item(), space, chunks(EAST))

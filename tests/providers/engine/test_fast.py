@@ -12,6 +12,9 @@ from tests.providers.engine.test_exactness import (
     paragraphs,
 )
 
+# The core suite makes do with a sample; all of them take ten seconds of a processor.
+SAMPLE, ALL = 5, pytest.param(1, marks=pytest.mark.e2e)
+
 
 @pytest.fixture(scope="module")
 def fast(minilm):
@@ -23,18 +26,24 @@ def model(minilm):
     return minilm.resolve("all-MiniLM-L6-v2")
 
 
+@pytest.fixture(scope="module", params=[SAMPLE, ALL], ids=["sample", "all"])
+def every(request):
+    """Of how many texts one is taken."""
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def corpus(minilm, model):
+def corpus(minilm, model, every):
     """Sentences and short paragraphs, as documents are made of."""
     tokenizer = minilm.tokenizer(model)
-    return [tokenizer.truncate(text, 64) for text in paragraphs()[:500]]
+    return [tokenizer.truncate(text, 64) for text in paragraphs()[:500:every]]
 
 
 @pytest.fixture(scope="module")
-def odd(minilm, model):
+def odd(minilm, model, every):
     """Scripts, symbols, noise and single characters."""
     tokenizer = minilm.tokenizer(model)
-    texts = [*ODD_TEXTS, *(generated(seed) for seed in range(60))]
+    texts = [*ODD_TEXTS, *(generated(seed) for seed in range(0, 60, every))]
     return [tokenizer.truncate(text, 256) for text in texts]
 
 
@@ -66,8 +75,8 @@ def neighbours(vectors):
 
 
 def test_a_text_has_the_same_vector_whatever_its_batch_mates(fast, corpus, both):
-    chosen = corpus[::25]
-    together = both[1][::25]
+    apart = len(corpus) // 20
+    chosen, together = corpus[::apart], both[1][::apart]
     alone = np.concatenate([embed(fast, [text]) for text in chosen])
     assert np.abs(together - alone).max() <= 1e-6
 

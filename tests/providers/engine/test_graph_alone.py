@@ -81,7 +81,7 @@ def test_the_readme_and_the_comparison_with_torch_name_every_architecture():
 @pytest.mark.parametrize(
     "change", [{"model_type": "mpnet"}, {"hidden_act": "swish"}, {"is_decoder": True}]
 )
-def test_an_encoder_that_is_not_supported_is_refused_by_name(tmp_path, change):
+def test_an_encoder_that_is_not_supported_is_refused_and_named(tmp_path, change):
     folder = tiny.write_model(tmp_path / "m", **change)
     encoder = json.loads((folder / "config.json").read_text())
     with pytest.raises(Unbuildable, match=encoder["model_type"]):

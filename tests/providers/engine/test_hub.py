@@ -406,7 +406,7 @@ def age(prepared):
     )
 
 
-def test_what_an_older_version_prepared_is_made_anew_without_the_hub(hub, weights):
+def test_what_an_older_version_prepared_is_made_again_without_the_hub(hub, weights):
     before = weights.prepare(NAME)
     age(before)
     hub.requests.clear()
@@ -427,7 +427,7 @@ def test_damaged_checkpoint_of_an_older_version_is_fetched_again(hub, weights):
     assert any("model.safetensors" in path for _, path, *_ in hub.requests)
 
 
-def test_a_cut_download_is_taken_up_again(hub, weights):
+def test_a_cut_download_is_continued(hub, weights):
     hub.cuts = [3000]
     assert weights.prepare(NAME).runtime == "graph"
     fetched = [
@@ -475,7 +475,7 @@ def test_a_file_with_another_hash_is_thrown_away(hub, weights):
         ((503, ""), ProviderUnavailable),
     ],
 )
-def test_the_hubs_refusals_are_told_apart(hub, weights, fault, error):
+def test_the_hubs_refusals_are_kept_apart(hub, weights, fault, error):
     hub.fault = fault
     with pytest.raises(error) as raised:
         weights.prepare(NAME)

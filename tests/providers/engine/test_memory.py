@@ -16,7 +16,7 @@ SLICE = 10.0
 
 @pytest.fixture(autouse=True)
 def nobody_looks_unasked(monkeypatch):
-    """Have who waits go on when it is told to, and never by chance."""
+    """Have who waits go on when the test says so, and never by chance."""
     monkeypatch.setattr("providers.engine.memory._LOOK_AGAIN_SECONDS", 1000.0)
 
 
@@ -61,7 +61,7 @@ class World:
         return User(self, name, **options)
 
     def waiting(self, name, **options):
-        """Return a user that stands in line."""
+        """Return a user that waits in line."""
         before = len(self.memory._line)
         user = self.user(name, **options)
         until(lambda: len(self.memory._line) > before)
@@ -111,7 +111,7 @@ def test_what_is_loaded_is_lent_to_all_who_ask():
     assert world.loads == ["a"]
 
 
-def test_what_nobody_uses_makes_room_at_once_the_longest_unused_first():
+def test_what_nobody_uses_is_unloaded_at_once_the_longest_unused_first():
     world = World(limit=2)
     for name in ("a", "b", "a"):
         with world.using(name):
@@ -189,7 +189,7 @@ def test_who_came_first_goes_first_even_if_a_later_one_would_fit():
     assert world.loads == ["a", "b", "c"]
 
 
-def test_only_as_many_go_as_room_is_needed_for():
+def test_only_as_many_are_unloaded_as_the_memory_needs():
     world = World(limit=2)
     oldest = world.user("a").inside()
     world.clock.now = 1
@@ -204,7 +204,7 @@ def test_only_as_many_go_as_room_is_needed_for():
         user.done()
 
 
-def test_who_gets_no_room_in_its_time_is_told_when_to_ask_again():
+def test_who_gets_no_memory_in_its_time_learns_when_to_ask_again():
     world = World()
     with (
         world.using("a"),
@@ -257,7 +257,7 @@ def test_different_ones_are_loaded_at_the_same_time():
     assert [user.inside().done() for user in users] == [None, None]
 
 
-def test_a_failed_loading_leaves_its_room_to_the_next():
+def test_a_failed_loading_leaves_its_memory_to_the_next():
     world = World()
     started, fails = threading.Event(), threading.Event()
 

@@ -6,8 +6,8 @@ import weakref
 import numpy as np
 import pytest
 
+from providers.engine.local_provider import Engine
 from providers.engine.pool import Pool, PoolLimits
-from providers.engine.provider import Engine
 from providers.engine.runtime import Row
 from providers.engine.weights import Weights
 from providers.exceptions import Overloaded, ProviderMisconfigured
@@ -85,7 +85,7 @@ def test_a_model_in_use_is_not_unloaded(pool):
     assert loaded(models) == ["one"]
 
 
-def test_the_model_unused_for_longest_makes_room_for_another(pool, weights):
+def test_the_model_unused_for_longest_is_unloaded_for_another(pool, weights):
     models = pool(memory_bytes=int(1.5 * size_of(weights)))
     embed(models, "one")
     embed(models, "two")
@@ -108,9 +108,7 @@ def test_a_lone_text_s_second_copy_of_the_weights_counts(pool, weights):
     assert loaded(models) == ["two"]
 
 
-def test_without_room_for_a_second_copy_a_lone_text_is_served_all_the_same(
-    pool, weights
-):
+def test_without_memory_for_a_second_copy_a_lone_text_is_still_served(pool, weights):
     models = pool(threads=2, memory_bytes=int(1.5 * size_of(weights)))
     alone = embed(models, "one", LONG)
     np.testing.assert_allclose(alone, embed(pool(threads=1), "one", LONG), atol=1e-6)
@@ -140,7 +138,7 @@ def test_a_model_beyond_the_memory_is_refused_with_the_setting_that_allows_it(po
         pool(memory_bytes=1000).model("one")
 
 
-def test_a_request_waits_for_room_no_longer_than_its_own_time(weights):
+def test_a_request_waits_for_memory_no_longer_than_its_own_time(weights):
     engine = Engine(
         weights,
         Pool(

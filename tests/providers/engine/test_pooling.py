@@ -5,7 +5,7 @@ import pytest
 
 from providers.engine.pooling import normalize, pool
 
-# Two texts of three places, of which the first text fills two: what stands in its third is padding.
+# Two texts of three places, of which the first text fills two: its third is padding.
 TOKENS = np.array(
     [[[1, 4], [3, 2], [100, 100]], [[2, 2], [4, 4], [6, 0]]], dtype=np.float32
 )

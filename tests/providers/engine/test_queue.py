@@ -1,4 +1,4 @@
-"""Which texts run next, told by the batches that are cut."""
+"""Which texts run next, seen in the batches that are cut."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def add(queue):
 
 
 def cut(queue, budget=BUDGET, *, small=True, bulk=True):
-    """Return the next batch as (request, lengths) pairs, in the order in which their texts stand in it."""
+    """Return the next batch as (request, lengths) pairs, in the order of their texts in it."""
     batch = {}
     for request, index in queue.next_batch(budget, small=small, bulk=bulk):
         batch.setdefault(request, []).append(len(request.rows[index]))

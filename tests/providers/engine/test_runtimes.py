@@ -76,7 +76,7 @@ def test_sentence_transformers_runs_what_no_graph_is_built_for(
 
 
 @pytest.mark.torch
-def test_a_torch_model_makes_room_for_another_and_its_memory_is_free(tmp_path):
+def test_a_torch_model_is_unloaded_for_another_and_its_memory_is_free(tmp_path):
     names = ("one", "two")
     folders = tuple(write_swishing(tmp_path / name) for name in names)
     weights = Weights(tmp_path / "data", model_paths=folders)

@@ -62,8 +62,9 @@ def run_prepare(tmp_path, source, kill=""):
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("point", KILL_POINTS)
-def test_a_preparation_killed_anywhere_never_loads_and_is_taken_up_again(
+def test_a_preparation_killed_anywhere_never_loads_and_can_be_run_again(
     tmp_path, tiny_source, tiny_weights, point
 ):
     process = run_prepare(tmp_path, tiny_source, KILL_POINTS[point])
@@ -100,7 +101,7 @@ def _interrupt(*args, **kwargs):
 @pytest.mark.parametrize(
     "name", [GRAPH_FILE, PARAMETERS_FILE, "tokenizer.json", "1_Pooling/config.json"]
 )
-def test_an_altered_file_is_refused_and_mended_by_download(tiny_weights, name):
+def test_an_altered_file_is_refused_and_fixed_by_download(tiny_weights, name):
     path = tiny_weights.prepare("org/tiny").path / name
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -139,6 +140,7 @@ def test_a_manifest_cannot_point_outside_its_folder(tiny_weights):
     assert "../secret" not in read.files
 
 
+@pytest.mark.e2e
 def test_two_processes_preparing_at_once_both_succeed(
     tmp_path, tiny_source, tiny_weights
 ):

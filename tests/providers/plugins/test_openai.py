@@ -14,7 +14,7 @@ MODEL = "text-embedding-ada-002"
 
 @pytest.fixture
 def tokenizer_module(monkeypatch):
-    """Stand in for the engine's tokenizers: one token a word."""
+    """A fake of the engine's tokenizers: one token a word."""
 
     class Words:
         def count(self, texts):

@@ -60,10 +60,11 @@ def installed(tmp_path_factory):
     return target
 
 
+@pytest.mark.e2e
 def test_installed_plug_in_is_found_and_embeds(installed):
-    told = json.loads(run("-c", CALL, path=[installed, ROOT]))
+    printed = json.loads(run("-c", CALL, path=[installed, ROOT]))
 
-    assert told == {
+    assert printed == {
         "name": "hashing",
         "model": "hashing-words",
         "shape": [3, 256],
@@ -76,6 +77,7 @@ def test_installed_plug_in_is_found_and_embeds(installed):
     }
 
 
+@pytest.mark.e2e
 def test_plug_in_needs_no_django(installed):
     code = CALL + "\nimport sys\nassert 'django' not in sys.modules"
 

@@ -111,7 +111,7 @@ def test_environments_proxies_are_not_taken(open_echo, upstream, monkeypatch):
 
 
 def test_given_proxy_is_taken(open_echo, upstream):
-    """An HTTP proxy is asked for the whole address; the stub stands in for one."""
+    """An HTTP proxy is asked for the whole address; the stub is one here."""
     with OpenAIUpstream() as proxy:
         address = proxy.address.replace("http://", "http://user:secret@")
         provider = open_echo(proxy_url=address, retries=0)

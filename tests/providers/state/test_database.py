@@ -146,7 +146,7 @@ def test_a_server_that_accepts_and_says_nothing_is_given_up(waits, add_alias):
     assert not waits.may_ask()
 
 
-def test_postgres_is_told_limits_below_our_own(waits, postgres):
+def test_postgres_gets_limits_below_our_own(waits, postgres):
     connection = postgres()
     assert ask(connection, "SHOW statement_timeout") == ("270ms",)
     assert ask(connection, "SHOW lock_timeout") == ("135ms",)

@@ -1,4 +1,4 @@
-"""The limiter above its store: what callers are told, and what happens while the store is away."""
+"""The limiter above its store: what callers are answered, and what happens while the store is away."""
 
 import logging
 
@@ -14,7 +14,7 @@ TOKENS = Rate(per_minute=600, burst=600)
 
 
 class BrokenStore:
-    """Fails until it is mended."""
+    """Fails until it is fixed."""
 
     def __init__(self):
         self.asked = self.cleaned = 0
@@ -28,6 +28,9 @@ class BrokenStore:
 
     def forget_full(self):
         self.cleaned += 1
+
+    def close(self):
+        """Nothing is open."""
 
 
 @pytest.fixture

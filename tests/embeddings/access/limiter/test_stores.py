@@ -175,6 +175,7 @@ def ask_for_all(path, start, answers):
     answers.put((began, time.time(), allowed))
 
 
+@pytest.mark.e2e
 def test_six_processes_and_fifty_callers_at_ten_times_the_limit_stay_within_the_bound(
     tmp_path,
 ):

@@ -32,7 +32,7 @@ def timer(monkeypatch):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A file where the store's folder should be: whoever removes it mends the store."""
+    """A file where the store's folder should be: whoever removes it fixes the store."""
     folder = tmp_path / "folder"
     folder.touch()
     return folder

@@ -24,6 +24,7 @@ def key(provider="p", dimensions=None, input_type="document", text="t", **change
         {"provider": "q"},
         {"name": "n"},
         {"revision": "2"},
+        {"vector_space": "t"},
         {"method": "fp32"},
         {"document_prompt": "text: "},
         {"dimensions": 2},

@@ -12,7 +12,7 @@ def rows():
     return rows
 
 
-def test_only_what_was_used_since_the_last_time_is_told(rows):
+def test_only_what_was_used_since_the_last_time_is_reported(rows):
     assert sorted(rows.newly_used()) == [b"a", b"b"]
     assert rows.newly_used() == []
     rows.get(b"a", now=0)
@@ -22,7 +22,7 @@ def test_only_what_was_used_since_the_last_time_is_told(rows):
     assert rows.newly_used() == [b"b"]
 
 
-def test_telling_what_was_used_is_no_use_and_takes_no_room(rows):
+def test_reporting_what_was_used_is_no_use_and_takes_no_memory(rows):
     rows.newly_used()
     rows.put(b"c", b"row", until=60)
     assert len(rows) == 3

@@ -76,16 +76,16 @@ def test_expired_rows_do_not_count_and_are_dropped_by_the_next_write(store, cloc
 def test_expired_row_is_renewed(store, clock):
     write(store, clock, b"a")
     clock.now += TTL_SECONDS + 1
-    write(store, clock, b"a", row=b"anew")
+    write(store, clock, b"a", row=b"again")
     found = store.read([b"a"], generation=store.generation())
-    assert found == {b"a": Entry(clock(), b"anew")}
+    assert found == {b"a": Entry(clock(), b"again")}
     assert store.size(generation=store.generation()) == 1
 
 
 def test_row_written_twice_counts_once_and_the_later_one_stays(store, clock):
     write(store, clock, b"a")
-    write(store, clock, b"a", row=b"anew")
-    assert store.read([b"a"], generation=store.generation())[b"a"].row == b"anew"
+    write(store, clock, b"a", row=b"again")
+    assert store.read([b"a"], generation=store.generation())[b"a"].row == b"again"
     assert store.size(generation=store.generation()) == 1
 
 
@@ -128,7 +128,7 @@ def test_use_of_a_row_that_is_gone_brings_nothing_back(store, clock):
     assert held(store, b"z") == []
 
 
-def test_full_store_makes_room_for_a_while(address, clock):
+def test_full_store_frees_space_for_a_while(address, clock):
     store = opened(address, clock=clock, max_size=100)
     write(store, clock, *(b"%d" % number for number in range(101)))
     assert store.size(generation=store.generation()) == 95
@@ -214,6 +214,7 @@ def write_until_killed(address, number, ready):
         time.sleep(0.005)
 
 
+@pytest.mark.e2e
 def test_writers_killed_amid_writes_leave_a_good_store(address):
     spawn = multiprocessing.get_context("spawn")
     writers, readies = [], []

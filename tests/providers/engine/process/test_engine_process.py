@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from providers.engine.inference import Work, revision_of
+from providers.engine.local_provider import Engine
 from providers.engine.onnx_runtime import OnnxRuntime
 from providers.engine.pool import Pool, PoolLimits
-from providers.engine.process import client as client_module
+from providers.engine.process import engine_client as client_module
 from providers.engine.process import place as place_module
-from providers.engine.process.client import EngineClient
+from providers.engine.process.engine_client import EngineClient
 from providers.engine.process.place import Place, listens, recorded, write_death
 from providers.engine.process.server import EngineServer, exit_hung
-from providers.engine.provider import Engine
 from providers.engine.weights import Weights
 from providers.exceptions import (
     Abandoned,

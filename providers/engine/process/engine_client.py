@@ -16,7 +16,7 @@ from providers.base import Precision, Tokenizer, Vectors
 from providers.engine.files import Manifest
 from providers.engine.inference import Work, checked_rows
 from providers.engine.process import place, wire
-from providers.engine.process.wire import Closed
+from providers.engine.process.wire import Channel, Closed
 from providers.engine.tokenizers import Tokenizers
 from providers.engine.weights import Weights
 from providers.exceptions import (
@@ -47,7 +47,7 @@ log = structlog.get_logger(__name__)
 class _Connection:
     """One connection, the process that opened it, and the engine process at its other end."""
 
-    socket: socket.socket
+    channel: Channel
     owner: int
     engine: int
     started: bool = False
@@ -99,7 +99,7 @@ class EngineClient:
     def close(self) -> None:
         """Close the connections that no call uses."""
         while self._idle:
-            self._idle.pop().socket.close()
+            self._idle.pop().channel.close()
 
     def asked(self, header: Mapping[str, Any], *, timeout_seconds: float) -> Any:
         """Return the value of a call that the engine may be asked any number of times."""
@@ -133,9 +133,10 @@ class EngineClient:
         *,
         deadline: float,
         again: bool = False,
-    ) -> tuple[dict[str, Any], bytearray]:
+    ) -> tuple[dict[str, Any], memoryview]:
         """Make one call. Raises ProviderError as the engine says it, or _Lost when the engine dies meanwhile."""
         connection = self._connected(deadline)
+        channel = connection.channel
         left = caller_left.get()
 
         def wait() -> None:
@@ -148,16 +149,16 @@ class EngineClient:
 
         timing = {"timeout_seconds": max(deadline - time.monotonic(), 0.0)}
         try:
-            wire.send(connection.socket, {**header, **timing, "again": again}, body)
-            answer, vectors = wire.receive(connection.socket, wait=wait)
+            channel.send({**header, **timing, "again": again}, body)
+            answer, vectors = channel.receive(wait=wait)
             if answer.get("started"):
                 connection.started = True
-                answer, vectors = wire.receive(connection.socket, wait=wait)
+                answer, vectors = channel.receive(wait=wait)
         except Closed as error:
-            connection.socket.close()
+            channel.close()
             raise _Lost(connection) from error
         except BaseException:
-            connection.socket.close()
+            channel.close()
             raise
         connection.started = False
         self._idle.append(connection)
@@ -170,15 +171,16 @@ class EngineClient:
         with contextlib.suppress(IndexError):
             while True:
                 known = self._idle.pop()
-                if known.owner == os.getpid() and not wire.peer_left(known.socket):
+                if known.owner == os.getpid() and not known.channel.peer_left():
                     return known
-                known.socket.close()
+                known.channel.close()
         opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             opened.settimeout(LOOK_SECONDS)
             opened.connect(str(self._path))
             greeted_by = min(deadline, time.monotonic() + GREETING_SECONDS)
-            greeting, _ = wire.receive(opened, wait=_until(greeted_by))
+            channel = Channel(opened)
+            greeting, _ = channel.receive(wait=_until(greeted_by))
         except BaseException as error:
             opened.close()
             if isinstance(error, FileNotFoundError | ConnectionRefusedError):
@@ -188,7 +190,7 @@ class EngineClient:
             if isinstance(error, OSError | Closed):
                 raise _away() from error
             raise
-        return _Connection(opened, os.getpid(), greeting["pid"])
+        return _Connection(channel, os.getpid(), greeting["pid"])
 
     def _state(self) -> Mapping[str, Any]:
         """Return how the engine is; empty where it does not say."""

@@ -2,7 +2,7 @@ import pytest
 from django.test import RequestFactory
 from django.urls import Resolver404, resolve
 
-from embeddings_project.handler import Handler
+from embeddings.fast_path.handler import FastHandler
 
 PATHS = [
     "/api/v1/embeddings",
@@ -14,8 +14,8 @@ PATHS = [
 
 
 @pytest.fixture
-def handler():
-    return Handler()
+def handler(fast_path):
+    return FastHandler()
 
 
 def where(handler, path):
@@ -29,7 +29,7 @@ def test_paths_lead_where_the_url_configuration_says_each_time(handler):
         assert where(handler, path) == (match.func, match.args, match.kwargs)
 
 
-def test_request_is_told_its_match_each_time(handler):
+def test_request_gets_its_match_each_time(handler):
     for _ in range(2):
         request = RequestFactory().get(PATHS[0])
         assert handler.resolve_request(request) is request.resolver_match
