@@ -214,8 +214,10 @@ def table(fire: Fire) -> str:
     for fault in fire.faults:
         kinds[fault.name].append(fault)
     lines = [
-        ("| fault | times | answered | cut off | 503 with Retry-After | other errors"
-        " | longest request s | recovery s, median and longest |"),
+        (
+            "| fault | times | answered | cut off | 503 with Retry-After | other errors"
+            " | longest request s | recovery s, median and longest |"
+        ),
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, faults in sorted(kinds.items()):

@@ -175,8 +175,10 @@ def test_a_change_is_read_by_one_process_and_seen_by_all_at_once(store, new_item
     store.replace(one, SPACE, chunks(*[EAST] * 20, text="one"))
     assert texts(store) == texts(other)
     store.read.clear()
+    before = newest(other).blocks[0]
     other.replace(two, SPACE, chunks(EAST, EAST, text="two"))
     assert set(texts(store)) == set(texts(other)) > {"two 0", "two 1"}
+    assert newest(other).blocks[0].vectors is before.vectors
     store.delete([one])
     assert texts(other) == texts(store) == ["two 0", "two 1"]
     assert (store.read, other.read) == ([2], [])
@@ -262,22 +264,35 @@ def test_a_process_that_hangs_at_work_does_not_stop_others(store, new_item, fold
     assert one.memory_bytes == two.memory_bytes == ROW_BYTES
 
 
-def test_a_full_disk_costs_a_copy_of_ones_own_and_no_hit(store, new_item, folder):
+@pytest.mark.parametrize(
+    ("rows", "limit"),
+    [
+        pytest.param(20, 100, id="for anything"),
+        pytest.param(20, 8 * ROW_BYTES, id="for the manifest"),
+        pytest.param(4, 8 * ROW_BYTES - 1, id="for the block"),
+    ],
+)
+def test_a_disk_too_full_costs_a_copy_of_ones_own_and_no_hit(
+    store, new_item, folder, rows, limit
+):
     one, two = new_item(), new_item()
-    store.replace(one, SPACE, chunks(*[EAST] * 20, text="one"))
+    store.replace(one, SPACE, chunks(*[EAST] * rows, text="one"))
     other = Noting(store.using)
     texts(store)
-    store.replace(two, SPACE, chunks(*[EAST] * 20, text="two"))
-    with no_file_larger_than(100):
-        assert len(texts(store)) == 40
-        assert len(texts(store)) == 40
-        assert len(texts(other)) == 40
-    assert (sum(store.read), sum(other.read)) == (40, 20)
-    assert store.memory_bytes > 40 * ROW_BYTES
+    store.replace(two, SPACE, chunks(*[EAST] * rows, text="two"))
+    with no_file_larger_than(limit):
+        assert len(texts(store)) == 2 * rows
+        assert len(texts(store)) == 2 * rows
+        assert len(texts(other)) == 2 * rows
+    assert (sum(store.read), sum(other.read)) == (2 * rows, rows)
+    assert store.memory_bytes > 2 * rows * ROW_BYTES
     store.delete([one])
-    assert texts(store) == texts(other) == [f"two {index}" for index in range(20)]
-    assert store.memory_bytes == other.memory_bytes == 20 * ROW_BYTES
-    assert len(blocks_of(folder)) == len(newest(store).blocks)
+    assert texts(store) == texts(other) == [f"two {index}" for index in range(rows)]
+    third = Noting(store.using)
+    assert texts(third) == texts(store)
+    assert [sum(one.read) for one in (store, other, third)] == [2 * rows, rows, 0]
+    assert store.memory_bytes == other.memory_bytes == store.shared.shared_bytes
+    assert {block.file for block in newest(store).blocks} == set(blocks_of(folder))
 
 
 @contextmanager
@@ -315,8 +330,22 @@ def longer(content):
     return content + b"\0"
 
 
-@pytest.mark.parametrize("broken", [shorter, another, longer, lambda _: b""])
-@pytest.mark.parametrize("which", ["manifest", "block"])
+def empty(content):
+    return b""
+
+
+def dead(content):
+    """Say of the first rows that they do not count."""
+    return content.replace(b'"/w=="', b'"AA=="', 1)
+
+
+@pytest.mark.parametrize(
+    ("which", "broken"),
+    [
+        *(("block", how) for how in (shorter, another, longer, empty)),
+        *(("manifest", how) for how in (shorter, another, longer, empty, dead)),
+    ],
+)
 def test_a_broken_file_is_not_searched(store, new_item, folder, which, broken):
     store.replace(new_item(), SPACE, chunks(*[EAST] * 10, NORTH))
     expected = store.search(NORTH, SPACE, top_k=20)
@@ -370,7 +399,7 @@ def test_least_recently_searched_space_goes_first_whoever_searched_it(store, new
     a, b, c = (replace(SPACE, vector_space=name) for name in "abc")
     for space in (a, b, c):
         store.replace(new_item(), space, chunks(EAST))
-    for searching, space in ((one, a), (one, b), (two, a), (two, c)):
+    for searching, space in ((one, a), (two, a), (one, b), (two, a), (one, c)):
         assert len(texts(searching, space=space)) == 1
         assert one.shared.shared_bytes <= bound
     one.read.clear()
