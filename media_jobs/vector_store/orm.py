@@ -8,6 +8,7 @@ every vector is compared.
 from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from django.db import DEFAULT_DB_ALIAS, connections
@@ -22,12 +23,14 @@ from media_jobs.vector_store.matrix import (
     Matrix,
     MatrixMemory,
     as_ids,
+    joined,
 )
 from media_jobs.vector_store.rows import StoredChunk, VectorSpace
 from media_jobs.vector_store.shared import SharedMatrices
 from media_jobs.vector_store.sql import Found, SqlVectorStore
 from providers.state.server_folder import server_folder
 
+READ_ROWS = 512  # at a time: a whole block's rows as objects would leave holes in the process's memory
 FEW_CHUNKS = 1000  # so many are read and compared sooner than a whole copy is
 
 
@@ -129,11 +132,19 @@ class OrmVectorStore(SqlVectorStore):
 
     def _read(self, rows: QuerySet[StoredChunk], space: VectorSpace) -> Iterator[Block]:
         rows = rows.filter(vector__isnull=False)
-        values = rows.values_list("pk", "media_id", "vector").iterator(BLOCK_ROWS)
-        while part := list(islice(values, BLOCK_ROWS)):
-            chunk_ids, media_ids, vectors = zip(*part, strict=True)
-            yield Block.of(
-                as_ids(chunk_ids),
-                as_ids(media_ids),
-                from_bytes(b"".join(vectors)).reshape(-1, space.dimensions),
-            )
+        size = min(READ_ROWS, BLOCK_ROWS)
+        values = rows.values_list("pk", "media_id", "vector").iterator(size)
+        batches = iter(lambda: list(islice(values, size)), [])
+        blocks = (block_of(batch, space.dimensions) for batch in batches)
+        while whole := list(islice(blocks, BLOCK_ROWS // size)):
+            yield joined(*whole)
+
+
+def block_of(rows: Sequence[tuple[Any, ...]], dimensions: int) -> Block:
+    """Make a block of rows of chunk id, item id and vector."""
+    chunk_ids, media_ids, vectors = zip(*rows, strict=True)
+    return Block.of(
+        as_ids(chunk_ids),
+        as_ids(media_ids),
+        from_bytes(b"".join(vectors)).reshape(-1, dimensions),
+    )
