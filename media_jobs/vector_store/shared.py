@@ -77,7 +77,7 @@ class SharedMatrices:
                 log.warning("search_memory_not_shared", reason=repr(error))
                 return self._own.refreshed(space, count, refresh)
             matrix = self._refreshed(files, space, count, refresh)
-        self._make_room()
+        self._evict()
         return matrix
 
     @property
@@ -140,7 +140,7 @@ class SharedMatrices:
         files.sweep(shared.matrix if shared else None)
         return matrix
 
-    def _make_room(self) -> None:
+    def _evict(self) -> None:
         """Remove the spaces that were searched least recently, and let go of what is there no more."""
         try:
             with locked(self._folder, self._lock_seconds):
