@@ -109,7 +109,7 @@ def ours(name: str, title: str, provider: str, data_dir: Path) -> Contestant:
 
 
 def empty_view() -> Contestant:
-    """Return the floor of the stack: a REST framework view that does nothing, under this server's gunicorn settings."""
+    """Return the floor of the stack: a REST framework view that does nothing, under gunicorn's own threads."""
     settings = ("--worker-class", "gthread", "--threads", "64", "--keep-alive", "75")
     return Contestant(
         name="empty_view",

@@ -1,7 +1,7 @@
 """What HTTP costs where the vectors are known already: `python benchmarks/http_overhead.py`.
 
-Two servers run side by side under the same gunicorn settings: the product, asked for texts it holds in its cache, and
-an empty REST framework view. Load goes to one and the other in short turns, so what else the machine does falls on
+Two servers run side by side: the product, asked for texts it holds in its cache, and an empty REST framework view under
+gunicorn's own threads. Load goes to one and the other in short turns, so what else the machine does falls on
 both; the ratio is that of the medians. Then one request of 2048 cached texts is held against writing its vectors alone.
 """
 

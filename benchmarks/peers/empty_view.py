@@ -1,6 +1,6 @@
 """The floor under any API on this stack: one REST framework view that takes a POST and answers the same small JSON.
 
-No middleware, no authentication, no database; the body is not looked at. Under the product's own gunicorn settings it
+No middleware, no authentication, no database; the body is not looked at. Under gunicorn's own threads it
 says what Django, REST framework and gunicorn take of a request before anybody does any work, from the root of the
 repository: `gunicorn --worker-class gthread --threads 64 --keep-alive 75 benchmarks.peers.empty_view:application`.
 """

@@ -21,6 +21,8 @@ from media_jobs.vector_store.matrix import (
 from media_jobs.vector_store.rows import VectorSpace
 from media_jobs.vector_store.space_files import Mapped, SpaceFiles, locked
 
+# A reload may bring another version of this program beside the one whose files there are.
+FORMAT = 1
 # To read a whole space takes seconds; one that takes longer is stopped, or hangs.
 LOCK_SECONDS = 30.0
 # No search is under way for so long. One that sees an older version than a copy of that age sees a database that was
@@ -175,7 +177,7 @@ class SharedMatrices:
         return mapped if mapped and mapped.files == files else None
 
     def _files(self, space: VectorSpace) -> SpaceFiles:
-        of = [*self._database, space.pk, space.vector_space, space.dimensions]
+        of = [FORMAT, *self._database, space.pk, space.vector_space, space.dimensions]
         name = hashlib.sha256(json.dumps(of).encode()).hexdigest()[:32]
         return SpaceFiles(folder=self._folder / name)
 

@@ -22,21 +22,20 @@ class ServerFolder:
     All its processes lock it for as long as they live: by that a left-over is known, and systemd-tmpfiles passes it by.
     """
 
-    def __init__(self, data_dir: Path) -> None:
-        parent = Path(_short_parent())
-        name = hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:8]
-        prefix = f"embeddings-{name}-"
-        for older in parent.glob(f"{prefix}*"):
-            _remove_left_over(older)
+    def __init__(
+        self, data_dir: Path, *, path: Path | None = None, lock: int = 0
+    ) -> None:
+        """`path` and `lock`, the descriptor that locks it: those of a program before this one."""
         self._owner = os.getpid()
-        self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-        self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        _of_server[:] = [self.path]
+        if path is None:
+            path, lock = _new_folder(data_dir)
+        os.set_inheritable(lock, False)  # noqa: FBT003
+        self.path, self.lock = path, lock
+        _of_server[:] = [path]
 
     def close(self) -> None:
         """Let go of the folder; its owner removes it."""
-        os.close(self._lock)
+        os.close(self.lock)
         if os.getpid() == self._owner:
             _of_server.clear()
             shutil.rmtree(self.path, ignore_errors=True)
@@ -45,6 +44,18 @@ class ServerFolder:
 def server_folder() -> Path | None:
     """Return the folder that this process shares with its siblings; None outside a server."""
     return _of_server[0] if _of_server else None
+
+
+def _new_folder(data_dir: Path) -> tuple[Path, int]:
+    parent = Path(_short_parent())
+    name = hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:8]
+    prefix = f"embeddings-{name}-"
+    for older in parent.glob(f"{prefix}*"):
+        _remove_left_over(older)
+    path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return path, lock
 
 
 def _short_parent() -> str:

@@ -21,14 +21,19 @@ _of_parent: list[Path] = []
 class Place:
     """A listening socket; one owner makes it, and hands it to each engine process it starts."""
 
-    def __init__(self, data_dir: Path, folder: Path) -> None:
+    def __init__(self, data_dir: Path, folder: Path, *, listener: int = 0) -> None:
+        """`listener`: the socket's file descriptor, from a program before this one."""
         self._record = data_dir / RECORD
         self._owner = os.getpid()
         self.path = folder / SOCKET
-        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.listener.bind(str(self.path))
-        self.path.chmod(0o600)
-        self.listener.listen(BACKLOG)
+        if listener:
+            self.listener = socket.socket(fileno=listener)
+            self.listener.set_inheritable(False)
+        else:
+            self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.listener.bind(str(self.path))
+            self.path.chmod(0o600)
+            self.listener.listen(BACKLOG)
         written = self._record.with_suffix(f".{self._owner}")
         written.write_text(str(self.path))
         written.replace(self._record)

@@ -16,7 +16,7 @@ def outside_a_server(monkeypatch):
 
 def killed(folder):
     """Leave a folder as the end of its processes does, and return its path."""
-    os.close(folder._lock)
+    os.close(folder.lock)
     return folder.path
 
 
