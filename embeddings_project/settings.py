@@ -304,22 +304,6 @@ EMBEDDINGS = EmbeddingsConf(
 )
 DATA_UPLOAD_MAX_MEMORY_SIZE = EMBEDDINGS.max_body_bytes
 
-# How long clients may take, and how much they may hold.
-HTTP_FRONT = FrontConf(
-    header_seconds=env.seconds("HTTP_HEADER_TIMEOUT", 10, maximum=3600),
-    body_seconds=env.seconds("HTTP_BODY_TIMEOUT", 60, maximum=3600),
-    write_seconds=env.seconds("HTTP_WRITE_TIMEOUT", 60, maximum=3600),
-    min_rate=env.integer("HTTP_MIN_RATE", 1000, minimum=0, maximum=10**9),
-    max_connections=env.integer("HTTP_MAX_CONNECTIONS", 8192, minimum=2, maximum=10**6),
-    spool_bytes=env.integer(
-        "HTTP_SPOOL_BYTES", 512 * 2**20, minimum=2**20, maximum=2**40
-    )
-    // WEB_CONCURRENCY,
-    drain_seconds=env.integer("DRAIN_SECONDS", 30, minimum=1, maximum=86400),
-    folder=DATA_DIR,
-    shared_addresses=ACCESS.trusted_proxies > 0,
-)
-
 # Documents and the jobs that embed them.
 MEDIA_JOBS = MediaConf(
     max_bytes=env.integer("MEDIA_MAX_BYTES", 50 * 2**20, minimum=1024, maximum=2**30),
@@ -344,6 +328,25 @@ MEDIA_JOBS = MediaConf(
         DATA_DIR / "webhook_secret", prefix="whsec_", make=base64_secret
     ),
     webhook_allow_private=env.boolean("MEDIA_WEBHOOK_ALLOW_PRIVATE", default=False),
+)
+
+# How long clients may take, and how much they may hold.
+HTTP_FRONT = FrontConf(
+    header_seconds=env.seconds("HTTP_HEADER_TIMEOUT", 10, maximum=3600),
+    body_seconds=env.seconds("HTTP_BODY_TIMEOUT", 60, maximum=3600),
+    write_seconds=env.seconds("HTTP_WRITE_TIMEOUT", 60, maximum=3600),
+    min_rate=env.integer("HTTP_MIN_RATE", 1000, minimum=0, maximum=10**9),
+    max_connections=env.integer("HTTP_MAX_CONNECTIONS", 8192, minimum=2, maximum=10**6),
+    # Its share of the bound, and space for one body.
+    spool_bytes=max(
+        env.integer("HTTP_SPOOL_BYTES", 512 * 2**20, minimum=2**20, maximum=2**40)
+        // WEB_CONCURRENCY,
+        DATA_UPLOAD_MAX_MEMORY_SIZE,
+        MEDIA_JOBS.max_bytes + 2**20,
+    ),
+    drain_seconds=env.integer("DRAIN_SECONDS", 30, minimum=1, maximum=86400),
+    folder=DATA_DIR,
+    shared_addresses=ACCESS.trusted_proxies > 0,
 )
 
 Q_CLUSTER = queue_settings(MEDIA_JOBS)

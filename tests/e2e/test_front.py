@@ -78,6 +78,8 @@ def strict(tmp_path_factory):
         HTTP_WRITE_TIMEOUT="1",
         HTTP_SPOOL_BYTES=str(SPOOL),
         EMBEDDINGS_MAX_BODY_BYTES=str(SPOOL),
+        MEDIA_MAX_BYTES="1024",
+        WEB_CONCURRENCY="1",
     )
     yield running.wait_until_ready()
     running.end()
