@@ -39,16 +39,15 @@ class EngineProcess:
         self._pause = 0.0
 
     @classmethod
-    def of_settings(cls, inherited: Inherited | None) -> Self | None:
-        """Return what keeps the engine; None where each process has its own. Raises OSError."""
+    def of_settings(cls, folder: Path, inherited: Inherited | None) -> Self | None:
+        """Return what keeps the engine, its socket in `folder`; None where each process has its own. Raises OSError."""
         former = Former(inherited.engine) if inherited and inherited.engine else None
         if settings.ENGINE == "inline":
             if former:
                 former.terminate()
             return None
         listener = inherited.engine_listener if inherited else 0
-        path = Path(inherited.engine_socket) if inherited and listener else None
-        return cls(Place(settings.DATA_DIR, path=path, listener=listener), former)
+        return cls(Place(settings.DATA_DIR, folder, listener=listener), former)
 
     def start(self) -> None:
         """Fork the process. The one before it answers whom it has, and then ends."""
@@ -62,7 +61,6 @@ class EngineProcess:
         return {
             "engine": self._process.pid if self._process else 0,
             "engine_listener": self._place.listener.fileno(),
-            "engine_socket": str(self._place.path),
         }
 
     def look(self) -> None:

@@ -19,17 +19,17 @@ OPTION, ONLY_PREPARE = "--inherited", "--only-prepare"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inherited:
-    """What a program has from the one before: its sockets' descriptors, and its children's process ids (0: none).
-
-    `engine_socket` is the path of the engine's.
+    """What a program has from the one before: the descriptors of its sockets, its folder and the descriptor that locks
+    it, and its children's process ids (0: none).
     """
 
     listener: int
+    folder: str
+    folder_lock: int
     server: int
     worker: int = 0
     engine: int = 0
     engine_listener: int = 0
-    engine_socket: str = ""
 
     @classmethod
     def read(cls, text: str) -> Self:
@@ -60,7 +60,8 @@ def is_prepared() -> bool:
 
 def begin_again(inherited: Inherited) -> None:
     """Become the new program."""
-    for descriptor in filter(None, (inherited.listener, inherited.engine_listener)):
+    kept = (inherited.listener, inherited.folder_lock, inherited.engine_listener)
+    for descriptor in filter(None, kept):
         os.set_inheritable(descriptor, True)  # noqa: FBT003
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     sys.stdout.flush()

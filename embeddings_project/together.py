@@ -13,6 +13,7 @@ import multiprocessing
 import signal
 import sys
 import time
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from django.conf import settings
 from embeddings_project.engine_process import EngineProcess
 from embeddings_project.processes import STOP_SIGNALS, Former, start_process
 from embeddings_project.reload import Inherited, begin_again, is_prepared
+from providers.state.server_folder import ServerFolder
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkProcess
@@ -43,7 +45,12 @@ class Together:
 
     def __init__(self, listener: "socket", *, inherited: Inherited | None) -> None:
         self._listener = listener
-        self._engine = EngineProcess.of_settings(inherited)
+        self._folder = ServerFolder(
+            settings.DATA_DIR,
+            path=Path(inherited.folder) if inherited else None,
+            lock=inherited.folder_lock if inherited else 0,
+        )
+        self._engine = EngineProcess.of_settings(self._folder.path, inherited)
         self._server: ForkProcess | Former | None = None
         self._worker: ForkProcess | Former | None = None
         self._former: Former | None = None  # serves until the new server answers
@@ -79,6 +86,7 @@ class Together:
         self._end_worker()
         if self._engine:
             self._engine.stop()
+        self._folder.close()
         return code
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -146,6 +154,8 @@ class Together:
                     listener=self._listener.fileno(),
                     server=server.pid,
                     worker=worker or 0,
+                    folder=str(self._folder.path),
+                    folder_lock=self._folder.lock,
                     **(self._engine.handed_on() if self._engine else {}),
                 )
             )

@@ -3,6 +3,7 @@
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Event
 
 import psutil
@@ -89,3 +90,21 @@ def test_stop_in_the_middle_of_a_reload_ends_everything(server):
     poll(lambda: says(server, "reloading"), seconds=RELOAD_SECONDS, what="reloading")
     assert server.stop(signal.SIGTERM) in (0, -signal.SIGTERM)
     poll(lambda: not server.members(), seconds=60, what="no process left")
+
+
+def test_reload_keeps_the_folder_that_processes_share_and_the_stop_removes_it(launch):
+    server = launch().wait_until_ready()
+    socket = (server.data_dir / "engine.socket").read_text()
+    for times in (1, 2):
+        server.process.send_signal(signal.SIGHUP)
+        poll(
+            lambda n=times: (
+                sum(line.get("event") == "reloaded" for line in server.log_lines()) == n
+            ),
+            seconds=RELOAD_SECONDS,
+            what="reloaded",
+        )
+    assert (server.data_dir / "engine.socket").read_text() == socket
+    assert len(server.embed(["one"])[0]) == 384
+    server.stop()
+    assert not Path(socket).parent.exists()
