@@ -3,12 +3,14 @@
 import socket
 import sys
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import structlog
 from django.conf import settings
 
-from embeddings_project.processes import start_process
+from embeddings_project.processes import Former, start_process
+from embeddings_project.reload import Inherited
 from providers.engine.process.place import Place, write_death
 from providers.engine.process.wire import Channel, Closed
 
@@ -28,17 +30,38 @@ log = structlog.get_logger(__name__)
 class EngineProcess:
     """One engine at a time, all at one socket: clients wait there while the next one starts."""
 
-    def __init__(self) -> None:
-        self._place = Place(settings.DATA_DIR)
+    def __init__(self, place: Place, former: Former | None) -> None:
+        self._place = place
+        self._former = former  # of the program before this one, at the same socket
         self._process: ForkProcess | None = None
         self._pulse: Channel | None = None
         self._started_at = self._looked_at = self._heard_at = self._due_at = 0.0
         self._pause = 0.0
 
+    @classmethod
+    def of_settings(cls, folder: Path, inherited: Inherited | None) -> Self | None:
+        """Return what keeps the engine, its socket in `folder`; None where each process has its own. Raises OSError."""
+        former = Former(inherited.engine) if inherited and inherited.engine else None
+        if settings.ENGINE == "inline":
+            if former:
+                former.terminate()
+            return None
+        listener = inherited.engine_listener if inherited else 0
+        return cls(Place(settings.DATA_DIR, folder, listener=listener), former)
+
     def start(self) -> None:
-        """Fork the process."""
+        """Fork the process. The one before it answers whom it has, and then ends."""
         self._process = start_process(self._be_engine)
         self._started_at = self._heard_at = time.monotonic()
+        if self._former:
+            self._former.terminate()
+
+    def handed_on(self) -> dict[str, Any]:
+        """Return what the next program inherits of this."""
+        return {
+            "engine": self._process.pid if self._process else 0,
+            "engine_listener": self._place.listener.fileno(),
+        }
 
     def look(self) -> None:
         """Start it again if it died, and kill it if it says nothing any more."""
@@ -46,6 +69,8 @@ class EngineProcess:
         if now - self._looked_at > STOPPED_SECONDS:  # this process was stopped itself
             self._heard_at = now
         self._looked_at = now
+        if self._former and not self._former.is_alive():
+            self._former = None
         if self._process is not None and self._process.exitcode is not None:
             self._note_death(self._process)
         if self._process is not None:
@@ -65,6 +90,8 @@ class EngineProcess:
             self._process.terminate()
             self._process.join(STOP_SECONDS)
             self._process.kill()
+        if self._former:
+            self._former.kill()
         self._place.close()
 
     def _note_death(self, process: "ForkProcess") -> None:
@@ -116,6 +143,6 @@ class EngineProcess:
         serve_engine(
             settings.LOCAL_ENGINE,
             self._place.listener,
-            drain_seconds=settings.DRAIN_SECONDS,
+            drain_seconds=settings.HTTP_FRONT.drain_seconds,
         )
         sys.exit(0)

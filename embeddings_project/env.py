@@ -41,6 +41,8 @@ SHARED_PREFIXES = (
     "DATA_",
     "CACHE_",
     "WEB_",
+    "HTTP_",
+    "DRAIN_",
     "LOG_",
     "CORS_",
     "DATABASE_",

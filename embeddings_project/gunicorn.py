@@ -2,11 +2,12 @@
 inference runtime is loaded before the fork, since none survives one."""
 
 import os
+import select
 import shutil
 import signal
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.conf import settings
@@ -15,6 +16,11 @@ from gunicorn.glogging import Logger
 
 from embeddings_project.metric_files import reserve_metric_files
 from providers.state import process
+
+if TYPE_CHECKING:
+    from multiprocessing.synchronize import Event
+
+STORE_SECONDS = 5  # for a worker that has answered all to store what it counted
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "embeddings_project.settings")
 
@@ -26,11 +32,15 @@ bind = (
     else f"{settings.HOST}:{settings.PORT}"
 )
 workers = settings.WEB_CONCURRENCY
-worker_class = "gthread"
+worker_class = (
+    "embeddings_project.front.worker.FrontWorker"
+    if hasattr(select, "epoll")
+    else "gthread"  # macOS, for development: slow clients hold it
+)
 threads = settings.WEB_THREADS
-keepalive = 75
-timeout = 60  # seconds without a heartbeat before a worker is replaced; a long request does not stop the heartbeat
-graceful_timeout = 30
+backlog = 4096
+timeout = 8  # seconds without a heartbeat before a worker is replaced; a long request does not stop the heartbeat
+graceful_timeout = settings.HTTP_FRONT.drain_seconds + STORE_SECONDS
 control_socket_disable = True
 forwarded_allow_ips = settings.FORWARDED_ALLOW_IPS
 forwarder_headers = ""  # PUBLIC_URL says the prefix; a header could be the client's
@@ -56,6 +66,8 @@ logconfig_dict = {
         }
     },
 }
+
+answers: "Event | None" = None  # set once a worker is about to accept
 
 metrics_dir = Path(settings.DATA_DIR) / "metrics"
 
@@ -100,6 +112,8 @@ def post_worker_init(worker: Any) -> None:
     for number in (signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, worker.handle_exit)
     threading.Thread(target=warm_up, name="warm-up", daemon=True).start()
+    if answers:
+        answers.set()
 
 
 def worker_exit(server: Any, worker: Any) -> None:

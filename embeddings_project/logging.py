@@ -2,8 +2,9 @@
 
 import json
 import logging
+import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +17,7 @@ KEY = re.compile(
     r"sk-[0-9a-f]{12}[\w-]{43}|(?:(?<![A-Za-z0-9])|(?<=\\[bfnrt]))sk-[\w-]{16,}"
 )
 TOKEN = re.compile(r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*")
+SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}", re.ASCII)
 SHORTEST_SECRET = 12
 HIDDEN: set[str] = set()
 
@@ -97,6 +99,18 @@ def log_event(logger: logging.Logger, event: str, **fields: Any) -> None:
     # By these structlog's formatter knows its own.
     record.__dict__.update(_logger=logger, _name="info")
     logger.handle(record)
+
+
+def id_of(environ: Mapping[str, Any]) -> str:
+    """Return a request's id: the client's own if it is sane, or 32 hexadecimal digits.
+
+    It goes into logs, answers and the audit log, which hold no keys. It is unique but no secret: real entropy would be
+    a system call.
+    """
+    given: str = environ.get("HTTP_X_REQUEST_ID", "")
+    if SANE_ID.fullmatch(given) and masked(given) == given:
+        return given
+    return f"{random.getrandbits(128):032x}"
 
 
 class LineFormatter(structlog.stdlib.ProcessorFormatter):

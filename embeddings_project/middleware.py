@@ -1,14 +1,11 @@
 """What surrounds every request: its id, its log line, and how its body is read."""
 
 import logging
-import random
-import re
 import time
 from collections.abc import Callable
 from typing import Any
 
 import structlog
-from django.conf import settings
 from django.core.handlers.wsgi import LimitedStream
 from django.http import HttpRequest, HttpResponse
 from gunicorn.http.errors import ParseException
@@ -17,12 +14,12 @@ from embeddings.access.authentication import CALLER
 from embeddings.access.client_address import client_ip
 from embeddings.headers import REQUEST_ID
 from embeddings_project.connection import client_left
-from embeddings_project.logging import log_event, masked
+from embeddings_project.front.admission import most_bytes
+from embeddings_project.logging import id_of, log_event
 from providers.waiting import caller_left
 
 Handler = Callable[[HttpRequest], HttpResponse]
 
-SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}", re.ASCII)
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +32,7 @@ class RequestContextMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         started = time.perf_counter()
-        given = request.META.get("HTTP_X_REQUEST_ID", "")
-        request_id = given if is_sane(given) else new_id()
+        request_id = id_of(request.META)
         bound = structlog.contextvars.bind_contextvars(request_id=request_id)
         caller_left.set(client_left(request))
         try:
@@ -59,11 +55,6 @@ class RequestContextMiddleware:
         return response
 
 
-def is_sane(request_id: str) -> bool:
-    """Whether a client's id can be used: it goes into logs, answers and the audit log, which hold no keys."""
-    return bool(SANE_ID.fullmatch(request_id)) and masked(request_id) == request_id
-
-
 def who_called(request: HttpRequest) -> dict[str, str]:
     """Return the caller's id, and what everyone may see of its key; of a console page its user's, if that is known."""
     caller = request.META.get(CALLER)
@@ -75,23 +66,18 @@ def who_called(request: HttpRequest) -> dict[str, str]:
     return {"caller": caller.id}
 
 
-def new_id() -> str:
-    """Return 32 hexadecimal digits, unique but no secret: real entropy would be a system call."""
-    return f"{random.getrandbits(128):032x}"
-
-
 class RequestBodyMiddleware:
-    """Let a chunked body be read, and read a refused request's body to its end.
+    """Let a chunked body be read, and read a refused request's body to its end, under any server.
 
-    Django takes a body without Content-Length for empty. And a client that is still sending when the connection closes
-    sees a broken pipe in place of the answer.
+    The product's own front brings whole bodies. Elsewhere Django takes a body without Content-Length for empty. And a
+    client that is still sending when the connection closes sees a broken pipe in place of the answer.
     """
 
     def __init__(self, get_response: Handler) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        limit = most_bytes(request)
+        limit = most_bytes(request.content_type or "")
         # Only where the server marks the body's end: another one would let us wait for it.
         if is_chunked(request) and request.META.get("wsgi.input_terminated"):
             body = request.META["wsgi.input"]
@@ -116,13 +102,6 @@ class ChunkedBody(LimitedStream):
             return super().read(-1 if size is None else size)
         except ParseException as error:
             raise OSError("The body's chunks are malformed.") from error
-
-
-def most_bytes(request: HttpRequest) -> int:
-    """Return how large a body may be: a form may bring a file."""
-    body: int = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-    is_form = (request.content_type or "").lower() == "multipart/form-data"
-    return max(body, settings.MEDIA_JOBS.max_bytes + 2**20) if is_form else body
 
 
 def is_chunked(request: HttpRequest) -> bool:

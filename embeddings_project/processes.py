@@ -3,13 +3,17 @@
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkProcess
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+LOOK_SECONDS = 0.1
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# Held back while a process is made, and from before one program until the next is ready for them.
+SIGNALS = (*STOP_SIGNALS, signal.SIGHUP)
 
 
 def start_process(run: Callable[[], None]) -> "ForkProcess":
@@ -31,3 +35,34 @@ def _be(run: Callable[[], None]) -> None:
     end_with_parent()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     run()
+
+
+class Former:
+    """A child of the program before, as `multiprocessing` would have it."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._code: int | None = None
+
+    @property
+    def exitcode(self) -> int | None:
+        if self._code is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self._code = os.waitstatus_to_exitcode(status) if pid else None
+        return self._code
+
+    def is_alive(self) -> bool:
+        return self.exitcode is None
+
+    def join(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        while self.is_alive() and time.monotonic() < deadline:
+            time.sleep(LOOK_SECONDS)
+
+    def terminate(self) -> None:
+        if self.is_alive():
+            os.kill(self.pid, signal.SIGTERM)
+
+    def kill(self) -> None:
+        if self.is_alive():
+            os.kill(self.pid, signal.SIGKILL)

@@ -14,7 +14,7 @@ class MediaConf:
     `workers`: processes that run jobs, 0 for none on this machine. `work_dir`: where unfinished jobs keep their
     vectors. `wait_days`: for how long a job waits for its provider. `max_documents`, `max_stored_bytes` and
     `max_queued_jobs` are each user's quotas, 0 for none. `extractions`: how many files are read at once.
-    `search_memory_bytes`: how much a process may keep of vectors that it searches in memory.
+    `search_memory_bytes`: how much a server's processes together may keep of vectors that they search in memory.
     """
 
     max_bytes: int

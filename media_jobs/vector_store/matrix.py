@@ -1,12 +1,13 @@
 """The vectors of spaces in memory. A `Matrix` and its blocks are immutable, so that threads search without a lock.
 
-A change makes a new `Matrix` that shares the blocks that did not change: a few megabytes are copied, never the whole.
+A change makes a new `Matrix` that shares the blocks that did not change: a megabyte or so is copied, never the whole.
 """
 
 import threading
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,17 +19,25 @@ Ids = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 BLOCK_ROWS = 8192
+# A block of more rows takes in a later one only if it is no more than so many times its size: what changes one item
+# does not copy a whole block.
+SMALL_ROWS = 512
+GROWTH = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """Rows as they were read. `vectors`: float32 (n, d); `alive`: which rows still count."""
+    """Rows as they were read. `vectors`: float32 (n, d); `alive`: which rows still count.
+
+    `file`: the name of the file that holds all but `alive`, where processes share one.
+    """
 
     chunk_ids: Ids
     media_ids: Ids
     vectors: NDArray[np.float32]
     alive: Mask
     live_rows: int
+    file: str | None = None
 
     @classmethod
     def of(
@@ -49,13 +58,7 @@ class Block:
         live_rows = int(np.count_nonzero(alive))
         if live_rows == self.live_rows:
             return self
-        return Block(
-            chunk_ids=self.chunk_ids,
-            media_ids=self.media_ids,
-            vectors=self.vectors,
-            alive=alive,
-            live_rows=live_rows,
-        )
+        return replace(self, alive=alive, live_rows=live_rows)
 
     def scores(self, query: Vector, only: Ids | None) -> NDArray[np.float32]:
         """Return each row's cosine, or minus infinity where the row does not count."""
@@ -105,9 +108,15 @@ class Matrix:
         )
         return Matrix(version=self.version, blocks=blocks)
 
-    def updated(self, version: int, blocks: Iterable[Block]) -> "Matrix":
-        """Return the matrix of `version`, with `blocks` added."""
-        return Matrix(version=version, blocks=packed((*self.blocks, *blocks)))
+    def updated(self, version: int, blocks: Iterable[Block], keep: "Keep") -> "Matrix":
+        """Return the matrix of `version`, with `blocks` added, and each kept."""
+        every = packed(chain(self.blocks, blocks))
+        return Matrix(version=version, blocks=tuple(keep(block) for block in every))
+
+    def without_files(self) -> "Matrix":
+        """Return the matrix as one whose files may be removed."""
+        blocks = tuple(replace(block, file=None) for block in self.blocks)
+        return replace(self, blocks=blocks)
 
     @property
     def size_bytes(self) -> int:
@@ -140,19 +149,26 @@ def best(
     return list(zip(chunk_ids[chosen].tolist(), scores[chosen].tolist(), strict=True))
 
 
-def packed(blocks: Sequence[Block]) -> tuple[Block, ...]:
-    """Return the blocks with neighbours joined where they fit into one, and with half-dead ones cut down."""
-    result: list[Block] = []
+def packed(blocks: Iterable[Block]) -> Iterator[Block]:
+    """Yield the blocks with neighbours joined where they fit into one, and with half-dead ones cut down."""
+    last: Block | None = None
     for block in blocks:
         if not block.live_rows:
             continue
-        if result and result[-1].live_rows + block.live_rows <= BLOCK_ROWS:
-            result[-1] = joined(result[-1], block)
-        elif 2 * block.live_rows < len(block.chunk_ids):
-            result.append(joined(block))
-        else:
-            result.append(block)
-    return tuple(result)
+        if last and joins(last.live_rows, block.live_rows):
+            last = joined(last, block)
+            continue
+        if last:
+            yield last
+        half_dead = 2 * block.live_rows < len(block.chunk_ids)
+        last = joined(block) if half_dead else block
+    if last:
+        yield last
+
+
+def joins(rows: int, more: int) -> bool:
+    """Whether a block of so many rows takes in the next one."""
+    return rows + more <= BLOCK_ROWS and rows <= max(SMALL_ROWS, GROWTH * more)
 
 
 def joined(*blocks: Block) -> Block:
@@ -164,8 +180,20 @@ def joined(*blocks: Block) -> Block:
     )
 
 
+# What becomes of a block that a search will need again: it is returned as it is to be held.
+Keep = Callable[[Block], Block]
+Count = Callable[[VectorSpace], int]
+Refresh = Callable[[Matrix | None, VectorSpace, Keep], Matrix]
+
+
+def as_it_is(block: Block) -> Block:
+    return block
+
+
 class MatrixMemory:
-    """Matrices by the id of their space: bounded, least recently used out first, each refreshed by one thread."""
+    """This process's own matrices, by the id of their space: bounded, least recently used out first, each refreshed by
+    one thread.
+    """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -173,16 +201,16 @@ class MatrixMemory:
         self._matrices: OrderedDict[int, Matrix] = OrderedDict()
         self._refreshing: defaultdict[int, threading.Lock] = defaultdict(threading.Lock)
 
-    def get(self, space_id: int, version: int) -> Matrix | None:
-        """Return the matrix of exactly that version."""
-        held = self._held(space_id)
-        return held if held and held.version == version else None
+    def get(self, space: VectorSpace) -> Matrix | None:
+        """Return the matrix of exactly the space's version."""
+        held = self.held(space.pk)
+        return held if held and held.version == space.version else None
 
     def refreshed(
         self,
         space: VectorSpace,
-        count: Callable[[VectorSpace], int],
-        refresh: Callable[[Matrix | None, VectorSpace], Matrix],
+        count: Count,
+        refresh: Refresh,
     ) -> Matrix | None:
         """Return the matrix of the space's version, or None where it cannot be held.
 
@@ -191,14 +219,14 @@ class MatrixMemory:
         with self._lock:
             refreshing = self._refreshing[space.pk]
         with refreshing:
-            held = self._held(space.pk)
+            held = self.held(space.pk)
             if held and held.version >= space.version:
                 return held if held.version == space.version else None
             if count(space) * row_bytes(space.dimensions) > self._max_bytes:
-                self._drop(space.pk)
+                self.drop(space.pk)
                 return None
-            matrix = refresh(held, space)
-            self._hold(space.pk, matrix)
+            matrix = refresh(held, space, as_it_is)
+            self.hold(space.pk, matrix)
             return matrix
 
     @property
@@ -206,20 +234,23 @@ class MatrixMemory:
         with self._lock:
             return self._size()
 
-    def _held(self, space_id: int) -> Matrix | None:
+    def held(self, space_id: int) -> Matrix | None:
+        """Return the matrix of whatever version."""
         with self._lock:
             if space_id in self._matrices:
                 self._matrices.move_to_end(space_id)
             return self._matrices.get(space_id)
 
-    def _hold(self, space_id: int, matrix: Matrix) -> None:
+    def hold(self, space_id: int, matrix: Matrix) -> None:
+        """Hold a matrix in the place of an older one."""
         with self._lock:
             self._matrices[space_id] = matrix
             self._matrices.move_to_end(space_id)
             while len(self._matrices) > 1 and self._size() > self._max_bytes:
                 self._matrices.popitem(last=False)
 
-    def _drop(self, space_id: int) -> None:
+    def drop(self, space_id: int) -> None:
+        """Hold none of that space."""
         with self._lock:
             self._matrices.pop(space_id, None)
 

@@ -1,14 +1,17 @@
-"""The embedded store: vectors are bytes in the database, and each process searches a copy of them in memory.
+"""The embedded store: vectors are bytes in the database, and a copy of them in memory is searched.
 
-The copy follows the space's version, which grows in the transaction of every change: what another process stored or
-removed is seen by the next search. Exact: every vector is compared.
+All processes of a server share the copy; any other process has one of its own. It follows the space's version, which
+grows in the transaction of every change: what another process stored or removed is seen by the next search. Exact:
+every vector is compared.
 """
 
 from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from django.db import DEFAULT_DB_ALIAS
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import QuerySet, Sum
 
 from media_jobs.conf import conf
@@ -16,13 +19,18 @@ from media_jobs.vector_store.base import Vector, from_bytes, to_bytes
 from media_jobs.vector_store.matrix import (
     BLOCK_ROWS,
     Block,
+    Keep,
     Matrix,
     MatrixMemory,
     as_ids,
+    joined,
 )
 from media_jobs.vector_store.rows import StoredChunk, VectorSpace
+from media_jobs.vector_store.shared import SharedMatrices
 from media_jobs.vector_store.sql import Found, SqlVectorStore
+from providers.state.server_folder import server_folder
 
+READ_ROWS = 512  # at a time: a whole block's rows as objects would leave holes in the process's memory
 FEW_CHUNKS = 1000  # so many are read and compared sooner than a whole copy is
 
 
@@ -35,12 +43,21 @@ class OrmVectorStore(SqlVectorStore):
         super().__init__(using)
         if memory_bytes is None:
             memory_bytes = conf().search_memory_bytes
-        self._memory = MatrixMemory(memory_bytes)
+        self._memory = self._memory_of(server_folder(), memory_bytes)
 
     @property
     def memory_bytes(self) -> int:
         """How much the copies take now."""
         return self._memory.size_bytes
+
+    def _memory_of(
+        self, folder: Path | None, max_bytes: int
+    ) -> MatrixMemory | SharedMatrices:
+        if folder is None:
+            return MatrixMemory(max_bytes)
+        settings = connections[self.using].settings_dict
+        database = [str(settings[name]) for name in ("ENGINE", "HOST", "PORT", "NAME")]
+        return SharedMatrices(folder / "search", max_bytes, database=database)
 
     def _insert(self, rows: Sequence[StoredChunk], vectors: Sequence[Vector]) -> None:
         for row, vector in zip(rows, vectors, strict=True):
@@ -56,7 +73,7 @@ class OrmVectorStore(SqlVectorStore):
     ) -> Found:
         if self._are_few(space, media_ids):
             return self._scan(query, space, limit, media_ids)
-        matrix = self._memory.get(space.pk, space.version)
+        matrix = self._memory.get(space)
         if matrix is None:
             matrix = self._memory.refreshed(space, self._row_count, self._refresh)
         if matrix is None:
@@ -75,12 +92,12 @@ class OrmVectorStore(SqlVectorStore):
         ]
         return count
 
-    def _refresh(self, held: Matrix | None, space: VectorSpace) -> Matrix:
+    def _refresh(self, held: Matrix | None, space: VectorSpace, keep: Keep) -> Matrix:
         """Bring `held` to the space's version: read what is newer, drop what is gone."""
         if held is None:
             rows = self._chunks().filter(space=space)
             return Matrix(version=space.version).updated(
-                space.version, self._read(rows, space)
+                space.version, self._read(rows, space), keep
             )
         items = self._items_of(space)
         newer = items.filter(version__gt=held.version).values_list(
@@ -92,7 +109,7 @@ class OrmVectorStore(SqlVectorStore):
             present = as_ids(items.values_list("media_id", flat=True))
             matrix = matrix.without(np.setdiff1d(matrix.media_ids(), present))
         rows = self._chunks().filter(media_id__in=newer)
-        return matrix.updated(space.version, self._read(rows, space))
+        return matrix.updated(space.version, self._read(rows, space), keep)
 
     def _scan(
         self,
@@ -115,11 +132,19 @@ class OrmVectorStore(SqlVectorStore):
 
     def _read(self, rows: QuerySet[StoredChunk], space: VectorSpace) -> Iterator[Block]:
         rows = rows.filter(vector__isnull=False)
-        values = rows.values_list("pk", "media_id", "vector").iterator(BLOCK_ROWS)
-        while part := list(islice(values, BLOCK_ROWS)):
-            chunk_ids, media_ids, vectors = zip(*part, strict=True)
-            yield Block.of(
-                as_ids(chunk_ids),
-                as_ids(media_ids),
-                from_bytes(b"".join(vectors)).reshape(-1, space.dimensions),
-            )
+        size = min(READ_ROWS, BLOCK_ROWS)
+        values = rows.values_list("pk", "media_id", "vector").iterator(size)
+        batches = iter(lambda: list(islice(values, size)), [])
+        blocks = (block_of(batch, space.dimensions) for batch in batches)
+        while whole := list(islice(blocks, BLOCK_ROWS // size)):
+            yield joined(*whole)
+
+
+def block_of(rows: Sequence[tuple[Any, ...]], dimensions: int) -> Block:
+    """Make a block of rows of chunk id, item id and vector."""
+    chunk_ids, media_ids, vectors = zip(*rows, strict=True)
+    return Block.of(
+        as_ids(chunk_ids),
+        as_ids(media_ids),
+        from_bytes(b"".join(vectors)).reshape(-1, dimensions),
+    )

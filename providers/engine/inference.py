@@ -1,4 +1,4 @@
-"""What runs models for the local plug-ins: in this process (`Pool`), or in the engine process (`process/client.py`)."""
+"""What runs models for the local plug-ins: in this process (`Pool`), or in the engine process (`EngineClient`)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,5 +1,6 @@
 """The tokenizers of prepared models: read when first asked for, once however many threads ask, for a whole process."""
 
+import math
 import threading
 from dataclasses import dataclass
 
@@ -17,24 +18,28 @@ class Read:
 
 
 class Tokenizers:
-    """By the model's name. What was read goes when the model's files are replaced."""
+    """By the model's name. What was read goes when the model's files are replaced.
 
-    def __init__(self, weights: Weights) -> None:
+    A tokenizer whose file is over `most_bytes` is left to another process.
+    """
+
+    def __init__(self, weights: Weights, *, most_bytes: float = math.inf) -> None:
         self._weights = weights
+        self._most_bytes = most_bytes
         self._lock = threading.Lock()
         self._reading: dict[str, threading.Lock] = {}
         self._known: dict[str, Read] = {}
         self._seen: dict[str, Manifest] = {}
 
     def get(self, name: str) -> Read | None:
-        """Return the tokenizer from the model's own file; None where its library brings one (torch).
+        """Return the tokenizer from the model's file; None where it is too large, or of the model's library (torch).
 
         Raises ProviderMisconfigured where the model is not prepared.
         """
         known = self._known.get(name)
         if known is not None:
             return known
-        if (prepared := self._weights.find(name)) and prepared.runtime == "torch":
+        if (prepared := self._weights.find(name)) and self._is_elsewhere(prepared):
             return None
         with self._reading_lock(name):
             if name not in self._known:
@@ -61,6 +66,12 @@ class Tokenizers:
         """Read the model's tokenizer again when it is next asked for."""
         with self._lock:
             self._known.pop(name, None)
+
+    def _is_elsewhere(self, prepared: Prepared) -> bool:
+        if prepared.runtime == "torch":
+            return True
+        file = prepared.manifest.files.get(TOKENIZER_FILE)
+        return file is not None and file.size_bytes > self._most_bytes
 
     def _reading_lock(self, name: str) -> threading.Lock:
         with self._lock:

@@ -1,6 +1,6 @@
 """The reference: models run here in float32, to within rounding of sentence-transformers."""
 
-from providers.engine.provider import LocalProvider
+from providers.engine.local_provider import LocalProvider
 from providers.engine.vocabulary import prepare_vocabulary
 
 

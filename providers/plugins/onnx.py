@@ -7,7 +7,7 @@ well is served in float32.
 from typing import ClassVar
 
 from providers.base import Precision
-from providers.engine.provider import LocalProvider
+from providers.engine.local_provider import LocalProvider
 
 
 class OnnxProvider(LocalProvider):

@@ -5,7 +5,7 @@ import secrets
 import signal
 import socket
 import sys
-from argparse import ArgumentParser
+from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +19,12 @@ from embeddings.services.catalog import DEFAULT_PROVIDER, unknown_names
 from embeddings.services.errors import ServiceError
 from embeddings.services.preparation import prepare_local_model
 from embeddings_project.processes import start_process
+from embeddings_project.reload import (
+    ONLY_PREPARE,
+    OPTION,
+    Inherited,
+    bound_socket,
+)
 from embeddings_project.start_errors import EXPLAINED, explain
 from embeddings_project.together import Together
 from providers.command import COMMAND
@@ -38,14 +44,30 @@ class Command(BaseCommand):
             action="store_true",
             help="Do not fetch the local model (remote providers only).",
         )
+        parser.add_argument(ONLY_PREPARE, action="store_true", help=SUPPRESS)
+        parser.add_argument(OPTION, type=Inherited.read, help=SUPPRESS)
 
-    def handle(self, *, skip_prepare: bool, **options: Any) -> None:
+    def handle(
+        self,
+        *,
+        skip_prepare: bool,
+        only_prepare: bool,
+        inherited: Inherited | None,
+        **options: Any,
+    ) -> None:
         self._count_in_files()
         os.umask(0o077)  # what the server writes is its owner's alone
-        self._claim_port()
         connections.close_all()  # none is shared over a fork
-        self._apart(lambda: self._prepare(local_model=not skip_prepare))
-        sys.exit(Together().run())
+        if only_prepare:
+            self._or_exit(lambda: self._prepare(local_model=not skip_prepare))
+            return
+        if inherited:
+            listener = socket.socket(fileno=inherited.listener)
+            listener.set_inheritable(False)
+        else:
+            listener = self._claim_port()
+            self._apart(lambda: self._begin(local_model=not skip_prepare))
+        sys.exit(Together(listener, inherited=inherited).run())
 
     def _count_in_files(self) -> None:
         """Begin again by way of `main`, if Django started us: prometheus_client chose when it was imported."""
@@ -63,7 +85,7 @@ class Command(BaseCommand):
         if code := process.exitcode:
             sys.exit(code if code > 0 else 128 - code)
 
-    def _or_exit(self, work: Callable[[], None]) -> None:
+    def _or_exit(self, work: Callable[[], object]) -> None:
         try:
             work()
         except CommandError as error:
@@ -75,7 +97,12 @@ class Command(BaseCommand):
             self.stderr.write(f"Error: {sentence}")
             sys.exit(1)
 
-    def _prepare(self, *, local_model: bool) -> None:
+    def _begin(self, *, local_model: bool) -> None:
+        login = self._prepare(local_model=local_model)
+        self._greet(login)
+
+    def _prepare(self, *, local_model: bool) -> str | None:
+        """Return the password of the console's first login, if it was made now."""
         call_command("migrate", interactive=False, verbosity=0)
         seed_registry(
             allowed_providers=settings.ALLOWED_EMBEDDING_PROVIDERS,
@@ -85,7 +112,7 @@ class Command(BaseCommand):
         login = self._first_login()
         if local_model:
             self._prepare_model()
-        self._greet(login)
+        return login
 
     def _check_names(self) -> None:
         """Refuse a default provider that is none: no model without a prefix could be served. Warn of the rest."""
@@ -96,18 +123,15 @@ class Command(BaseCommand):
                 )
             self.stderr.write(f"Warning: {sentence} The console can add it.")
 
-    def _claim_port(self) -> None:
+    def _claim_port(self) -> socket.socket:
         """Fail now, with a plain sentence, rather than later in gunicorn's retries."""
-        family = socket.AF_INET6 if ":" in settings.HOST else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((settings.HOST, settings.PORT))
-            except OSError as error:
-                raise CommandError(
-                    f"Cannot serve at {settings.HOST} port {settings.PORT}: {error.strerror or error}."
-                    " Set HOST and PORT to an address that is free here."
-                ) from error
+        try:
+            return bound_socket(settings.HOST, settings.PORT)
+        except OSError as error:
+            raise CommandError(
+                f"Cannot serve at {settings.HOST} port {settings.PORT}: {error.strerror or error}."
+                " Set HOST and PORT to an address that is free here."
+            ) from error
 
     def _prepare_model(self) -> None:
         try:

@@ -1,21 +1,14 @@
-"""Where the engine process listens: a Unix socket in a folder of its own, which DATA_DIR records.
-
-Not in DATA_DIR itself: the path of a socket ends near 108 bytes, and DATA_DIR may lie on another machine's disk.
-"""
+"""Where the engine process listens: a Unix socket in its server's folder, which DATA_DIR records."""
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
-import tempfile
 from pathlib import Path
 
 RECORD = "engine.socket"
 SOCKET = "engine.sock"
-PREFIX = "embeddings-engine-"
 BACKLOG = 1024
-LONGEST_FOLDER = 60
 KEPT_DEATHS = 16
 # Exit codes of an engine that was stopped or killed from outside: by us, by the kernel, by an operator.
 STOPPED = frozenset({0, -signal.SIGTERM, -signal.SIGKILL, -signal.SIGINT})
@@ -26,32 +19,35 @@ _of_parent: list[Path] = []
 
 
 class Place:
-    """A listening socket and its folder; one owner makes it, and hands it to each engine process it starts."""
+    """A listening socket; one owner makes it, and hands it to each engine process it starts."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, folder: Path, *, listener: int = 0) -> None:
+        """`listener`: the socket's file descriptor, from a program before this one."""
         self._record = data_dir / RECORD
-        _remove_left_over(self._record)
         self._owner = os.getpid()
-        self._folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=_short_folder()))
-        self.path = self._folder / SOCKET
-        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.listener.bind(str(self.path))
-        self.path.chmod(0o600)
-        self.listener.listen(BACKLOG)
+        self.path = folder / SOCKET
+        if listener:
+            self.listener = socket.socket(fileno=listener)
+            self.listener.set_inheritable(False)
+        else:
+            self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.listener.bind(str(self.path))
+            self.path.chmod(0o600)
+            self.listener.listen(BACKLOG)
         written = self._record.with_suffix(f".{self._owner}")
         written.write_text(str(self.path))
         written.replace(self._record)
         _of_parent[:] = [self.path]
 
     def close(self) -> None:
-        """Stop listening, and remove the folder."""
+        """Stop listening, and remove the socket."""
         self.listener.close()
         if os.getpid() != self._owner:
             return
         with contextlib.suppress(OSError):
             if self._record.read_text() == str(self.path):
                 self._record.unlink()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self.path.unlink(missing_ok=True)
 
 
 def recorded(data_dir: Path) -> Path:
@@ -94,16 +90,3 @@ def death_of(folder: Path, pid: int) -> int | None:
         return int((folder / f"died-{pid}").read_text())
     except (OSError, ValueError):
         return None
-
-
-def _short_folder() -> str:
-    usual = tempfile.gettempdir()
-    return usual if len(usual) <= LONGEST_FOLDER else "/tmp"  # noqa: S108
-
-
-def _remove_left_over(record: Path) -> None:
-    """Remove the folder of a server that was killed."""
-    with contextlib.suppress(OSError):
-        path = Path(record.read_text())
-        if path.parent.name.startswith(PREFIX) and not listens(path):
-            shutil.rmtree(path.parent, ignore_errors=True)

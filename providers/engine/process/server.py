@@ -4,6 +4,7 @@ A run that hangs can't be ended, but its process can: it exits, and its owner st
 """
 
 import os
+import select
 import signal
 import socket
 import threading
@@ -63,8 +64,18 @@ class EngineServer:
         self._stopping.set()
 
     def _accept(self) -> None:
-        while True:
-            connection, _ = self._listener.accept()
+        """Accept until the end; then the next engine does, at the same socket."""
+        self._listener.settimeout(0.0)
+        ready = select.poll()
+        ready.register(self._listener, select.POLLIN)
+        while not self._stopping.is_set():
+            if not ready.poll(1000 * LOOK_SECONDS):
+                continue
+            try:
+                connection, _ = self._listener.accept()
+            except BlockingIOError:  # the other engine took it
+                continue
+            connection.settimeout(None)
             threading.Thread(
                 target=self._serve, args=[connection], name="client", daemon=True
             ).start()

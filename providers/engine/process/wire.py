@@ -3,7 +3,7 @@
     frame     lengths of header and body (two uint32, little-endian), header, body
     greeting  the engine's first frame on a connection: {"pid": its process}
     run       {"op": "run", "model", "precision", "revision", "timeout_seconds", "again", "prompt", "prompt_tokens",
-               "lengths": [tokens of each text]}, body: all token ids, int32; where the model's own library tokenises,
+               "lengths": [tokens of each text]}, body: all token ids, int32; where the engine tokenises,
                {"texts": [...]} in place of the lengths, and no body
               -> {"shape": [texts, dimensions]}, body: float32
               With "again", {"started": true} comes before the run: it is the second try of a call that an engine's

@@ -7,7 +7,7 @@ import pytest
 
 from embeddings.services.health import health_probe
 from providers.engine import files
-from providers.engine.provider import LocalProvider
+from providers.engine.local_provider import LocalProvider
 from providers.registry import registry
 from tests.providers.engine import tiny
 

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from providers.engine.local_provider import Engine
 from providers.engine.onnx_runtime import OnnxRuntime
 from providers.engine.pool import Pool, PoolLimits
-from providers.engine.provider import Engine
 from providers.engine.runtime import Row
 from providers.engine.weights import Weights
 from providers.exceptions import EngineClosed, Overloaded, ProviderTimeout

@@ -6,8 +6,8 @@ import weakref
 import numpy as np
 import pytest
 
+from providers.engine.local_provider import Engine
 from providers.engine.pool import Pool, PoolLimits
-from providers.engine.provider import Engine
 from providers.engine.runtime import Row
 from providers.engine.weights import Weights
 from providers.exceptions import Overloaded, ProviderMisconfigured

@@ -156,7 +156,7 @@ def test_a_runtime_that_answers_something_else_than_the_model_says_is_refused(
         def run(self, rows, **how):
             return spoil(super().run(rows, **how))
 
-    monkeypatch.setattr("providers.engine.verification.OnnxRuntime", Spoilt)
+    monkeypatch.setattr("providers.engine.onnx_runtime.OnnxRuntime", Spoilt)
     with pytest.raises(ProviderMisconfigured, match=reason):
         prepare(tmp_path, folder)
 

@@ -2,22 +2,25 @@
 
 import multiprocessing
 import os
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from providers.engine.inference import Work, revision_of
+from providers.engine.local_provider import Engine
 from providers.engine.onnx_runtime import OnnxRuntime
 from providers.engine.pool import Pool, PoolLimits
-from providers.engine.process import client as client_module
+from providers.engine.process import engine_client
 from providers.engine.process import place as place_module
-from providers.engine.process.client import EngineClient
+from providers.engine.process.engine_client import EngineClient
 from providers.engine.process.place import Place, listens, recorded, write_death
 from providers.engine.process.server import EngineServer, exit_hung
-from providers.engine.provider import Engine
+from providers.engine.tokenizer import ModelTokenizer
 from providers.engine.weights import Weights
 from providers.exceptions import (
     Abandoned,
@@ -57,9 +60,10 @@ def name(weights):
 @pytest.fixture
 def place(weights, monkeypatch):
     monkeypatch.setattr(place_module, "_of_parent", [])
-    place = Place(weights.data_dir)
-    yield place
-    place.close()
+    with tempfile.TemporaryDirectory() as folder:  # of a short path
+        place = Place(weights.data_dir, Path(folder))
+        yield place
+        place.close()
 
 
 @pytest.fixture
@@ -160,6 +164,29 @@ def test_vectors_are_those_of_a_model_in_this_process(weights, start, client, ru
         assert theirs.dtype == np.float32
         assert np.abs(theirs - ours).max() < 1e-6
     inline.close()
+
+
+def test_a_large_vocabulary_is_in_the_engine_alone(
+    weights, place, start, run, monkeypatch, name
+):
+    start()
+    here = EngineClient(place.path, weights)
+    monkeypatch.setattr(engine_client, "MOST_TOKENIZER_BYTES", 10)
+    there = EngineClient(place.path, weights)
+    texts = ["a b c", "d e", "Ünlike anything"]
+    assert np.abs(run(there, *texts) - run(here, *texts)).max() < 1e-6
+    ours, theirs = here.tokenizer(name), there.tokenizer(name)
+    assert isinstance(ours, ModelTokenizer)
+    assert not isinstance(theirs, ModelTokenizer)
+    assert theirs.count(texts) == ours.count(texts)
+    assert theirs.truncate("a b c d e f", 4) == ours.truncate("a b c d e f", 4)
+    assert theirs.decode([4, 5]) == ours.decode([4, 5])
+    with pytest.raises(ValueError, match="outside the model's vocabulary"):
+        theirs.decode([10**6])
+    with pytest.raises(TextsTooLong):
+        run(there, "a " * 50)
+    here.close()
+    there.close()
 
 
 def test_many_threads_get_each_their_own_vectors(start, client, run):
@@ -325,8 +352,8 @@ def test_an_engine_whose_thread_hangs_ends_itself(
 def test_without_an_engine_a_call_waits_and_then_is_unavailable(
     place, client, run, monkeypatch
 ):
-    monkeypatch.setattr(client_module, "GREETING_SECONDS", 0.1)
-    monkeypatch.setattr(client_module, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(engine_client, "GREETING_SECONDS", 0.1)
+    monkeypatch.setattr(engine_client, "LOOK_SECONDS", 0.05)
     with pytest.raises(ProviderUnavailable) as raised:
         run(client, "a")
     assert raised.value.retry_after_seconds
@@ -336,7 +363,6 @@ def test_without_an_engine_a_call_waits_and_then_is_unavailable(
 
 def test_the_socket_is_its_owners_alone(place):
     assert place.path.stat().st_mode & 0o777 == 0o600
-    assert place.path.parent.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_data_folder_knows_its_socket_while_somebody_listens(weights, place):
@@ -345,17 +371,7 @@ def test_a_data_folder_knows_its_socket_while_somebody_listens(weights, place):
     assert listens(place.path)
     place.close()
     assert not listens(recorded(weights.data_dir))
-    assert not place.path.parent.exists()
-
-
-def test_a_server_that_was_killed_leaves_no_folder(weights, monkeypatch):
-    monkeypatch.setattr(place_module, "_of_parent", [])
-    killed = Place(weights.data_dir)
-    killed.listener.close()
-    following = Place(weights.data_dir)
-    assert not killed.path.parent.exists()
-    assert recorded(weights.data_dir) == following.path
-    following.close()
+    assert not place.path.exists()
 
 
 @pytest.mark.parametrize("mode", ["auto", "process", "inline"])

@@ -23,7 +23,7 @@ from providers.engine.model_config import ModelConfig, read_model_config
 from providers.engine.options import EngineMode, EngineOptions, limits_of, weights_of
 from providers.engine.pool import Pool
 from providers.engine.process import place
-from providers.engine.process.client import EngineClient
+from providers.engine.process.engine_client import EngineClient
 from providers.engine.weights import Prepared, Weights, not_prepared
 from providers.exceptions import (
     EngineClosed,

@@ -36,6 +36,8 @@ LOOK_SECONDS = 1.0
 # The engine itself answers at the deadline.
 GRACE_SECONDS = 2.0
 DEATH_SECONDS = 3.0
+# A tokenizer.json takes ten times its size in memory: one of a large vocabulary is in the engine alone.
+MOST_TOKENIZER_BYTES = 2**22
 # To load a model that its own library tokenises for.
 TOKENS_SECONDS = 120.0
 RETRY_AFTER_SECONDS = 2.0
@@ -54,11 +56,11 @@ class _Connection:
 
 
 class EngineClient:
-    """Runs models in the engine process; see `Inference`. Tokenises here, but where the model's library has to."""
+    """Runs models in the engine process; see `Inference`. Tokenises here, but with large vocabularies and torch."""
 
     def __init__(self, path: Path, weights: Weights) -> None:
         self._path = path
-        self._tokenizers = Tokenizers(weights)
+        self._tokenizers = Tokenizers(weights, most_bytes=MOST_TOKENIZER_BYTES)
         self._idle: list[_Connection] = []  # append and pop are atomic
 
     def run(self, work: Work, *, timeout_seconds: float) -> Vectors:
@@ -222,7 +224,7 @@ class EngineClient:
 
 
 class _EngineTokenizer:
-    """The tokenizer of a model whose library brings one: it is where the model is."""
+    """A tokenizer that is in the engine's process."""
 
     def __init__(self, client: EngineClient, name: str) -> None:
         self._client = client
