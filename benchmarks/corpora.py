@@ -13,7 +13,7 @@ LONG_TOKENS = range(440, 511)
 def bulk_corpus(model_folder: Path, count: int, *, in_request: int) -> Corpus:
     """Return `count` distinct texts of natural lengths, about 75 tokens on average."""
     texts = bulk_texts()[:count]
-    return _in_requests(texts, _tokens(model_folder, texts), in_request)
+    return in_requests(texts, _tokens(model_folder, texts), in_request)
 
 
 def long_corpus(model_folder: Path, count: int, *, in_request: int) -> Corpus:
@@ -30,10 +30,10 @@ def long_corpus(model_folder: Path, count: int, *, in_request: int) -> Corpus:
             text, length = "", 0
         if len(texts) == count:
             break
-    return _in_requests(texts, tokens, in_request)
+    return in_requests(texts, tokens, in_request)
 
 
-def _in_requests(texts: list[str], tokens: list[int], size: int) -> Corpus:
+def in_requests(texts: list[str], tokens: list[int], size: int) -> Corpus:
     starts = range(0, len(texts), size)
     return Corpus(
         requests=[texts[start : start + size] for start in starts],

@@ -45,6 +45,7 @@ ORDER = (
     *(BEFORE_FAST, FAST, "infinity_int8"),
 )
 MORE_WEB = 2
+IN_REQUEST = 32
 MEMORY_LAPS = 2
 
 
@@ -96,7 +97,7 @@ class Run:
         return failed
 
     def _minilm(self) -> None:
-        corpus = bulk_corpus(self.minilm, self.scale.bulk_texts, in_request=64)
+        corpus = bulk_corpus(self.minilm, self.scale.bulk_texts, in_request=IN_REQUEST)
         contestants = self._contestants(MINILM, self.minilm, "minilm")
         if not {"short", "bulk"} & {*self.tables}:
             contestants = [one for one in contestants if one.kind != "peer"]
@@ -185,7 +186,7 @@ class Run:
                 each(benches[:: -1 if lap % 2 else 1], _bulk_as(figure, corpus))
 
     def _memory(self) -> None:
-        corpus = bulk_corpus(self.minilm, self.scale.bulk_texts, in_request=64)
+        corpus = bulk_corpus(self.minilm, self.scale.bulk_texts, in_request=IN_REQUEST)
         usual = min(cores(), 8)
         say("cold starts and memory")
         for lap in range(self.scale.cold_starts):

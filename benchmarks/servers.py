@@ -15,7 +15,7 @@ import psutil
 START_SECONDS = 300.0
 STOP_SECONDS = 40.0
 # A resumed worker has this long to send its heartbeat before its parent, resumed after it, may miss that.
-HEARTBEAT_SECONDS = 1.5
+HEARTBEAT_SECONDS = 1.1
 IDLE_SHARE = 0.05  # of one core
 IDLE_SECONDS = 0.5
 ENGINE_TITLE = "embeddings: engine"

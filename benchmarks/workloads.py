@@ -53,7 +53,7 @@ class Scale:
 
 
 QUICK = Scale(laps=1, seconds=1.0, bulk_texts=192, long_texts=16, cold_starts=1)
-FULL = Scale(laps=5, seconds=2.5, bulk_texts=768, long_texts=32, cold_starts=5)
+FULL = Scale(laps=5, seconds=2.0, bulk_texts=512, long_texts=24, cold_starts=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
