@@ -1,5 +1,6 @@
 """Whether this server can do its work now: embeddings, proven by making one, and the storing of documents."""
 
+import contextlib
 import errno
 import os
 import tempfile
@@ -32,6 +33,7 @@ from providers.operator_settings import operator_settings
 from providers.registry import registry
 from providers.state.database import KEPT_SECONDS, LOOKUP_SECONDS, waits
 from providers.state.process import owned
+from providers.state.server_folder import server_folder
 from providers.state.timed import Fresh
 
 FRESH_SECONDS = (
@@ -39,6 +41,8 @@ FRESH_SECONDS = (
 )
 PROBE_TIMEOUT_SECONDS = 10.0
 PROBE_TEXTS = ("health",)
+# A file of the server's folder: its time is that of the database's last answer to any of the processes.
+ANSWERED = "database-answered"
 # What must fit on the disk.
 PROBE_BYTES = 2**16
 ABSENT = (
@@ -94,7 +98,7 @@ class HealthProbe:
         except (DatabaseError, InterfaceError) as error:
             log.warning("health_database_unavailable", reason=type(error).__name__)
             return ABSENT, None
-        self._database_answered_at = self.timer()
+        self._note_answer()
         if not read_only:
             return None, None
         return (
@@ -102,9 +106,25 @@ class HealthProbe:
             "The database is read-only: documents, jobs and usage are not stored.",
         )
 
+    def _note_answer(self) -> None:
+        """Note that the database answered, also for this server's other processes: the next probe may be theirs."""
+        self._database_answered_at = self.timer()
+        if folder := server_folder():
+            with contextlib.suppress(OSError):
+                (folder / ANSWERED).touch()
+
     def _absent_for_long(self) -> bool:
         answered_at = self._database_answered_at
-        return answered_at is None or self.timer() - answered_at > KEPT_SECONDS
+        if answered_at is not None and self.timer() - answered_at <= KEPT_SECONDS:
+            return False
+        folder = server_folder()
+        if folder is None:
+            return True
+        try:
+            noted = (folder / ANSWERED).stat().st_mtime
+        except OSError:
+            return True
+        return time.time() - noted > KEPT_SECONDS
 
 
 def embedding_problem() -> tuple[str | None, str | None]:

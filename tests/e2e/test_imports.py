@@ -41,6 +41,7 @@ def imported(server: Server, tmp_path_factory):
             home=tmp_path_factory.mktemp("home"),
             data_dir=server.data_dir,
             port=free_port(),
+            EMBEDDINGS_ENGINE="inline",
         ),
         capture_output=True,
         text=True,

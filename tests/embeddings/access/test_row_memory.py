@@ -7,6 +7,7 @@ from django.contrib.auth.models import User
 from django.db import InterfaceError, OperationalError, ProgrammingError, connection
 
 from embeddings.access import row_memory
+from embeddings.access.caller_lookup import known_users, shared_caller
 from embeddings.access.row_memory import RowMemory
 from embeddings.models import UserLimits
 
@@ -106,6 +107,45 @@ def test_row_of_the_last_minute_holds_while_the_database_is_away(memory, error):
         with pytest.raises(type(error)):
             memory.find("ada")
     assert memory.find("ada") is known
+
+
+@pytest.fixture
+def process(ada, tmp_path, monkeypatch):
+    """Return a function that makes the memory of one process of a server."""
+    monkeypatch.setattr(row_memory, "server_folder", lambda: tmp_path)
+    return lambda: RowMemory(known_users(), "username")
+
+
+def test_row_that_another_process_found_holds_while_the_database_is_away(process):
+    asked, never_asked = process(), process()
+    known = asked.find("ada")
+    with database_away(OperationalError("gone")):
+        row = never_asked.find("ada")
+        assert row == known
+        assert shared_caller(row) == shared_caller(known)
+        with pytest.raises(OperationalError):
+            never_asked.find("eve")
+
+
+def test_row_that_is_gone_holds_in_no_process(process):
+    first, second = process(), process()
+    first.find("ada")
+    User.objects.filter(username="ada").delete()
+    assert first.find("ada") is None
+    with database_away(OperationalError("gone")), pytest.raises(OperationalError):
+        second.find("ada")
+
+
+def test_row_that_another_process_found_holds_for_a_minute(process, monkeypatch):
+    monkeypatch.setattr(row_memory, "KEPT_SECONDS", 0.0)
+    process().find("ada")
+    with database_away(OperationalError("gone")), pytest.raises(OperationalError):
+        process().find("ada")
+
+
+def test_row_is_found_where_nothing_can_be_shared(process, tmp_path):
+    (tmp_path / "rows").write_text("a file where a folder should be")
+    assert process().find("ada").get_username() == "ada"
 
 
 def test_an_error_of_our_own_is_not_taken_for_an_absent_database(memory):

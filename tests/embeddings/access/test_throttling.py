@@ -256,7 +256,7 @@ def test_limiter_is_in_redis_where_there_is_one(settings, configure, redis_serve
     own = replace(settings.EMBEDDINGS.limiter, redis_url=redis_server.url)
     configure(limiter=own)
     store: Any = limiter()._store
-    assert type(store).__name__ == "RedisStore"
+    assert type(store).__name__ == "RedisBuckets"
     assert store.move("a", cost=1, limit=1, ceiling=1).allowed
     store.close()
 

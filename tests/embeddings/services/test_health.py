@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import tempfile
+import time
 from datetime import timedelta
 
 import pytest
@@ -229,6 +230,18 @@ def test_a_database_that_is_away_leaves_a_minute_of_readiness(probe, timer):
 def test_a_server_that_never_reached_its_database_is_not_ready(probe):
     with database_away():
         assert probe.check() == health.Health(problem="The database does not answer.")
+
+
+def test_an_answer_to_another_process_of_the_server_counts_for_a_minute(
+    probe, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(health, "server_folder", lambda: tmp_path)
+    assert HealthProbe().check().healthy
+    with database_away():
+        assert probe.check().degraded == (health.ABSENT,)
+        past = time.time() - 61
+        os.utime(tmp_path / health.ANSWERED, (past, past))
+        assert not HealthProbe().check().healthy
 
 
 def test_warm_up_loads_what_the_default_falls_back_to(fakes):
