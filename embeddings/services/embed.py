@@ -59,7 +59,7 @@ def embed(request: EmbeddingRequest) -> EmbeddingResult:
 def _first_answer(request: EmbeddingRequest, primary: Target) -> EmbeddingResult:
     deadline = time.monotonic() + conf().request_timeout_seconds
     failures: list[Failure] = []
-    with request_metrics.active_requests:
+    with request_metrics.active_requests.track_inprogress():
         for target in itertools.chain([primary], fallback_targets(request, primary)):
             try:
                 result = _embed_at(

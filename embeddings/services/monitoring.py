@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -65,6 +66,18 @@ def figures() -> Figures:
         },
         latencies=_latencies(samples),
     )
+
+
+def active_requests() -> int:
+    """Return how many requests all processes serve now."""
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if folder is None:
+        return round(REGISTRY.get_sample_value(ACTIVE) or 0)
+    files = [str(file) for file in Path(folder).glob("gauge_livesum_*.db")]
+    merged = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+    samples = [sample for metric in merged for sample in metric.samples]
+    total: float = sum(sample.value for sample in samples if sample.name == ACTIVE)
+    return round(total)
 
 
 def percentile(buckets: Buckets, percent: float) -> float:

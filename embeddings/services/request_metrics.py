@@ -1,7 +1,6 @@
 """What is counted. Labels come from registries, never from users."""
 
 import functools
-import threading
 from collections.abc import Callable
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -74,35 +73,9 @@ request_seconds = Histogram(
         60,
     ),
 )
-active_gauge = Gauge(
+active_requests = Gauge(
     "embedding_active_requests", "Requests being served.", multiprocess_mode="livesum"
 )
-
-
-class ActiveRequests:
-    """Count the requests being served by this process, each in a `with`; the gauge shows the sum over all of them."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._count = 0
-
-    @property
-    def count(self) -> int:
-        return self._count
-
-    def __enter__(self) -> None:
-        self._move(1)
-
-    def __exit__(self, *_: object) -> None:
-        self._move(-1)
-
-    def _move(self, step: int) -> None:
-        with self._lock:
-            self._count += step
-        active_gauge.inc(step)
-
-
-active_requests = ActiveRequests()
 
 
 def model_label(target: Target) -> str:

@@ -19,11 +19,10 @@ from embeddings.api.views.administration import (
     BreakerSummary,
     breaker_summaries,
 )
-from embeddings.services import request_metrics
 from embeddings.services.breaker_states import known_breaker_states
 from embeddings.services.cache.cache import CacheStats, embedding_cache
 from embeddings.services.health import health_probe
-from embeddings.services.monitoring import collected
+from embeddings.services.monitoring import active_requests, collected
 from embeddings.services.space_watch import show_drift
 
 
@@ -78,7 +77,7 @@ class ShowHealth(OpenView):
             status="healthy" if health.healthy else "degraded",
             timestamp=datetime.now(UTC),
             cache_stats=embedding_cache().stats(),
-            active_requests=request_metrics.active_requests.count,
+            active_requests=active_requests(),
             circuit_breakers=breaker_summaries(known_breaker_states()),
             problem=health.problem,
             degraded=list(health.degraded) or None,
