@@ -141,6 +141,10 @@ class Front:
         self.waiting[connection] = head, now
         pool.put(connection)
 
+    def look(self) -> bool:
+        """Start what may be started; return whether requests wait for a thread."""
+        return self._pool.look()
+
     def _answer(self, connection: Connection) -> None:
         """Answer a request, in a thread of the pool."""
         if (job := self.waiting.pop(connection, None)) is None:

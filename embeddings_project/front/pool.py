@@ -1,38 +1,122 @@
-"""Threads that call the application. One starts when none is idle, up to the pool's size."""
+"""Threads that call the application, few of them at work at a time.
 
+Threads that want Python's interpreter at once make each other slower: with 64 at work a process answered two thirds of
+the requests that it did with three. So a job is started when a thread is done, or waits for the engine or an upstream
+(`aside`), or for whatever takes longer than PATIENCE_SECONDS.
+"""
+
+import contextlib
 import queue
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
+
+from providers.waiting import aside
+
+AT_WORK = 3
+PATIENCE_SECONDS = 0.02
 
 Job = TypeVar("Job")
 
 
-class Pool(Generic[Job]):
-    """Does `work` for each job, in order. `put` is called by one thread alone; `work` must not raise."""
+class _Turn:
+    """One thread's work at a job. `counts`: it is one of those at work."""
 
-    def __init__(self, work: Callable[[Job], None], *, size: int, name: str) -> None:
+    __slots__ = ("began_at", "counts")
+
+    def __init__(self) -> None:
+        self.began_at = 0.0
+        self.counts = False
+
+
+class Pool(Generic[Job]):
+    """Does `work` for each job, in order, in up to `size` threads. `work` must not raise."""
+
+    def __init__(
+        self,
+        work: Callable[[Job], None],
+        *,
+        size: int,
+        name: str,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._work, self._size, self._name = work, size, name
-        self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
-        self._idle: deque[None] = deque()  # one entry for each thread that waits
-        self._threads = 0
+        self._timer = timer
+        self._lock = threading.Lock()
+        self._waiting: deque[Job] = deque()
+        self._started: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self._turns: list[_Turn] = []  # of all threads
+        self._idle = 0
+        self._at_work = 0
 
     def put(self, job: Job) -> None:
-        self._jobs.put(job)
-        try:
-            self._idle.pop()
-        except IndexError:
-            if self._threads < self._size:
-                self._threads += 1
-                name = f"{self._name}-{self._threads}"
-                threading.Thread(target=self._run, name=name, daemon=True).start()
+        """Have the job done as soon as it may be."""
+        with self._lock:
+            self._waiting.append(job)
+            self._start()
 
-    def _run(self) -> None:
+    def look(self) -> bool:
+        """Count no longer who has been at work for long; return whether jobs wait. To be called now and then."""
+        if not self._waiting:
+            return False
+        with self._lock:
+            long_ago = self._timer() - PATIENCE_SECONDS
+            for turn in self._turns:
+                if turn.counts and turn.began_at < long_ago:
+                    self._leave(turn)
+            self._start()
+            return bool(self._waiting)
+
+    def _start(self) -> None:
+        """Start jobs while few are at work; the lock is held."""
+        while self._waiting and self._at_work < AT_WORK:
+            if not self._idle and len(self._turns) >= self._size:
+                return
+            self._at_work += 1
+            if self._idle:
+                self._idle -= 1
+                self._started.put(self._waiting.popleft())
+                continue
+            turn = _Turn()
+            self._turns.append(turn)
+            threading.Thread(
+                target=self._run,
+                args=[turn, self._waiting.popleft()],
+                name=f"{self._name}-{len(self._turns)}",
+                daemon=True,
+            ).start()
+
+    def _run(self, turn: _Turn, job: Job) -> None:
+        aside.set(lambda: self._aside(turn))
         while True:
-            try:
-                job = self._jobs.get_nowait()
-            except queue.Empty:
-                self._idle.append(None)
-                job = self._jobs.get()
+            turn.began_at, turn.counts = self._timer(), True
             self._work(job)
+            with self._lock:
+                if turn.counts:
+                    self._leave(turn)
+                if self._waiting and self._at_work < AT_WORK:
+                    self._at_work += 1
+                    job = self._waiting.popleft()
+                    continue
+                self._idle += 1
+            job = self._started.get()
+
+    @contextlib.contextmanager
+    def _aside(self, turn: _Turn) -> Iterator[None]:
+        """Let others be at work inside of the `with`."""
+        with self._lock:
+            if turn.counts:
+                self._leave(turn)
+                self._start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                turn.began_at, turn.counts = self._timer(), True
+                self._at_work += 1
+
+    def _leave(self, turn: _Turn) -> None:
+        turn.counts = False
+        self._at_work -= 1

@@ -16,6 +16,7 @@ from embeddings_project.front.connections import Connection, Connections, State
 from embeddings_project.front.exchange import Front
 from embeddings_project.front.heads import Proxies, base_environ
 from embeddings_project.front.limits import FrontConf, raise_file_limit
+from embeddings_project.front.pool import PATIENCE_SECONDS
 from embeddings_project.front.refusals import busy
 from embeddings_project.logging import log_event
 
@@ -88,7 +89,8 @@ class FrontWorker(Worker):  # type: ignore[misc]
 
     def _wait(self) -> bool:
         """Serve what is ready; return whether to go on."""
-        for fd, _ in self._epoll.poll(SWEEP_SECONDS):
+        wait = PATIENCE_SECONDS if self._front.look() else SWEEP_SECONDS
+        for fd, _ in self._epoll.poll(wait):
             connection = self._connections.get(fd)
             if connection is not None:
                 self._serve(connection)

@@ -5,9 +5,6 @@ gives more in all than one batch on all cores. The express lane takes small requ
 those of bulk lanes at the operating system's scheduler, so a short text runs at once, however much bulk is under way.
 """
 
-import contextlib
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from providers.base import Vectors
-from providers.engine.machine import name_thread
+from providers.engine.machine import name_thread, yield_to_others
 from providers.engine.queue import Batch, Queue, Request
 from providers.engine.runtime import Row, Runtime
 from providers.exceptions import (
@@ -29,7 +26,7 @@ from providers.exceptions import (
     ProviderUnavailable,
     bare_copy,
 )
-from providers.waiting import caller_left
+from providers.waiting import aside, caller_left
 
 # Padded tokens of a run: measured with MiniLM, in bulk 512 is best and 256 a little worse.
 BATCH_TOKENS = 512
@@ -107,6 +104,11 @@ class Batcher:
         self._lanes = [_Lane(f"engine-{n}", express=False) for n in range(bulk_lanes)]
         if express:
             self._lanes.append(_Lane("engine-express", express=True))
+        # A caller's own thread runs a small request where nothing else runs: that saves two changes of threads. Only
+        # where a hung run ends the process, since no other can take that thread's place.
+        self._direct = _Lane("direct", express=True)
+        self._places = [*self._lanes, self._direct]
+        self._runs_at_once = express and on_hung is not None
 
     @property
     def queued_tokens(self) -> int:
@@ -120,10 +122,14 @@ class Batcher:
         caller leaves, or a ProviderError with the runtime's own exception as its cause.
         """
         request = self._enqueue(rows, deadline)
+        if request.at_once is not None:
+            self._do(self._direct, request.at_once, wide=True)
+            request.at_once = None
+            with self._lock:
+                if len(self._queue):  # what came meanwhile, or was too long
+                    self._wake(small=True)
         left = caller_left.get()
-        while not request.done.wait(
-            min(max(deadline - self._clock(), 0.0), _LOOK_AGAIN_SECONDS)
-        ):
+        while not self._is_done(request, deadline):
             gone = left()
             with self._lock:
                 self._look_after_lanes()
@@ -135,28 +141,34 @@ class Batcher:
             raise bare_copy(request.error) from request.cause
         return np.stack([vector for vector in request.vectors if vector is not None])
 
+    def _is_done(self, request: Request, deadline: float) -> bool:
+        """Wait a moment for the end of a request."""
+        patience = min(max(deadline - self._clock(), 0.0), _LOOK_AGAIN_SECONDS)
+        with aside.get()():
+            return request.done.wait(patience)
+
     def healthy(self) -> bool:
         """Whether the engine runs: open, and no run under way for longer than `hung_after_seconds`.
 
         A thread that hangs is replaced, so that the next answer may be better.
         """
         with self._lock:
-            hung = any(self._hung(lane) for lane in self._lanes)
+            hung = any(map(self._hung, self._places))
             self._look_after_lanes()
             return not self._closed and not hung and self._replaced < _MAX_REPLACED
 
     def idle_seconds(self) -> float:
         """Return for how long nothing ran or waited; 0 while something does."""
         with self._lock:
-            busy = len(self._queue) or any(lane.batch for lane in self._lanes)
-            return 0.0 if busy else self._clock() - self._used_at
+            idle = self._alone(None)
+            return self._clock() - self._used_at if idle else 0.0
 
     def close_if_idle(self, seconds: float) -> bool:
         """Close, and tell so, if nothing ran or waited for that long."""
         if self.idle_seconds() < seconds:
             return False
         with self._lock:
-            if len(self._queue) or any(lane.batch for lane in self._lanes):
+            if not self._alone(None):
                 return False
             self._closed = True
         self.close()
@@ -190,9 +202,15 @@ class Batcher:
                     "The local engine's queue is full.",
                     retry_after_seconds=round(seconds, 1),
                 )
+            at_once = self._runs_at_once and self._alone(None)
             self._queue.add(request)
             self._look_after_lanes()
-            self._wake(small=request.small)
+            if at_once and request.small:
+                request.at_once = self._next_batch(self._direct)
+                self._direct.batch = request.at_once
+                self._direct.started_at = self._clock()
+            else:
+                self._wake(small=request.small)
         return request
 
     def _wake(self, *, small: bool) -> None:
@@ -208,9 +226,9 @@ class Batcher:
         """Start threads that are not there, for the first time or after one died, and replace those that hang."""
         if self._closed:
             return
+        if self._on_hung is not None and any(map(self._hung, self._places)):
+            self._on_hung()
         for lane in self._lanes:
-            if self._on_hung is not None and self._hung(lane):
-                self._on_hung()
             if self._hung(lane) and self._replaced < _MAX_REPLACED:
                 self._replaced += 1
                 _fail(lane.batch or [], ProviderUnavailable("The local engine hung."))
@@ -232,18 +250,22 @@ class Batcher:
     def _serve(self, lane: _Lane) -> None:
         name_thread(lane.name)
         if not lane.express:
-            _yield_to_others()
+            yield_to_others(_BULK_NICENESS)
         while (taken := self._take(lane)) is not None:
             batch, wide = taken
             if not batch:
                 self._runtime.rest()
                 continue
-            started = self._clock()
-            try:
-                self._run(batch, wide=wide)
-            finally:
-                self._finished(lane, batch, self._clock() - started)
+            self._do(lane, batch, wide=wide)
             del taken, batch  # while this thread waits, it holds nobody's texts
+
+    def _do(self, lane: _Lane, batch: Batch, *, wide: bool) -> None:
+        started = self._clock()
+        try:
+            self._run(batch, wide=wide)
+        finally:
+            self._finished(lane, batch, self._clock() - started)
+            del batch  # as in `_run`
 
     def _take(self, lane: _Lane) -> tuple[Batch, bool] | None:
         """Wait for work and return a batch, and whether it may use all cores; None when this thread must end.
@@ -299,9 +321,10 @@ class Batcher:
         share = self._queue.tokens // max(free, 1)  # the asking lane is one of them
         return min(self._batch_tokens, max(share, _LEAST_BATCH_TOKENS))
 
-    def _alone(self, lane: _Lane) -> bool:
+    def _alone(self, lane: _Lane | None) -> bool:
+        """Whether nothing waits, and nothing runs but in `lane`."""
         return not len(self._queue) and all(
-            other is lane or other.batch is None for other in self._lanes
+            other is lane or other.batch is None for other in self._places
         )
 
     def _run(self, batch: Batch, *, wide: bool) -> None:
@@ -357,15 +380,6 @@ class Batcher:
 
 def _late() -> ProviderTimeout:
     return ProviderTimeout("The local engine did not answer before the deadline.")
-
-
-def _yield_to_others() -> None:
-    """Let this thread come after the others at the scheduler. On Linux alone a thread has a niceness of its own."""
-    if sys.platform == "linux":
-        own = threading.get_native_id()
-        niceness = max(os.getpriority(os.PRIO_PROCESS, own), _BULK_NICENESS)
-        with contextlib.suppress(OSError):  # a sandbox may forbid it
-            os.setpriority(os.PRIO_PROCESS, own, niceness)
 
 
 def _fail(

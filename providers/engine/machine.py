@@ -5,6 +5,7 @@ import ctypes
 import importlib.util
 import math
 import os
+import sys
 import threading
 from pathlib import Path
 
@@ -36,6 +37,15 @@ def name_thread(name: str) -> None:
     """Have `top -H` and its like show this thread by name (Linux; from 3.14 on Python does so itself)."""
     with contextlib.suppress(OSError):
         Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text(name)
+
+
+def yield_to_others(niceness: int) -> None:
+    """Let this thread come after the others at the scheduler. On Linux alone a thread has a niceness of its own."""
+    if sys.platform == "linux":
+        own = threading.get_native_id()
+        niceness = max(os.getpriority(os.PRIO_PROCESS, own), niceness)
+        with contextlib.suppress(OSError):  # a sandbox may forbid it
+            os.setpriority(os.PRIO_PROCESS, own, niceness)
 
 
 def map_large_blocks() -> None:

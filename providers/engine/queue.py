@@ -33,6 +33,7 @@ class Request:
     virtual_time: float = 0.0
     small: bool = False
     started: bool = False
+    at_once: "Batch | None" = None  # of a request that its own thread runs
     error: ProviderError | None = None
     cause: BaseException | None = None
     done: threading.Event = field(default_factory=threading.Event)

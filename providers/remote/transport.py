@@ -17,6 +17,7 @@ import httpx2
 
 from providers.exceptions import bare_copy
 from providers.remote.deadline import current_deadline
+from providers.waiting import aside
 
 MAX_CONNECTIONS = 100
 KEEPALIVE_SECONDS = 30.0
@@ -154,7 +155,8 @@ def _wait_for(
     connection: Future[httpcore2.NetworkStream], timeout: float | None
 ) -> httpcore2.NetworkStream:
     try:
-        failure = connection.exception(timeout)
+        with aside.get()():
+            failure = connection.exception(timeout)
     except TimeoutError:
         if connection.cancel():
             raise httpcore2.ConnectTimeout("deadline passed while connecting") from None
@@ -169,7 +171,10 @@ class _DeadlineStream(httpcore2.NetworkStream):
         self._stream = stream
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, _bounded(timeout, httpcore2.ReadTimeout))
+        with aside.get()():
+            return self._stream.read(
+                max_bytes, _bounded(timeout, httpcore2.ReadTimeout)
+            )
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Write in slices, as a slow reader may stretch one `write` over many socket

@@ -25,6 +25,7 @@ from providers.exceptions import (
     bare_copy,
 )
 from providers.state.process import owned
+from providers.waiting import aside
 
 Compute = Callable[[list[int]], Vectors]
 
@@ -212,9 +213,12 @@ class EmbeddingCache:
         self, awaited: dict[bytes, "Future[Row]"], deadline: float
     ) -> dict[bytes, Row]:
         left = max(0.0, deadline - self.timer())
-        done, late = futures.wait(
-            awaited.values(), timeout=left, return_when=futures.FIRST_EXCEPTION
-        )
+        if not awaited:
+            return {}
+        with aside.get()():
+            done, late = futures.wait(
+                awaited.values(), timeout=left, return_when=futures.FIRST_EXCEPTION
+            )
         for future in done:
             if failure := future.exception():
                 raise bare_copy(failure)

@@ -27,7 +27,7 @@ from providers.exceptions import (
     ProviderTimeout,
     ProviderUnavailable,
 )
-from providers.waiting import caller_left
+from providers.waiting import aside, caller_left
 
 # How long a new engine may take to greet, and who asks only how things stand waits.
 GREETING_SECONDS = 15.0
@@ -152,10 +152,11 @@ class EngineClient:
         timing = {"timeout_seconds": max(deadline - time.monotonic(), 0.0)}
         try:
             channel.send({**header, **timing, "again": again}, body)
-            answer, vectors = channel.receive(wait=wait)
-            if answer.get("started"):
-                connection.started = True
+            with aside.get()():
                 answer, vectors = channel.receive(wait=wait)
+                if answer.get("started"):
+                    connection.started = True
+                    answer, vectors = channel.receive(wait=wait)
         except Closed as error:
             channel.close()
             raise _Lost(connection) from error

@@ -29,6 +29,7 @@ from providers.exceptions import ProviderError, ProviderUnavailable
 from providers.waiting import caller_left
 
 LOOK_SECONDS = 0.2
+HEALTH_SECONDS = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -53,8 +54,8 @@ class EngineServer:
             signal.signal(number, self._on_signal)
         accepting = threading.Thread(target=self._accept, name="accept", daemon=True)
         accepting.start()
-        while not self._stopping.wait():
-            pass
+        while not self._stopping.wait(HEALTH_SECONDS):
+            self._pool.healthy()  # a thread that hangs ends this process
         deadline = time.monotonic() + self._drain_seconds
         while self._clients and time.monotonic() < deadline:
             time.sleep(LOOK_SECONDS)

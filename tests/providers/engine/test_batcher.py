@@ -502,3 +502,71 @@ def test_after_bulk_the_runtime_rests_once(shared, runtime, monkeypatch):
     assert runtime.rested.acquire(timeout=20)
     shared.submit([row(2)], deadline=LATER)
     assert not runtime.rested.acquire(timeout=0.02)
+
+
+@pytest.fixture
+def at_once(runtime, clock):
+    """A bulk lane and the express lane, in a process that ends where a run hangs."""
+    hung = []
+    made = make(runtime, clock, on_hung=lambda: hung.append(True))
+    made.hung = hung
+    yield from closing(runtime, made)
+
+
+def test_a_small_request_to_an_idle_engine_runs_in_its_own_thread(
+    at_once, runtime, monkeypatch
+):
+    threads = []
+    run = runtime.run
+    monkeypatch.setattr(
+        runtime,
+        "run",
+        lambda rows, **how: (
+            threads.append(threading.current_thread()) or run(rows, **how)
+        ),
+    )
+    assert at_once.submit([row(3, 7)], deadline=LATER).tolist() == [[3, 7]]
+    assert threads == [threading.current_thread()]
+
+
+def test_what_comes_while_a_thread_runs_its_own_request_goes_to_the_lanes(
+    at_once, runtime
+):
+    runtime.gate.clear()
+    first = Caller(at_once, [row(3)])
+    assert runtime.entered.acquire(timeout=20)
+    others = [Caller(at_once, [row(2, mark)]) for mark in range(4)]
+    assert runtime.entered.acquire(timeout=20)
+    runtime.gate.set()
+    assert first.outcome().tolist() == [[3, 0]]
+    assert [other.outcome().tolist() for other in others] == [
+        [[2, mark]] for mark in range(4)
+    ]
+
+
+def test_what_is_too_long_for_one_batch_is_left_to_the_lanes(at_once, runtime):
+    rows = [row(10, 1), row(2, 2), row(3, 3)]
+    found = at_once.submit(rows, deadline=LATER)
+    assert found.tolist() == [[10, 1], [2, 2], [3, 3]]
+    assert len(runtime.batches) > 1
+
+
+def test_a_hung_thread_that_runs_its_own_request_is_noticed(at_once, runtime, clock):
+    runtime.gate.clear()
+    Caller(at_once, [row(3)])
+    assert runtime.entered.acquire(timeout=20)
+    assert at_once.healthy()
+    clock.now += 61
+    assert not at_once.healthy()
+    assert at_once.hung
+
+
+def test_an_engine_at_work_in_a_caller_s_thread_is_not_idle(at_once, runtime, clock):
+    runtime.gate.clear()
+    caller = Caller(at_once, [row(3)])
+    assert runtime.entered.acquire(timeout=20)
+    clock.now += 10
+    assert at_once.idle_seconds() == 0
+    assert not at_once.close_if_idle(5)
+    runtime.gate.set()
+    assert caller.outcome().tolist() == [[3, 0]]
