@@ -518,13 +518,12 @@ def test_a_small_request_to_an_idle_engine_runs_in_its_own_thread(
 ):
     threads = []
     run = runtime.run
-    monkeypatch.setattr(
-        runtime,
-        "run",
-        lambda rows, **how: (
-            threads.append(threading.current_thread()) or run(rows, **how)
-        ),
-    )
+
+    def noted(rows, **how):
+        threads.append(threading.current_thread())
+        return run(rows, **how)
+
+    monkeypatch.setattr(runtime, "run", noted)
     assert at_once.submit([row(3, 7)], deadline=LATER).tolist() == [[3, 7]]
     assert threads == [threading.current_thread()]
 
