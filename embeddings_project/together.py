@@ -13,6 +13,7 @@ import multiprocessing
 import signal
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -67,6 +68,7 @@ class Together:
         from embeddings_project.gunicorn import begin_counting
 
         begin_counting()
+        import_module(settings.ROOT_URLCONF)  # all views: the web processes share them
         gc.collect()
         gc.freeze()  # a collection writes to what it looks at, and it would no longer be shared
         for number in STOP_SIGNALS:

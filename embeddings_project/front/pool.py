@@ -24,9 +24,10 @@ Job = TypeVar("Job")
 class _Turn:
     """One thread's work at a job. `counts`: it is one of those at work."""
 
-    __slots__ = ("began_at", "counts")
+    __slots__ = ("began_at", "counts", "thread")
 
     def __init__(self) -> None:
+        self.thread = 0
         self.began_at = 0.0
         self.counts = False
 
@@ -89,6 +90,7 @@ class Pool(Generic[Job]):
             ).start()
 
     def _run(self, turn: _Turn, job: Job) -> None:
+        turn.thread = threading.get_ident()
         aside.set(lambda: self._aside(turn))
         while True:
             turn.began_at, turn.counts = self._timer(), True
@@ -105,7 +107,10 @@ class Pool(Generic[Job]):
 
     @contextlib.contextmanager
     def _aside(self, turn: _Turn) -> Iterator[None]:
-        """Let others be at work inside of the `with`."""
+        """Let others be at work inside of the `with`; threads that the job has started are none of the pool's."""
+        if threading.get_ident() != turn.thread:
+            yield
+            return
         with self._lock:
             if turn.counts:
                 self._leave(turn)

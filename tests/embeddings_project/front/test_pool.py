@@ -1,5 +1,6 @@
 """Few jobs are at work at a time, and none waits for one that only waits."""
 
+import contextvars
 import threading
 
 import pytest
@@ -80,6 +81,30 @@ def test_a_job_that_takes_long_is_not_waited_for(jobs):
         pool.put(f"again {number}")
     poll(lambda: len(jobs.done) == 4 * AT_WORK + 1, what="all done again")
     assert pool._at_work == 0
+
+
+def test_what_a_job_s_own_threads_wait_for_changes_nothing():
+    def work(job):
+        """Wait in threads with the job's context, as requests to an upstream in parts do."""
+
+        def wait():
+            with aside.get()():
+                pass
+
+        contexts = [contextvars.copy_context() for _ in range(8)]
+        threads = [threading.Thread(target=one.run, args=[wait]) for one in contexts]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        done.append(job)
+
+    done = []
+    pool = Pool(work, size=8, name="test")
+    for number in range(20):
+        pool.put(number)
+    poll(lambda: len(done) == 20, what="all done")
+    poll(lambda: pool._at_work == 0, what="nobody at work")
 
 
 def test_no_more_threads_than_the_pool_has(jobs, monkeypatch):
