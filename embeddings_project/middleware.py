@@ -1,6 +1,7 @@
 """What surrounds every request: its id, its log line, and how its body is read."""
 
 import logging
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,6 @@ from gunicorn.http.errors import ParseException
 from embeddings.access.authentication import CALLER
 from embeddings.access.client_address import client_ip
 from embeddings.headers import REQUEST_ID
-from embeddings_project.connection import client_left
 from embeddings_project.front.admission import most_bytes
 from embeddings_project.logging import id_of, log_event
 from providers.waiting import caller_left
@@ -53,6 +53,28 @@ class RequestContextMiddleware:
             # What this thread logs next, such as a request that is not even HTTP, is no part of this request.
             structlog.contextvars.reset_contextvars(**bound)
         return response
+
+
+def client_left(request: HttpRequest) -> Callable[[], bool]:
+    """Return a function that says whether the client has closed the connection; without a socket, it never has.
+
+    A client that closes only its own half counts as gone, as with most servers and proxies.
+    """
+    connection: Any = request.META.get("gunicorn.socket")
+
+    def left() -> bool:
+        if not isinstance(connection, socket.socket) or connection.fileno() < 0:
+            return False
+        try:
+            return not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False  # nothing was sent, and the connection stands
+        except ValueError:
+            return False  # TLS: its layer can't be looked through
+        except OSError:
+            return True
+
+    return left
 
 
 def who_called(request: HttpRequest) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Processes that `serve` forks: each ends with it, and has a process group of its own."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -35,6 +36,14 @@ def _be(run: Callable[[], None]) -> None:
     end_with_parent()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     run()
+
+
+def stands_still(pid: int) -> bool:
+    """Whether a child was stopped where it is, as SIGSTOP does."""
+    with contextlib.suppress(ChildProcessError):
+        state = os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
+        return state is not None
+    return False
 
 
 class Former:

@@ -16,7 +16,7 @@ from embeddings.conf import (
 )
 from embeddings_project import cors, frameworks, layout
 from embeddings_project.env import Env
-from embeddings_project.front.limits import FrontConf
+from embeddings_project.front.limits import read_front
 from embeddings_project.logging import hide, logging_config
 from embeddings_project.secrets import base64_secret, read_or_create_secret
 from embeddings_project.site import (
@@ -330,21 +330,10 @@ MEDIA_JOBS = MediaConf(
     webhook_allow_private=env.boolean("MEDIA_WEBHOOK_ALLOW_PRIVATE", default=False),
 )
 
-# How long clients may take, and how much they may hold.
-HTTP_FRONT = FrontConf(
-    header_seconds=env.seconds("HTTP_HEADER_TIMEOUT", 10, maximum=3600),
-    body_seconds=env.seconds("HTTP_BODY_TIMEOUT", 60, maximum=3600),
-    write_seconds=env.seconds("HTTP_WRITE_TIMEOUT", 60, maximum=3600),
-    min_rate=env.integer("HTTP_MIN_RATE", 1000, minimum=0, maximum=10**9),
-    max_connections=env.integer("HTTP_MAX_CONNECTIONS", 8192, minimum=2, maximum=10**6),
-    # Its share of the bound, and space for one body.
-    spool_bytes=max(
-        env.integer("HTTP_SPOOL_BYTES", 512 * 2**20, minimum=2**20, maximum=2**40)
-        // WEB_CONCURRENCY,
-        DATA_UPLOAD_MAX_MEMORY_SIZE,
-        MEDIA_JOBS.max_bytes + 2**20,
-    ),
-    drain_seconds=env.integer("DRAIN_SECONDS", 30, minimum=1, maximum=86400),
+HTTP_FRONT = read_front(
+    env,
+    processes=WEB_CONCURRENCY,
+    largest_body=max(DATA_UPLOAD_MAX_MEMORY_SIZE, MEDIA_JOBS.max_bytes + 2**20),
     folder=DATA_DIR,
     shared_addresses=ACCESS.trusted_proxies > 0,
 )

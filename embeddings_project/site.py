@@ -1,11 +1,15 @@
 """The address under which the server is known, and what follows: hosts, cookies, redirects, the path's prefix."""
 
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import ip_network
+from typing import Any
 from urllib.parse import urlsplit
 
 from embeddings_project.env import Env
+
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*", re.ASCII)
@@ -85,6 +89,20 @@ def read_proxies(env: Env, *, counted: int) -> str:
                 f"must be addresses or networks such as 10.0.0.0/8, not {word!r}",
             )
     return ",".join(words) or ("*" if counted else "127.0.0.1,::1")
+
+
+def below_prefix(application: Application, prefix: str | None) -> Application:
+    """Return the WSGI application at the paths below the prefix of `PUBLIC_URL`, and at those without it."""
+
+    def at_its_path(
+        environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        environ["PATH_INFO"] = without_prefix(
+            environ.get("PATH_INFO", ""), prefix or ""
+        )
+        return application(environ, start_response)
+
+    return at_its_path if prefix else application
 
 
 def without_prefix(path: str, prefix: str) -> str:

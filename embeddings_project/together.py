@@ -22,7 +22,12 @@ import structlog
 from django.conf import settings
 
 from embeddings_project.engine_process import EngineProcess
-from embeddings_project.processes import STOP_SIGNALS, Former, start_process
+from embeddings_project.processes import (
+    STOP_SIGNALS,
+    Former,
+    stands_still,
+    start_process,
+)
 from embeddings_project.reload import Inherited, begin_again, is_prepared
 from providers.state.server_folder import ServerFolder
 
@@ -36,6 +41,8 @@ MAX_PAUSE_SECONDS = 30.0
 STEADY_SECONDS = 60.0
 WORKER_DELAY_SECONDS = 2.0
 WORKER_STOP_SECONDS = 30.0
+# A worker that was stopped where it is, and not continued for so many looks, is replaced.
+MOST_STILL_LOOKS = 24
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +69,7 @@ class Together:
         self._stopping = self._reloading = self._relieved = False
         self._pause = LOOK_SECONDS
         self._worker_due_at = 0.0
+        self._still_looks = 0
 
     def run(self) -> int:
         """Run them, and return gunicorn's exit code."""
@@ -120,7 +128,9 @@ class Together:
             self._relieve(self._former)
             return None
         if server.exitcode is None:
-            if not (self._worker and self._worker.is_alive()):
+            if self._worker and self._worker.is_alive():
+                self._watch_worker(self._worker)
+            else:
                 self._start_worker()
             if self._reloading and self._answers.is_set():
                 self._reload(server)
@@ -172,6 +182,14 @@ class Together:
             self._worker = start_process(self._work)
             self._worker_due_at = now + self._pause
             self._pause = min(self._pause * 2, MAX_PAUSE_SECONDS)
+
+    def _watch_worker(self, worker: "ForkProcess | Former") -> None:
+        self._still_looks = (
+            self._still_looks + 1 if stands_still(worker.pid or 0) else 0
+        )
+        if self._still_looks > MOST_STILL_LOOKS:
+            log.error("worker_stands_still", pid=worker.pid)
+            worker.kill()
 
     def _end_worker(self) -> None:
         if self._worker is None:

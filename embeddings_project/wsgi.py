@@ -12,11 +12,12 @@ django.setup()
 
 from django.conf import settings  # noqa: E402  (after the set-up)
 
-from embeddings_project.handler import Handler  # noqa: E402
+from embeddings.fast_path.handler import FastHandler  # noqa: E402
+from embeddings_project.site import below_prefix  # noqa: E402
 from providers.state.database import waits  # noqa: E402
 
 waits.serve(settings.DATABASE_TIMEOUT_SECONDS)
-application = Handler()
+application = below_prefix(FastHandler(), settings.FORCE_SCRIPT_NAME)
 
 problems = [
     message

@@ -7,6 +7,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from embeddings.services.types import Target
 from providers.base import Provider
+from providers.metrics import SECONDS
 from providers.registry import registry
 
 Add = Callable[[float], None]
@@ -55,23 +56,7 @@ request_seconds = Histogram(
     "embedding_request_seconds",
     "Time from routing to vectors.",
     ["provider", "model"],
-    buckets=(
-        0.001,
-        0.0025,
-        0.005,
-        0.01,
-        0.025,
-        0.05,
-        0.1,
-        0.25,
-        0.5,
-        1,
-        2.5,
-        5,
-        10,
-        30,
-        60,
-    ),
+    buckets=SECONDS,
 )
 active_requests = Gauge(
     "embedding_active_requests", "Requests being served.", multiprocess_mode="livesum"

@@ -5,6 +5,8 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from embeddings_project.env import Env
+
 GRACE_SECONDS = 10.0  # before the least rate counts
 SPARE_FILES = 512  # for the database, models, files and connections to others
 
@@ -22,6 +24,27 @@ class FrontConf:
     drain_seconds: int
     folder: Path
     shared_addresses: bool  # connections come from proxies: an address is no client
+
+
+def read_front(
+    env: Env, *, processes: int, largest_body: int, folder: Path, shared_addresses: bool
+) -> FrontConf:
+    """Return the settings of each of so many processes. The spool is theirs together, but each holds one body of the
+    largest size."""
+    spool = env.integer("HTTP_SPOOL_BYTES", 512 * 2**20, minimum=2**20, maximum=2**40)
+    return FrontConf(
+        header_seconds=env.seconds("HTTP_HEADER_TIMEOUT", 10, maximum=3600),
+        body_seconds=env.seconds("HTTP_BODY_TIMEOUT", 60, maximum=3600),
+        write_seconds=env.seconds("HTTP_WRITE_TIMEOUT", 60, maximum=3600),
+        min_rate=env.integer("HTTP_MIN_RATE", 1000, minimum=0, maximum=10**9),
+        max_connections=env.integer(
+            "HTTP_MAX_CONNECTIONS", 8192, minimum=2, maximum=10**6
+        ),
+        spool_bytes=max(spool // processes, largest_body),
+        drain_seconds=env.integer("DRAIN_SECONDS", 30, minimum=1, maximum=86400),
+        folder=folder,
+        shared_addresses=shared_addresses,
+    )
 
 
 def raise_file_limit(wanted: int) -> int:

@@ -11,7 +11,7 @@ from django.core.handlers.wsgi import WSGIRequest
 
 django.setup()
 
-from embeddings_project.connection import client_left  # noqa: E402
+from embeddings_project.middleware import client_left  # noqa: E402
 
 FOLDER = Path(os.environ.get("FRONT_TEST_FOLDER", "."))
 PIECE = bytes(range(256)) * 256

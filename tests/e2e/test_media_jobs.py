@@ -50,3 +50,13 @@ def test_sigterm_ends_all_processes_and_the_job_goes_on_at_the_next_start(fire):
     job = fire.finished(job_id)
     assert (job["status"], job["attempts"]) == ("completed", 1)
     fire.check_chunks()
+
+
+def test_worker_that_is_stopped_where_it_is_is_replaced(fire):
+    stopped = fire.child("runworker")
+    job_id = fire.next_job()
+    stopped.suspend()
+    poll(lambda: not stopped.is_running(), seconds=30, what="the worker's end")
+    assert fire.finished(job_id)["status"] == "completed"
+    fire.check_chunks()
+    assert "worker_stands_still" in fire.server.output

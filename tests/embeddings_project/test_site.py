@@ -5,9 +5,14 @@ from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.urls import clear_script_prefix
 
+from embeddings.fast_path.handler import FastHandler
 from embeddings_project.env import Env
-from embeddings_project.handler import Handler
-from embeddings_project.site import read_proxies, read_site, without_prefix
+from embeddings_project.site import (
+    below_prefix,
+    read_proxies,
+    read_site,
+    without_prefix,
+)
 
 
 def site(*, loopback=True, **values):
@@ -132,7 +137,8 @@ def test_server_answers_with_and_without_its_prefix(settings, db, path):
     }
     said = []
     try:
-        Handler()(environ, lambda status, headers: said.append(status))
+        application = below_prefix(FastHandler(), settings.FORCE_SCRIPT_NAME)
+        application(environ, lambda status, headers: said.append(status))
     finally:
         clear_script_prefix()
     assert said == ["200 OK"]
