@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+import collections
 import functools
 import gc
 from dataclasses import replace
@@ -31,8 +32,9 @@ def pytest_itemcollected(item):
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    """Begin with real servers, whose files take longest, so that no worker is left with one; else keep the order."""
-    items.sort(key=lambda item: "e2e" not in item.path.parts)
+    """Begin with what takes longest, so that no worker is left with it: real servers, then files of many tests."""
+    tests = collections.Counter(item.path for item in items)
+    items.sort(key=lambda item: ("e2e" not in item.path.parts, -tests[item.path]))
 
 
 def pytest_collection_finish():

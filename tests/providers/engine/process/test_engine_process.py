@@ -37,6 +37,8 @@ from providers.waiting import caller_left
 from tests.providers.engine import tiny
 from tests.waiting import poll
 
+pytestmark = pytest.mark.e2e  # seconds of other processes
+
 NAME = "own/tiny"
 # Words that make the runtime of these tests do what no model should.
 CRASH, WAIT = "x", "z"
