@@ -64,6 +64,11 @@ class WatchedAdmin(ModelAdmin):  # type: ignore[misc]
         Revision.bump()  # a bulk delete does not pass through the rows
 
 
+NAME_RULE = (
+    "Give lower-case letters, digits, - and _, beginning with a letter or a digit."
+)
+
+
 class ProviderSettingForm(forms.ModelForm):  # type: ignore[type-arg]
     """A provider's row. Its key is sent to its address, so not everybody who may change the rest may change that."""
 
@@ -75,12 +80,13 @@ class ProviderSettingForm(forms.ModelForm):  # type: ignore[type-arg]
         widget=UnfoldAdminSelectWidget,
     )
 
+    class Meta:
+        error_messages: ClassVar = {"name": {"invalid": NAME_RULE}}
+
     def clean_name(self) -> str:
         name: str = self.cleaned_data["name"]
         if not PROVIDER_NAME.fullmatch(name):
-            raise ValidationError(
-                "Give lower-case letters, digits, - and _, beginning with a letter or a digit."
-            )
+            raise ValidationError(NAME_RULE)
         variables = {key_variable(other): other for other in registry().names()}
         if other := variables.get(key_variable(name)):
             raise ValidationError(
@@ -197,9 +203,11 @@ class ProviderSettingAdmin(WatchedAdmin):
     def setup(self, row: ProviderSetting) -> str:
         """Say what is missing."""
         provider = registry().get(row.name)
-        if provider is None:
+        if provider is not None:
+            return provider.configuration_problem() or "ready"
+        if registry().plugin(row.kind) is None:
             return "The plug-in is not installed."
-        return provider.configuration_problem() or "ready"
+        return "Just added: all processes know it within two seconds."
 
     @admin.display(description="key")
     def key(self, row: ProviderSetting) -> str:

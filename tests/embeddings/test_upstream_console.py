@@ -11,6 +11,7 @@ from django.urls import reverse
 
 from embeddings.models import AuditEntry, UsageHour
 from embeddings.services.cache.cache import embedding_cache
+from providers.admin import NAME_RULE
 from providers.canary import CHECK_EVERY
 from providers.models import Breaker, ModelEntry, ProviderSetting, RemoteSpace, Revision
 from providers.operator_settings import reader
@@ -241,3 +242,16 @@ def test_server_that_speaks_otherwise_is_checked_again(console):
         console.post(url("change", row.pk), {**fields, "wire": wire})
         space.refresh_from_db()
         assert (space.checked_at != checked_at) is again
+
+
+def test_row_that_this_process_has_not_read_is_not_called_broken(console):
+    registry().get("eu")  # the rows are remembered for two seconds from here
+    ProviderSetting.objects.create(name="eu", kind="openai", base_url=ADDRESS)
+    listed = console.get(url("changelist")).content.decode()
+    assert "Just added" in listed
+    assert "not installed" not in listed
+
+
+def test_wrong_name_is_refused_in_words_of_its_own(console):
+    refused = console.post(url("add"), {**FIELDS, "name": "Team TEI"})
+    assert errors(refused) == {"name": [NAME_RULE]}
