@@ -14,7 +14,7 @@ import numpy as np
 
 from providers.base import Vectors
 from providers.engine.machine import name_thread, yield_to_others
-from providers.engine.queue import Batch, Queue, Request
+from providers.engine.queue import Batch, Queue, Request, RunCost
 from providers.engine.runtime import Row, Runtime
 from providers.exceptions import (
     Abandoned,
@@ -78,6 +78,7 @@ class Batcher:
         hung_after_seconds: float = 60.0,
         on_hung: Callable[[], None] | None = None,
         clock: Clock = time.monotonic,
+        processor_clock: Clock = time.thread_time,
         observe: Observe = lambda stage, seconds: None,
         note_batch: NoteBatch = lambda queued, fill, waited: None,
     ) -> None:
@@ -89,11 +90,12 @@ class Batcher:
         self._queue_tokens = queue_tokens
         self._hung_after_seconds = hung_after_seconds
         self._on_hung = on_hung
-        self._clock = clock
+        self._clock, self._processor_clock = clock, processor_clock
         self._lock = threading.Lock()
         self._bulk_ready = threading.Condition(self._lock)
         self._express_ready = threading.Condition(self._lock)
-        self._queue = Queue(small_tokens=small_tokens)
+        self._run_cost = RunCost()
+        self._queue = Queue(small_tokens=small_tokens, run_cost=self._run_cost)
         self._tokens_per_second = _FIRST_GUESS_TOKENS_PER_SECOND
         self._closed = False
         self._replaced = 0
@@ -330,7 +332,9 @@ class Batcher:
     def _run(self, batch: Batch, *, wide: bool) -> None:
         rows = [request.rows[index] for request, index in batch]
         try:
+            began = self._processor_clock()
             vectors = self._runtime.run(rows, wide=wide)
+            took = self._processor_clock() - began
             _check(vectors, len(rows))
         except ProviderError as error:
             _fail(batch, bare_copy(error), error.__cause__ or error)
@@ -343,6 +347,9 @@ class Batcher:
         else:
             for (request, index), vector in zip(batch, vectors, strict=True):
                 request.vectors[index] = vector
+            if not wide:  # all of it was in this thread
+                with self._lock:
+                    self._run_cost.note(len(rows) * max(map(len, rows)), took)
         finally:
             del (
                 batch,

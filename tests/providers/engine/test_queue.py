@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from providers.engine.queue import Queue, Request
+from providers.engine.queue import Queue, Request, RunCost
 from providers.engine.runtime import Row
 
 BUDGET = 16
@@ -16,7 +16,7 @@ def row(length):
 @pytest.fixture
 def queue():
     """Requests of up to four tokens are small."""
-    return Queue(small_tokens=4)
+    return Queue(small_tokens=4, run_cost=RunCost())
 
 
 @pytest.fixture
