@@ -180,13 +180,10 @@ def _cheapest_first(lengths: Sequence[int], fixed: float) -> int:
 def _nearest(
     request: Request, longest: int, count: int
 ) -> Iterator[tuple[Request, int]]:
-    """Yield the lengths of up to `count` texts between half of `longest` and `longest` tokens, the longest first."""
+    """Yield the lengths of up to `count` texts of up to `longest` tokens, the longest first."""
     end = _end(request, longest)
     for place in range(end - 1, max(end - count, 0) - 1, -1):
-        length = request.waiting[place][0]
-        if length < longest // 2:
-            return
-        yield request, length
+        yield request, request.waiting[place][0]
 
 
 def _end(request: Request, longest: int) -> int:

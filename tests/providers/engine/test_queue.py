@@ -14,9 +14,14 @@ def row(length):
 
 
 @pytest.fixture
-def queue():
+def run_cost():
+    return RunCost()
+
+
+@pytest.fixture
+def queue(run_cost):
     """Requests of up to four tokens are small."""
-    return Queue(small_tokens=4, run_cost=RunCost())
+    return Queue(small_tokens=4, run_cost=run_cost)
 
 
 @pytest.fixture
@@ -90,10 +95,50 @@ def test_text_longer_than_the_budget_runs_alone(queue, add):
     assert [cut(queue), cut(queue)] == [{request: [30]}, {request: [20]}]
 
 
-def test_texts_of_less_than_half_the_longest_are_left_for_another_batch(queue, add):
-    request = add(8, 4, 3)
-    assert cut(queue, 100) == {request: [4, 8]}
-    assert cut(queue, 100) == {request: [3]}
+@pytest.mark.parametrize(
+    ("fixed", "runs"),
+    [
+        (1.0, [[30, 30], [21], [20, 20], [7]]),
+        (2.5, [[30, 30], [20, 20, 21], [7]]),
+        (25.0, [[30, 30], [7, 20, 20, 21]]),
+        (60.0, [[7, 20, 20, 21, 30, 30]]),
+    ],
+)
+def test_texts_run_together_where_padding_costs_less_than_another_run(
+    queue, add, run_cost, fixed, runs
+):
+    run_cost.tokens = fixed
+    request = add(30, 20, 7, 21, 30, 20)
+    assert [cut(queue, 1000) for _ in runs] == [{request: run} for run in runs]
+    assert not len(queue)
+
+
+def test_runs_that_cost_least_are_not_those_that_pad_the_next_text_least(
+    queue, add, run_cost
+):
+    """10, 9 and 8 in one run pad three tokens; a run of the first alone saves two of them and costs three."""
+    run_cost.tokens = 3.0
+    request = add(10, 9, 8, 8, 8, 8)
+    assert cut(queue, 1000) == {request: [9, 10]}
+    assert cut(queue, 1000) == {request: [8, 8, 8, 8]}
+
+
+@pytest.mark.parametrize(
+    ("fixed_seconds", "tokens"), [(0.004, 4.0), (0.016, 16.0), (1.0, 64.0), (0.0, 2.0)]
+)
+def test_cost_of_a_run_is_learned_from_the_last_runs(run_cost, fixed_seconds, tokens):
+    for size in (500, 100) * 300:
+        run_cost.note(size, 0.1 + 0.003 * size)  # of another machine
+    for size in (16, 100, 500, 64) * 300:
+        run_cost.note(size, fixed_seconds + 0.001 * size)
+    assert run_cost.tokens == pytest.approx(tokens, rel=0.01)
+
+
+def test_runs_of_one_size_say_nothing_of_what_a_run_costs(run_cost):
+    before = run_cost.tokens
+    for _ in range(100):
+        run_cost.note(64, 0.004)
+    assert run_cost.tokens == before
 
 
 def test_texts_longer_than_that_of_the_request_whose_turn_it_is_wait(queue, add):
