@@ -546,9 +546,17 @@ def test_what_comes_while_a_thread_runs_its_own_request_goes_to_the_lanes(
 
 def test_what_is_too_long_for_one_batch_is_left_to_the_lanes(at_once, runtime):
     rows = [row(10, 1), row(2, 2), row(3, 3)]
+    for _ in range(20):  # the lanes sleep by then
+        found = at_once.submit(rows, deadline=LATER)
+        assert found.tolist() == [[10, 1], [2, 2], [3, 3]]
+    assert len(runtime.batches) > 20
+
+
+def test_a_large_request_to_an_idle_engine_is_left_to_the_lanes(at_once, runtime):
+    rows = [row(10, mark) for mark in range(4)]
     found = at_once.submit(rows, deadline=LATER)
-    assert found.tolist() == [[10, 1], [2, 2], [3, 3]]
-    assert len(runtime.batches) > 1
+    assert found.tolist() == [[10, mark] for mark in range(4)]
+    assert [] not in runtime.batches
 
 
 def test_a_hung_thread_that_runs_its_own_request_is_noticed(at_once, runtime, clock):
