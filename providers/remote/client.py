@@ -1,16 +1,19 @@
 """One POST to an upstream: pooled, within a deadline, bounded in size, never
 redirected.
 
-Failures are raised without their cause on purpose: httpx's exceptions hold the request
-with its key and address, and protocol errors quote the upstream's bytes. The class name
-of the cause is in the message instead.
+It speaks to httpcore's pool and not through httpx's client, which takes as much
+processor time again for one call; httpx reads addresses and unpacks bodies.
+
+Failures are raised without their cause on purpose: protocol errors quote the upstream's
+bytes. The class name of the cause is in the message instead.
 """
 
 import logging
 import os
-import zlib
-from collections.abc import Mapping
+from base64 import b64encode
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from threading import Lock
 
 import httpcore2
@@ -25,13 +28,21 @@ from providers.exceptions import (
 )
 from providers.remote.answers import Json
 from providers.remote.deadline import Deadline, current_deadline
-from providers.remote.transport import Addresses, DeadlineTransport
+from providers.remote.transport import Addresses, core_url, open_pool
 
 MAX_ERROR_BYTES = 64 * 1024
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
-# They would write addresses (INFO) and headers (DEBUG) into the log.
-logging.getLogger("httpx2").setLevel(logging.WARNING)
+# By lower-case name, as it is sent.
+_Headers = dict[str, tuple[bytes, bytes]]
+_HEADERS: _Headers = {
+    "connection": (b"Connection", b"keep-alive"),
+    "user-agent": (b"user-agent", b"embeddings-server"),
+    "accept": (b"accept", b"application/json"),
+    "accept-encoding": (b"accept-encoding", b"gzip"),
+}
+
+# It would write headers (DEBUG) into the log.
 logging.getLogger("httpcore2").setLevel(logging.WARNING)
 
 
@@ -44,6 +55,15 @@ class Reply:
     status: int
     headers: Mapping[str, str] = field(repr=False)
     payload: Json = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Target:
+    """An address, read. `credentials` is its user and password, if any: they replace the caller's."""
+
+    url: httpcore2.URL = field(repr=False)
+    headers: _Headers = field(repr=False)
+    credentials: _Headers = field(repr=False)
 
 
 class HttpClient:
@@ -61,7 +81,7 @@ class HttpClient:
         self._provider = provider
         self._proxy_url = proxy_url
         self._addresses = addresses
-        self._clients: dict[int, httpx2.Client] = {}
+        self._pools: dict[int, httpcore2.ConnectionPool] = {}
         self._lock = Lock()
 
     def post(
@@ -85,9 +105,9 @@ class HttpClient:
             return self._exchange(url, headers, content, deadline, max_bytes)
         except ProviderError:
             raise
-        except (httpcore2.TimeoutException, httpx2.TimeoutException):
+        except httpcore2.TimeoutException:
             failure = ProviderTimeout(f"{self._provider} did not answer in time.")
-        except (httpx2.DecodingError, zlib.error):
+        except httpx2.DecodingError:
             failure = ProviderMalformed(
                 f"{self._provider} answered with a body that cannot be unpacked."
             )
@@ -95,7 +115,6 @@ class HttpClient:
             httpcore2.NetworkError,
             httpcore2.ProtocolError,
             httpcore2.ProxyError,
-            httpx2.HTTPError,
             httpx2.InvalidURL,
             OSError,
         ) as error:
@@ -112,9 +131,9 @@ class HttpClient:
 
     def close(self) -> None:
         """Close this process's connections; the next call opens new ones."""
-        client = self._clients.pop(os.getpid(), None)
-        if client is not None:
-            client.close()
+        pool = self._pools.pop(os.getpid(), None)
+        if pool is not None:
+            pool.close()
 
     def _exchange(
         self,
@@ -127,60 +146,100 @@ class HttpClient:
         seconds = deadline.remaining_seconds()
         if seconds <= 0:
             raise ProviderTimeout(f"{self._provider} was not called: the time is up.")
-        client = self._client()
-        with client.stream(
-            "POST", url, headers=dict(headers), content=content, timeout=seconds
-        ) as response:
-            succeeded = response.status_code == 200
-            body: bytes | None = b""
-            if max_bytes is not None:
-                body = self._read(response, max_bytes if succeeded else MAX_ERROR_BYTES)
-            if body is None and succeeded:
-                raise ProviderMalformed(
-                    f"{self._provider} answered with more than {max_bytes} bytes."
-                )
-            return Reply(
-                status=response.status_code,
-                headers={
-                    name.lower(): value for name, value in response.headers.items()
-                },
-                payload=_json(body),
+        target = _target(url)
+        given = {
+            name.lower(): (name.encode("ascii"), value.encode("ascii"))
+            for name, value in headers.items()
+        }
+        fields = target.headers | given | target.credentials
+        request = httpcore2.Request(
+            b"POST",
+            target.url,
+            headers=[*fields.values(), (b"Content-Length", b"%d" % len(content))],
+            content=content,
+            # The deadline bounds everything else.
+            extensions={"timeout": {"pool": seconds}},
+        )
+        response = self._pool().handle_request(request)
+        try:
+            return self._reply(response, max_bytes)
+        finally:
+            response.close()
+
+    def _reply(self, response: httpcore2.Response, max_bytes: int | None) -> Reply:
+        headers = _joined(response.headers)
+        succeeded = response.status == 200
+        body: bytes | None = b""
+        if max_bytes is not None:
+            body = _read(response, headers, max_bytes if succeeded else MAX_ERROR_BYTES)
+        if body is None and succeeded:
+            raise ProviderMalformed(
+                f"{self._provider} answered with more than {max_bytes} bytes."
+            )
+        return Reply(status=response.status, headers=headers, payload=_json(body))
+
+    def _pool(self) -> httpcore2.ConnectionPool:
+        pool = self._pools.get(os.getpid())
+        if pool is not None:
+            return pool
+        with self._lock:
+            # The environment's proxies are not taken: a stray HTTP_PROXY would see keys
+            # and texts of http:// upstreams.
+            return self._pools.setdefault(
+                os.getpid(),
+                open_pool(proxy_url=self._proxy_url, addresses=self._addresses),
             )
 
-    def _read(self, response: httpx2.Response, max_bytes: int) -> bytes | None:
-        """Return the body, or None as soon as it proves longer than `max_bytes`."""
-        declared = response.headers.get("content-length", "")
-        if declared.isdecimal() and int(declared[:20]) > max_bytes:
+
+@lru_cache(maxsize=64)
+def _target(address: str) -> _Target:
+    url = httpx2.URL(address)
+    if url.scheme not in ("http", "https") or not url.host:
+        raise httpx2.InvalidURL("neither http nor https, or no host")
+    credentials: _Headers = {}
+    if url.username or url.password:
+        pair = b64encode(f"{url.username}:{url.password}".encode())
+        credentials["authorization"] = (b"Authorization", b"Basic " + pair)
+    return _Target(
+        url=core_url(url),
+        headers={"host": (b"Host", url.netloc), **_HEADERS},
+        credentials=credentials,
+    )
+
+
+def _joined(
+    raw: Sequence[tuple[bytes, bytes]], encoding: str = "utf-8"
+) -> dict[str, str]:
+    """Return headers by lower-case name, those of one name joined with commas."""
+    joined: dict[str, str] = {}
+    try:
+        for raw_name, raw_value in raw:
+            name, value = raw_name.decode().lower(), raw_value.decode(encoding)
+            joined[name] = f"{joined[name]}, {value}" if name in joined else value
+    except UnicodeDecodeError:
+        return _joined(raw, "iso-8859-1")
+    return joined
+
+
+def _read(
+    response: httpcore2.Response, headers: Mapping[str, str], max_bytes: int
+) -> bytes | None:
+    """Return the body, or None as soon as it proves longer than `max_bytes`."""
+    declared = headers.get("content-length", "")
+    if declared.isdecimal() and int(declared[:20]) > max_bytes:
+        return None
+    chunks: Iterable[bytes] = response.iter_stream()
+    if "content-encoding" in headers:
+        chunks = httpx2.Response(
+            response.status, headers=response.headers, content=chunks
+        ).iter_bytes()
+    body, size = [], 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size > max_bytes:
             return None
-        body = bytearray()
-        for chunk in response.iter_bytes():
-            body += chunk
-            if len(body) > max_bytes:
-                return None
-        return bytes(body)
-
-    def _client(self) -> httpx2.Client:
-        client = self._clients.get(os.getpid())
-        if client is not None:
-            return client
-        with self._lock:
-            return self._clients.setdefault(os.getpid(), self._connect())
-
-    def _connect(self) -> httpx2.Client:
-        # The environment's proxies are not taken: a stray HTTP_PROXY would see keys and
-        # texts of http:// upstreams.
-        return httpx2.Client(
-            transport=DeadlineTransport(
-                proxy_url=self._proxy_url, addresses=self._addresses
-            ),
-            headers={
-                "user-agent": "embeddings-server",
-                "accept": "application/json",
-                "accept-encoding": "gzip",
-            },
-            follow_redirects=False,
-            trust_env=False,
-        )
+        body.append(chunk)
+    return b"".join(body)
 
 
 def _json(body: bytes | None) -> Json:
