@@ -1,8 +1,8 @@
 """One POST to an upstream: pooled, within a deadline, bounded in size, never
 redirected.
 
-It speaks to httpcore's pool and not through httpx's client, which takes as much
-processor time again for one call; httpx reads addresses and unpacks bodies.
+It calls httpcore's pool itself: through httpx's client, a call takes over half as much
+processor time again. httpx reads addresses and unpacks bodies.
 
 Failures are raised without their cause on purpose: protocol errors quote the upstream's
 bytes. The class name of the cause is in the message instead.
@@ -55,15 +55,6 @@ class Reply:
     status: int
     headers: Mapping[str, str] = field(repr=False)
     payload: Json = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Target:
-    """An address, read. `credentials` is its user and password, if any: they replace the caller's."""
-
-    url: httpcore2.URL = field(repr=False)
-    headers: _Headers = field(repr=False)
-    credentials: _Headers = field(repr=False)
 
 
 class HttpClient:
@@ -146,18 +137,18 @@ class HttpClient:
         seconds = deadline.remaining_seconds()
         if seconds <= 0:
             raise ProviderTimeout(f"{self._provider} was not called: the time is up.")
-        target = _target(url)
-        given = {
+        target, ours, credentials = _target(url)
+        theirs = {
             name.lower(): (name.encode("ascii"), value.encode("ascii"))
             for name, value in headers.items()
         }
-        fields = target.headers | given | target.credentials
+        sent = ours | theirs | credentials
         request = httpcore2.Request(
             b"POST",
-            target.url,
-            headers=[*fields.values(), (b"Content-Length", b"%d" % len(content))],
+            target,
+            headers=[*sent.values(), (b"Content-Length", b"%d" % len(content))],
             content=content,
-            # The deadline bounds everything else.
+            # For a free connection; the deadline bounds everything else.
             extensions={"timeout": {"pool": seconds}},
         )
         response = self._pool().handle_request(request)
@@ -192,7 +183,10 @@ class HttpClient:
 
 
 @lru_cache(maxsize=64)
-def _target(address: str) -> _Target:
+def _target(address: str) -> tuple[httpcore2.URL, _Headers, _Headers]:
+    """Return the address as httpcore takes it, the headers of a call to it, and the one
+    that replaces the caller's: its user and password.
+    """
     url = httpx2.URL(address)
     if url.scheme not in ("http", "https") or not url.host:
         raise httpx2.InvalidURL("neither http nor https, or no host")
@@ -200,11 +194,7 @@ def _target(address: str) -> _Target:
     if url.username or url.password:
         pair = b64encode(f"{url.username}:{url.password}".encode())
         credentials["authorization"] = (b"Authorization", b"Basic " + pair)
-    return _Target(
-        url=core_url(url),
-        headers={"host": (b"Host", url.netloc), **_HEADERS},
-        credentials=credentials,
-    )
+    return core_url(url), {"host": (b"Host", url.netloc), **_HEADERS}, credentials
 
 
 def _joined(
