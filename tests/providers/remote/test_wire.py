@@ -62,11 +62,14 @@ class Requests(StreamRequestHandler):
             self.wfile.write(self.server.answer)
 
 
-def answer(body, *headers, status=200, chunked=False):
+def answer(body, *headers, status=200, chunked=0):
+    """Return a whole answer; its body is in chunks of `chunked` bytes, if any."""
     framing = f"Content-Length: {len(body)}"
     if chunked:
         framing = "Transfer-Encoding: chunked"
-        pieces = [body[start : start + 9] for start in range(0, len(body), 9)]
+        pieces = [
+            body[start : start + chunked] for start in range(0, len(body), chunked)
+        ]
         body = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
         body += b"0\r\n\r\n"
     head = "\r\n".join([f"HTTP/1.1 {status} So", framing, *headers, "", ""])
@@ -261,7 +264,7 @@ def test_headers_are_utf_8_or_else_latin_1(wire, client, sent, read):
     assert call(client, wire).headers["x-a"] == read
 
 
-@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("chunked", [0, 9])
 @pytest.mark.parametrize(
     ("body", "headers"),
     [
@@ -329,7 +332,7 @@ def test_packed_answer_that_is_empty_is_no_json(wire, client):
     assert call(client, wire).payload is None
 
 
-@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("chunked", [0, 9])
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])
 def test_size_is_bounded_once_unpacked(wire, client, encoding, chunked):
     pack = gzip.compress if encoding == "gzip" else bytes
@@ -347,10 +350,19 @@ def test_size_is_bounded_once_unpacked(wire, client, encoding, chunked):
         called(1001)
 
 
+@pytest.mark.parametrize("chunked", [0, 3000])
+def test_answer_that_grows_a_thousandfold_is_whole(wire, client, chunked):
+    text = "x" * 9_000_000
+    body = gzip.compress(f'"{text}"'.encode())
+    wire.answer = answer(body, "Content-Encoding: gzip", chunked=chunked)
+
+    assert call(client, wire, max_bytes=10_000_000).payload == text
+
+
 @pytest.mark.parametrize("spare", [0, 1])
 def test_errors_have_a_bound_of_their_own(wire, client, spare):
     text = "x" * (MAX_ERROR_BYTES - 2 + spare)
-    wire.answer = answer(f'"{text}"'.encode(), status=400, chunked=True)
+    wire.answer = answer(f'"{text}"'.encode(), status=400, chunked=9)
 
     reply = call(client, wire, max_bytes=10)
 
@@ -369,7 +381,7 @@ def test_connection_is_kept_after_an_answer_that_is_read(wire, client):
     ("replied", "max_bytes"),
     [
         (answer(b"1" * 11), 10),
-        (answer(b"1" * 11, chunked=True), 10),
+        (answer(b"1" * 11, chunked=9), 10),
         (answer(b"{}"), None),
         (answer(JSON, "Content-Encoding: gzip"), 10),
         (b"no HTTP\r\n\r\n", 10),
