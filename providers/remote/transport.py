@@ -1,12 +1,12 @@
-"""An httpx transport whose every socket operation ends at the request's deadline.
+"""A connection pool whose every socket operation ends at the request's deadline.
 
-httpx bounds each read, not the whole: a server that drips one byte a second, in the
+httpcore bounds each read, not the whole: a server that drips one byte a second, in the
 headers or in the body, is never late. Here the time left is computed for each
 connect, handshake, write and read.
 """
 
 import ssl
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from functools import cache
 from threading import Thread
@@ -26,82 +26,40 @@ KEEPALIVE_SECONDS = 30.0
 Addresses = Callable[[str, int], list[str]]
 
 
-class DeadlineTransport(httpx2.BaseTransport):
-    """A keep-alive connection pool, shared by threads; raises httpcore2's exceptions as
-    they are.
-    """
+def open_pool(
+    *, proxy_url: str | None = None, addresses: Addresses | None = None
+) -> httpcore2.ConnectionPool:
+    """Return a keep-alive connection pool, shared by threads."""
+    options: dict[str, Any] = {
+        "ssl_context": _ssl_context(),
+        "max_connections": MAX_CONNECTIONS,
+        "max_keepalive_connections": MAX_CONNECTIONS // 4,
+        "keepalive_expiry": KEEPALIVE_SECONDS,
+        "network_backend": _DeadlineBackend(addresses),
+    }
+    if proxy_url is None:
+        return httpcore2.ConnectionPool(**options)
+    # User name and password travel as a header, never as part of the address.
+    proxy = httpx2.Proxy(proxy_url)
+    return httpcore2.HTTPProxy(
+        proxy_url=core_url(proxy.url), proxy_auth=proxy.raw_auth, **options
+    )
 
-    def __init__(
-        self, *, proxy_url: str | None = None, addresses: Addresses | None = None
-    ) -> None:
-        pool_options: dict[str, Any] = {
-            "ssl_context": _ssl_context(),
-            "max_connections": MAX_CONNECTIONS,
-            "max_keepalive_connections": MAX_CONNECTIONS // 4,
-            "keepalive_expiry": KEEPALIVE_SECONDS,
-            "network_backend": _DeadlineBackend(addresses),
-        }
-        self._pool = (
-            httpcore2.ConnectionPool(**pool_options)
-            if proxy_url is None
-            else httpcore2.HTTPProxy(**_proxy_options(proxy_url), **pool_options)
-        )
 
-    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        assert isinstance(request.stream, httpx2.SyncByteStream)  # noqa: S101 -- narrows httpx's union of sync and async
-        response = self._pool.handle_request(
-            httpcore2.Request(
-                method=request.method,
-                url=httpcore2.URL(
-                    scheme=request.url.raw_scheme,
-                    host=request.url.raw_host,
-                    port=request.url.port,
-                    target=request.url.raw_path,
-                ),
-                headers=request.headers.raw,
-                content=request.stream,
-                extensions=request.extensions,
-            )
-        )
-        return httpx2.Response(
-            status_code=response.status,
-            headers=response.headers,
-            stream=_Body(response),
-        )
-
-    def close(self) -> None:
-        self._pool.close()
+def core_url(url: httpx2.URL) -> httpcore2.URL:
+    """Return the address as httpcore takes it: no user, no password, no fragment."""
+    return httpcore2.URL(
+        scheme=url.raw_scheme,
+        host=url.raw_host,
+        port=url.port,
+        target=url.raw_path,
+    )
 
 
 @cache
 def _ssl_context() -> ssl.SSLContext:
     """Verify against the system's certificates, or SSL_CERT_FILE / SSL_CERT_DIR."""
     return httpx2.create_ssl_context()
-
-
-def _proxy_options(proxy_url: str) -> dict[str, Any]:
-    """Return httpcore's arguments; user name and password travel as a header, never as
-    part of the address.
-    """
-    proxy = httpx2.Proxy(proxy_url)
-    address = httpcore2.URL(
-        scheme=proxy.url.raw_scheme,
-        host=proxy.url.raw_host,
-        port=proxy.url.port,
-        target=proxy.url.raw_path,
-    )
-    return {"proxy_url": address, "proxy_auth": proxy.raw_auth}
-
-
-class _Body(httpx2.SyncByteStream):
-    def __init__(self, response: httpcore2.Response) -> None:
-        self._response = response
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield from self._response.iter_stream()
-
-    def close(self) -> None:
-        self._response.close()
 
 
 class _DeadlineBackend(httpcore2.NetworkBackend):
@@ -180,10 +138,9 @@ class _DeadlineStream(httpcore2.NetworkStream):
         """Write in slices, as a slow reader may stretch one `write` over many socket
         timeouts.
         """
-        view = memoryview(buffer)
-        for start in range(0, len(view), 65536):
+        for start in range(0, len(buffer), 65536):
             self._stream.write(
-                bytes(view[start : start + 65536]),
+                buffer[start : start + 65536],
                 _bounded(timeout, httpcore2.WriteTimeout),
             )
 

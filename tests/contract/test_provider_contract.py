@@ -341,14 +341,14 @@ def test_warm_up_reaches_the_upstream(case, provider, upstream):
 @cases(lambda case: case is REMOTE_CASES[0])  # the client is the same for all
 def test_forked_child_opens_its_own_connections(case, provider, embed):
     embed(["before"])
-    before = provider._http._client()
+    before = provider._http._pool()
 
     child = os.fork()
     if child == 0:
-        os._exit(0 if provider._http._client() is not before else 1)
+        os._exit(0 if provider._http._pool() is not before else 1)
 
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert provider._http._client() is before
+    assert provider._http._pool() is before
 
 
 def everything_said_by(error):

@@ -196,7 +196,7 @@ def test_threads_share_one_client(open_echo, upstream):
 
     assert failures == []
     assert len(upstream.calls) == 20
-    assert len(provider._http._clients) == 1
+    assert len(provider._http._pools) == 1
 
 
 def respond_with(upstream, monkeypatch, pack):
