@@ -4,6 +4,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -15,6 +16,11 @@ LOOK_SECONDS = 0.1
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # Held back while a process is made, and from before one program until the next is ready for them.
 SIGNALS = (*STOP_SIGNALS, signal.SIGHUP)
+
+
+# A thread that waits for Python's interpreter asks for it after so long. At Python's own 5 ms a short text would wait
+# through several threads that are at work at bulk.
+SWITCH_SECONDS = 0.0005
 
 
 def start_process(run: Callable[[], None]) -> "ForkProcess":
@@ -33,6 +39,7 @@ def _be(run: Callable[[], None]) -> None:
     for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     os.setpgrp()
+    sys.setswitchinterval(SWITCH_SECONDS)
     end_with_parent()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     run()
