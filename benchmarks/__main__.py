@@ -27,8 +27,8 @@ MISSING = {
 
 def main() -> None:
     options = _options()
-    # Whoever ends this process wants the servers ended, too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    # Whoever ends this process wants the servers ended, too, and what was measured reported.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     failed: list[str] = []
     if options.saved:
         report = Report.load(options.saved)

@@ -94,6 +94,9 @@ class Run:
                 except Exception:
                     traceback.print_exc()
                     failed.append(name)
+                except KeyboardInterrupt:  # what is measured by now is reported
+                    failed.append(name)
+                    break
         return failed
 
     def _minilm(self) -> None:
