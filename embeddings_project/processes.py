@@ -16,8 +16,6 @@ LOOK_SECONDS = 0.1
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # Held back while a process is made, and from before one program until the next is ready for them.
 SIGNALS = (*STOP_SIGNALS, signal.SIGHUP)
-
-
 # A thread that waits for Python's interpreter asks for it after so long. At Python's own 5 ms a short text would wait
 # through several threads that are at work at bulk.
 SWITCH_SECONDS = 0.0005

@@ -93,16 +93,17 @@ def read_proxies(env: Env, *, counted: int) -> str:
 
 def below_prefix(application: Application, prefix: str | None) -> Application:
     """Return the WSGI application at the paths below the prefix of `PUBLIC_URL`, and at those without it."""
+    if not prefix:
+        return application
 
     def at_its_path(
         environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
-        environ["PATH_INFO"] = without_prefix(
-            environ.get("PATH_INFO", ""), prefix or ""
-        )
+        path = environ.get("PATH_INFO", "")
+        environ["PATH_INFO"] = without_prefix(path, prefix)
         return application(environ, start_response)
 
-    return at_its_path if prefix else application
+    return at_its_path
 
 
 def without_prefix(path: str, prefix: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from prometheus_client import Gauge, Histogram
 
 # Upper bounds of histograms of time.
-SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)  # fmt: skip
+TIME_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)  # fmt: skip
 BREAKER_STATES = {"closed": 0, "half_open": 1, "open": 2}
 
 breaker_state = Gauge(
@@ -21,7 +21,7 @@ stage_seconds = Histogram(
     "embedding_stage_seconds",
     "Time by stage: tokenise, queue, infer, upstream.",
     ["provider", "stage"],
-    buckets=SECONDS,
+    buckets=TIME_BUCKETS,
 )
 engine_queued_tokens = Gauge(
     "embedding_engine_queued_tokens",

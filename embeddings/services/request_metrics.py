@@ -7,7 +7,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from embeddings.services.types import Target
 from providers.base import Provider
-from providers.metrics import SECONDS
+from providers.metrics import TIME_BUCKETS
 from providers.registry import registry
 
 Add = Callable[[float], None]
@@ -56,7 +56,7 @@ request_seconds = Histogram(
     "embedding_request_seconds",
     "Time from routing to vectors.",
     ["provider", "model"],
-    buckets=SECONDS,
+    buckets=TIME_BUCKETS,
 )
 active_requests = Gauge(
     "embedding_active_requests", "Requests being served.", multiprocess_mode="livesum"

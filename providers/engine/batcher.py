@@ -14,7 +14,7 @@ import numpy as np
 
 from providers.base import Vectors
 from providers.engine.machine import name_thread, yield_to_others
-from providers.engine.queue import Batch, Queue, Request, RunCost
+from providers.engine.queue import Batch, Queue, Request
 from providers.engine.runtime import Row, Runtime
 from providers.exceptions import (
     Abandoned,
@@ -94,14 +94,12 @@ class Batcher:
         self._lock = threading.Lock()
         self._bulk_ready = threading.Condition(self._lock)
         self._express_ready = threading.Condition(self._lock)
-        self._run_cost = RunCost()
-        self._queue = Queue(small_tokens=small_tokens, run_cost=self._run_cost)
+        self._queue = Queue(small_tokens=small_tokens)
         self._tokens_per_second = _FIRST_GUESS_TOKENS_PER_SECOND
         self._closed = False
         self._replaced = 0
-        self._stretched = (
-            False  # bulk ran, and the runtime was not asked to release its threads
-        )
+        # Bulk ran, and the runtime was not asked to release its threads.
+        self._stretched = False
         self._used_at = clock()
         self._lanes = [_Lane(f"engine-{n}", express=False) for n in range(bulk_lanes)]
         if express:
@@ -185,10 +183,7 @@ class Batcher:
             self._bulk_ready.notify_all()
             self._express_ready.notify_all()
         for lane in self._lanes:
-            if (
-                lane.thread is not None
-                and lane.thread is not threading.current_thread()
-            ):
+            if lane.thread and lane.thread is not threading.current_thread():
                 lane.thread.join(timeout_seconds)
 
     def _enqueue(self, rows: Sequence[Row], deadline: float) -> Request:
@@ -349,12 +344,10 @@ class Batcher:
                 request.vectors[index] = vector
             if not wide:  # all of it was in this thread
                 with self._lock:
-                    self._run_cost.note(len(rows) * max(map(len, rows)), took)
+                    self._queue.run_cost.note(len(rows) * max(map(len, rows)), took)
         finally:
-            del (
-                batch,
-                rows,
-            )  # the requests keep a failure, whose frames lead back to this one
+            # The requests keep a failure, whose frames lead back to this one.
+            del batch, rows
 
     def _finished(self, lane: _Lane, batch: Batch, seconds: float) -> None:
         with self._lock:

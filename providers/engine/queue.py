@@ -1,10 +1,11 @@
 """Texts that wait for the engine, and which of them run next. No threads here: the owner holds its lock.
 
 Batches are cut by padded tokens and hold texts of like length, of one request or of several: where another run costs
-less than the padding, the shorter texts are left to it. Requests share the engine
-by weighted fair queueing (Demers, Keshav, Shenker 1989): each carries a virtual time that grows by the padded tokens
-run for it, the lowest goes next, and a new one starts at the queue's own virtual time. So many short requests cannot
-starve a long one, nor it them.
+less than the padding, the shorter texts are left to it.
+
+Requests share the engine by weighted fair queueing (Demers, Keshav, Shenker 1989): each carries a virtual time that
+grows by the padded tokens run for it, the lowest goes next, and a new one starts at the queue's own virtual time. So
+many short requests cannot starve a long one, nor it them.
 """
 
 import heapq
@@ -86,9 +87,9 @@ class RunCost:
 class Queue:
     """Requests with texts that no run has taken. A request of up to `small_tokens` is small, the others are bulk."""
 
-    def __init__(self, *, small_tokens: int, run_cost: RunCost) -> None:
+    def __init__(self, *, small_tokens: int) -> None:
         self.tokens = 0
-        self._run_cost = run_cost
+        self.run_cost = RunCost()
         self._small_tokens = small_tokens
         self._requests: list[Request] = []
         self._virtual_time = 0.0
@@ -135,9 +136,8 @@ class Queue:
             key=lambda found: -found[1],
         )
         found = list(itertools.islice(nearest, limit))
-        together = _cheapest_first(
-            [length for _, length in found], self._run_cost.tokens
-        )
+        lengths = [length for _, length in found]
+        together = _texts_of_first_run(lengths, self.run_cost.tokens)
         counts = Counter(request for request, _ in found[:together])
         batch = [
             (request, index)
@@ -160,7 +160,7 @@ class Queue:
         return [index for _, index in taken]
 
 
-def _cheapest_first(lengths: Sequence[int], fixed: float) -> int:
+def _texts_of_first_run(lengths: Sequence[int], fixed: float) -> int:
     """Return how many of `lengths`, longest first, are the first run where all runs together cost least: each costs
     `fixed` and its padded tokens."""
     counts = [(length, len([*group])) for length, group in itertools.groupby(lengths)]

@@ -21,7 +21,9 @@ def run_cost():
 @pytest.fixture
 def queue(run_cost):
     """Requests of up to four tokens are small."""
-    return Queue(small_tokens=4, run_cost=run_cost)
+    queue = Queue(small_tokens=4)
+    queue.run_cost = run_cost
+    return queue
 
 
 @pytest.fixture
