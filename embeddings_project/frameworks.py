@@ -57,5 +57,11 @@ UNFOLD = {
         }
     ],
     "SHOW_HISTORY": True,
+    "STYLES": [lambda request: static("embeddings/console.css")],
+    "SCRIPTS": [lambda request: static("embeddings/console.js")],
+    "SIDEBAR": {
+        "show_search": True,
+        "navigation": "embeddings.console.page.navigation",
+    },
     "LOGIN": {"form": "embeddings.access.console_login.GuardedLoginForm"},
 }

@@ -142,11 +142,13 @@ MIDDLEWARE = [
     "embeddings.fast_path.middleware.FastPathMiddleware",  # what follows is for pages
     *HEADER_MIDDLEWARE,
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.middleware.gzip.GZipMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "embeddings.console.time_zone.TimeZoneMiddleware",
 ]
 
 ROOT_URLCONF = "embeddings_project.urls"
@@ -204,6 +206,8 @@ LOGIN_REDIRECT_URL = "admin:index"
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_I18N = False
+DATETIME_FORMAT = "Y-m-d H:i:s"
+DATE_FORMAT = "Y-m-d"
 STATIC_URL = "static/"
 # Nothing to collect: the console's files are served from the packages.
 WHITENOISE_USE_FINDERS = True

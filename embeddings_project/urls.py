@@ -11,6 +11,7 @@ from embeddings.api.views.operations import (
     ShowPrometheus,
     ShowReadiness,
 )
+from embeddings.console.page import urls
 
 urlpatterns = [
     # In the order of use: what comes before a path is compared with each request for it.
@@ -22,6 +23,7 @@ urlpatterns = [
     path("metrics", ShowPrometheus.as_view()),
     path("openapi.json", ShowDocument.as_view(), name="openapi"),
     path("docs", SpectacularSwaggerSplitView.as_view(url_name="openapi"), name="docs"),
+    path("admin/", include((urls(), "console"))),
     path("admin/", admin.site.urls),
 ]
 

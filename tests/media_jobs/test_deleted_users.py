@@ -102,7 +102,7 @@ def test_running_job_of_a_deleted_user_stores_nothing(stored, fakes, monkeypatch
 def test_large_account_is_deleted_in_steps_and_goes_on_when_asked_again(
     stored, console, monkeypatch
 ):
-    monkeypatch.setattr("media_jobs.user_admin.DELETING_SECONDS", 0.0)
+    monkeypatch.setattr("media_jobs.console.people.DELETING_SECONDS", 0.0)
     browser, number = console("boss"), stored.pk
     delete = page(User, "delete", number)
     response = browser.post(delete, {"post": "yes"}, follow=True)
@@ -111,7 +111,7 @@ def test_large_account_is_deleted_in_steps_and_goes_on_when_asked_again(
     assert {job.status for job in Job.objects.all()} == {"completed", "cancelled"}
     answer = act(browser, User, "delete_selected", stored, post="yes")
     assert "Successfully deleted" not in answer.content.decode()
-    monkeypatch.setattr("media_jobs.user_admin.DELETING_SECONDS", 20.0)
+    monkeypatch.setattr("media_jobs.console.people.DELETING_SECONDS", 20.0)
     browser.post(delete, {"post": "yes"})
     assert nothing_of(number)
 

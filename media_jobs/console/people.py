@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils.decorators import method_decorator
 from django.views.decorators.csrf import csrf_protect
 
-from embeddings.admin import UserAdmin
+from embeddings.console.people import UserAdmin
 from embeddings.models import ApiKey
 from media_jobs.services.accounts import delete_user, holdings
 

@@ -28,6 +28,8 @@ class UsageAdmin(UnicodeSearch, ReadOnlyAdmin):
 
 @admin.register(UsageHour)
 class UsageHourAdmin(UsageAdmin):
+    section = "Records"
+    icon = "data_usage"
     list_display = (
         "hour",
         "username",
@@ -57,6 +59,8 @@ class UsageHourAdmin(UsageAdmin):
 
 @admin.register(EndUserDay)
 class EndUserDayAdmin(UsageAdmin):
+    section = "Records"
+    icon = "supervised_user_circle"
     list_display = ("day", "caller", "end_user", "requests", "tokens")
     search_fields: ClassVar = ["caller", "end_user"]
     date_hierarchy = "day"

@@ -1,0 +1,69 @@
+"""Users with their limits, and groups."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.models import Group, User
+from django.db.models import Model
+from django.http import HttpRequest, HttpResponse
+from unfold.admin import ModelAdmin, StackedInline
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+
+from embeddings.access.caller_lookup import LIMIT_NAMES, user_limits
+from embeddings.access.rights import Rights
+from embeddings.console.audited_page import AuditedPage
+from embeddings.console.ranked_pages import RankedPage, rights_of_group
+from embeddings.models import UserLimits
+from embeddings.services.audit import snapshot
+from providers.folding import UnicodeSearch
+
+for model in (User, Group):
+    admin.site.unregister(model)
+
+
+class UserLimitsInline(StackedInline):  # type: ignore[misc]
+    model = UserLimits
+    can_delete = True
+    fields = (*LIMIT_NAMES, "max_documents", "max_stored_bytes", "max_queued_jobs")
+
+
+@admin.register(User)
+class UserAdmin(UnicodeSearch, AuditedPage, RankedPage, DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg, misc]
+    section = "Access"
+    icon = "person"
+    form = UserChangeForm
+    add_form = UserCreationForm
+    change_password_form = AdminPasswordChangeForm
+    inlines = (UserLimitsInline,)
+
+    def rights_given(self, row: User) -> Rights:
+        return Rights.of(row)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Superusers alone make superusers."""
+        fixed = super().get_readonly_fields(request, obj)
+        return fixed if request.user.is_superuser else (*fixed, "is_superuser")
+
+    def audit_state(self, row: Model) -> dict[str, Any]:
+        limits = user_limits(row) if isinstance(row, User) else None
+        return {**snapshot(row), "limits": snapshot(limits) if limits else None}
+
+    def user_change_password(
+        self, request: HttpRequest, id: str, form_url: str = ""
+    ) -> HttpResponse:
+        user = self.get_object(request, id)
+        response = super().user_change_password(request, id, form_url)
+        if user and User.objects.get(pk=user.pk).password != user.password:
+            self.note(request, "change", user, after={"password": "changed"})
+        return response
+
+
+@admin.register(Group)
+class GroupAdmin(UnicodeSearch, AuditedPage, RankedPage, DjangoGroupAdmin, ModelAdmin):  # type: ignore[misc]
+    section = "Access"
+    icon = "group"
+
+    def rights_given(self, row: Group) -> Rights:
+        return rights_of_group(row)
