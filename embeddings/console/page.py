@@ -104,11 +104,12 @@ class ConsolePage(TemplateView):
         part = self.parts.get(self.request.GET.get("part", ""))
         return [part or self.template_name or f"console/{self.name()}.html"]
 
-    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    def dispatch(
+        self, request: HttpRequest, *args: Any, **kwargs: Any
+    ) -> HttpResponseBase:
         if not self.may_open(request):
             raise PermissionDenied
-        answer: HttpResponse = super().dispatch(request, *args, **kwargs)
-        return answer
+        return super().dispatch(request, *args, **kwargs)
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Do what the form says. Raises PermissionDenied."""
