@@ -5,6 +5,12 @@ import pytest
 from providers.engine.pins import DEFAULT_MODEL
 from providers.engine.vocabulary import prepare_vocabulary
 from providers.engine.weights import Weights
+from tests.e2e.browser import (  # noqa: F401  (fixtures)
+    browser,
+    console,
+    expect,
+    page,
+)
 from tests.e2e.server import Server
 from tests.environment import DATA_DIR
 
