@@ -12,8 +12,8 @@ DATA = "default-src 'none'; frame-ancestors 'none'"
 # Styles and scripts are files of ours, and nothing evaluates text: the console runs Alpine's CSP build for that, with
 # what static/embeddings/frame.js gives it.
 PAGE = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self';"
-    " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self';"
+    " connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 
 

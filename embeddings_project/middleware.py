@@ -9,6 +9,8 @@ from typing import Any
 import structlog
 from django.core.handlers.wsgi import LimitedStream
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.middleware.gzip import GZipMiddleware
 from gunicorn.http.errors import ParseException
 
 from embeddings.access.authentication import CALLER
@@ -52,6 +54,18 @@ class RequestContextMiddleware:
         finally:
             # What this thread logs next, such as a request that is not even HTTP, is no part of this request.
             structlog.contextvars.reset_contextvars(**bound)
+        return response
+
+
+class PageCompressionMiddleware(GZipMiddleware):
+    """Compress pages, and the document that /docs reads; the API's answers go as they are."""
+
+    def process_response(
+        self, request: HttpRequest, response: HttpResponseBase
+    ) -> HttpResponseBase:
+        is_page = response.get("Content-Type", "").startswith("text/html")
+        if is_page or request.path_info == "/openapi.json":
+            return super().process_response(request, response)
         return response
 
 

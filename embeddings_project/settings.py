@@ -142,7 +142,7 @@ MIDDLEWARE = [
     "embeddings.fast_path.middleware.FastPathMiddleware",  # what follows is for pages
     *HEADER_MIDDLEWARE,
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "django.middleware.gzip.GZipMiddleware",
+    "embeddings_project.middleware.PageCompressionMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -200,6 +200,7 @@ DATABASE_TIMEOUT_SECONDS = env.seconds("DATABASE_TIMEOUT", 10, maximum=600)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_PASSWORD_VALIDATORS = frameworks.AUTH_PASSWORD_VALIDATORS
+CSRF_FAILURE_VIEW = "embeddings_project.error_pages.csrf_failure"
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
 

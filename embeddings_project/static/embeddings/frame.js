@@ -32,22 +32,28 @@
     for (const made of [theme, searchForm, searchDropdown, searchCommand]) Alpine.data(made.name, made);
   });
 
+  // Words for icons that stand alone.
+  const WORDS = { search: "Search", more_vert: "More", more_horiz: "More", scatter_plot: "Overview", add: "Add" };
+
+  function nameless(one, icon) {
+    return icon && one.textContent.trim() === icon.textContent.trim() && !one.title && !one.hasAttribute("aria-label");
+  }
+
   const PRESSED = ["div", "span", "td", "h3", "a:not([href])", "li"].map((tag) => `${tag}[x-on\\:click]`).join();
 
   // What is clicked can be reached by Tab, too, and pressed by Enter or Space.
   function reachable(root) {
-    for (const icon of root.querySelectorAll(".material-symbols-outlined:not([aria-hidden])")) {
-      icon.setAttribute("aria-hidden", "true");
-    }
     for (const one of root.querySelectorAll(PRESSED)) {
       if (one.hasAttribute("role") || one.id === "changelist-filter-close") continue;
       one.setAttribute("role", "button");
       one.setAttribute("tabindex", "0");
-      one.removeAttribute("aria-hidden");
-      const icon = one.matches(".material-symbols-outlined") ? one : one.querySelector(".material-symbols-outlined");
-      const words = one.textContent.replace(icon ? icon.textContent : "", "").trim();
-      if (!words && !one.hasAttribute("aria-label")) one.setAttribute("aria-label", one.title || "More");
     }
+    for (const icon of root.querySelectorAll(".material-symbols-outlined")) {
+      const one = icon.closest("a, button, [role=button]");
+      if (one && nameless(one, icon)) one.setAttribute("aria-label", WORDS[icon.textContent.trim()] || "More");
+      if (one !== icon) icon.setAttribute("aria-hidden", "true");
+    }
+    for (const hint of root.querySelectorAll(".help-tooltip[aria-label]")) hint.setAttribute("role", "img");
   }
 
   addEventListener("keydown", (event) => {
@@ -57,6 +63,7 @@
     one.click();
   });
   addEventListener("DOMContentLoaded", () => reachable(document));
+  addEventListener("load", () => reachable(document)); // after Django's own scripts, which come before
   addEventListener("alpine:initialized", () => reachable(document));
   addEventListener("htmx:afterSettle", (event) => reachable(event.target));
 })();
