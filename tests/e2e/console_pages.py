@@ -39,7 +39,7 @@ def serious(page: Any) -> list[str]:
     """Return what axe finds grave on the page that is open, in its light and its dark colours."""
     page.evaluate(AXE.read_text())  # not as an element, which the policy forbids
     found = []
-    for theme in ("", "dark"):
+    for theme in ("", "dark dark-mode"):
         page.evaluate(f"document.documentElement.className = '{theme}'")
         found += [
             f"{page.url} {theme} {one['id']}: {one['help']}: {node['html'][:200]} {node['any'][:1]}"

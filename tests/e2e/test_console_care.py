@@ -44,9 +44,7 @@ def test_axe_finds_nothing_grave_and_nothing_sticks_out(console, width):
     assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_nothing_grave_in_the_docs(page, expect, theme):
-    page.emulate_media(color_scheme=theme)
+def test_axe_finds_nothing_grave_in_the_docs(page, expect):
     page.goto("/docs")
     expect(page.locator(".opblock").first).to_be_visible()
     assert not serious(page)
