@@ -142,7 +142,7 @@ MIDDLEWARE = [
     "embeddings.fast_path.middleware.FastPathMiddleware",  # what follows is for pages
     *HEADER_MIDDLEWARE,
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "django.middleware.gzip.GZipMiddleware",
+    "embeddings_project.middleware.PageCompressionMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -305,6 +305,9 @@ EMBEDDINGS = EmbeddingsConf(
         redis_url=REDIS_URL,
     ),
     usage_flush_seconds=env.seconds("EMBEDDINGS_USAGE_FLUSH", 3, maximum=600),
+    request_log=env.integer("REQUEST_LOG_ROWS", 10_000, minimum=0, maximum=10_000_000),
+    traffic_minute_days=env.integer("TRAFFIC_MINUTE_DAYS", 3, minimum=1, maximum=90),
+    traffic_days=env.integer("TRAFFIC_DAYS", 400, minimum=0, maximum=36_500),
 )
 DATA_UPLOAD_MAX_MEMORY_SIZE = EMBEDDINGS.max_body_bytes
 

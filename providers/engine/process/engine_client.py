@@ -27,6 +27,7 @@ from providers.exceptions import (
     ProviderTimeout,
     ProviderUnavailable,
 )
+from providers.stages import spent
 from providers.waiting import aside, caller_left
 
 # How long a new engine may take to greet, and who asks only how things stand waits.
@@ -75,7 +76,10 @@ class EngineClient:
                 answer = self._asked(header, body, deadline=deadline, again=True)
             except _Lost as second:
                 raise self._crash(second.connection, work.model) from second
-        return np.frombuffer(answer[1], dtype=np.float32).reshape(answer[0]["shape"])
+        header, vectors = answer
+        for stage, seconds in header["stages"].items():
+            spent(stage, seconds)
+        return np.frombuffer(vectors, dtype=np.float32).reshape(header["shape"])
 
     def tokenizer(self, name: str) -> Tokenizer:
         read = self._tokenizers.get(name)

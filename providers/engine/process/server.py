@@ -26,6 +26,7 @@ from providers.engine.process.place import HUNG
 from providers.engine.process.wire import Channel, Closed
 from providers.engine.runtime import Row
 from providers.exceptions import ProviderError, ProviderUnavailable
+from providers.stages import stages
 from providers.waiting import caller_left
 
 LOOK_SECONDS = 0.2
@@ -104,8 +105,10 @@ class EngineServer:
     ) -> tuple[dict[str, Any], memoryview | bytes]:
         try:
             if header["op"] == "run":
+                took: dict[str, float] = {}
+                stages.set(took)
                 vectors = self._run(channel, header, body)
-                return {"shape": vectors.shape}, vectors.data
+                return {"shape": vectors.shape, "stages": took}, vectors.data
             if header["op"] == "state":
                 return self._state(), b""
             return {"value": self._tokens(header)}, b""
