@@ -182,9 +182,10 @@ def level_history(
 
 def _in(rows: QuerySet[Any], period: Period, steps: Sequence[int]) -> QuerySet[Any]:
     """Return the rows of a period, with the step that each is in."""
-    return rows.filter(span=period.span, start__gte=steps[0]).annotate(
+    found: QuerySet[Any] = rows.filter(span=period.span, start__gte=steps[0]).annotate(
         step=F("start") - F("start") % Value(period.step)
     )
+    return found
 
 
 def _times(by_step: Mapping[int, Mapping[int, int]], steps: Iterable[int]) -> Times:
