@@ -14,7 +14,7 @@ import structlog
 
 from providers.base import Precision, Tokenizer, Vectors
 from providers.engine.files import Manifest
-from providers.engine.inference import Work, checked_rows
+from providers.engine.inference import EngineState, Work, checked_rows
 from providers.engine.process import place, wire
 from providers.engine.process.wire import Channel, Closed
 from providers.engine.tokenizers import Tokenizers
@@ -87,6 +87,10 @@ class EngineClient:
 
     def loaded(self, name: str, precision: Precision) -> bool:
         return [name, precision] in self._state().get("loaded", [])
+
+    def state(self) -> EngineState | None:
+        said = self._said("report")
+        return EngineState(**said) if said else None
 
     def refusal(self, name: str, precision: Precision) -> str | None:
         for *key, reason in self._state().get("refused", []):
@@ -200,14 +204,17 @@ class EngineClient:
         return _Connection(channel, os.getpid(), greeting["pid"])
 
     def _state(self) -> Mapping[str, Any]:
+        return self._said("state")
+
+    def _said(self, op: str) -> Mapping[str, Any]:
         """Return how the engine is; empty where it does not say."""
         try:
-            state: Mapping[str, Any] = self.asked(
-                {"op": "state"}, timeout_seconds=STATE_SECONDS
+            said: Mapping[str, Any] = self.asked(
+                {"op": op}, timeout_seconds=STATE_SECONDS
             )
         except (ProviderUnavailable, ProviderTimeout):
             return {}
-        return state
+        return said
 
     def _crash(self, lost: _Connection, model: str) -> Exception:
         """Return what to raise for a call in which the engine died a second time."""

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -111,6 +112,8 @@ class EngineServer:
                 return {"shape": vectors.shape, "stages": took}, vectors.data
             if header["op"] == "state":
                 return self._state(), b""
+            if header["op"] == "report":
+                return asdict(self._pool.state()), b""
             return {"value": self._tokens(header)}, b""
         except ProviderError as error:
             return wire.as_header(error), b""

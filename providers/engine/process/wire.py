@@ -11,6 +11,7 @@
     count, truncate, decode
               {"op", "model", "given": [the tokenizer's arguments]} -> {"value": what it returned}
     state     {"op": "state"} -> {"loaded": [[model, precision]], "refused": [[model, precision, reason]], "healthy"}
+    report    {"op": "report"} -> the fields of EngineState
 
 A call that fails is answered with {"error": {"type", "fields"}}. A client closes its connection to give a call up.
 """
