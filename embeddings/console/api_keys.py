@@ -9,13 +9,13 @@ from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from embeddings.access import api_keys
 from embeddings.access.caller_lookup import LIMIT_NAMES
 from embeddings.access.rights import Rights
 from embeddings.console.audited_page import AuditedPage
+from embeddings.console.lists import BigList, typed
 from embeddings.console.ranked_pages import RankedPage, problem_of_owner
 from embeddings.models import ApiKey
 from embeddings.services.errors import ServiceError
@@ -78,7 +78,7 @@ class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(UnicodeSearch, AuditedPage, RankedPage, ModelAdmin):  # type: ignore[misc]
+class ApiKeyAdmin(UnicodeSearch, AuditedPage, RankedPage, BigList):
     section = "Access"
     icon = "key"
     form = ApiKeyForm
@@ -91,9 +91,12 @@ class ApiKeyAdmin(UnicodeSearch, AuditedPage, RankedPage, ModelAdmin):  # type: 
         "last_used_at",
         "expires_at",
     )
-    list_filter = ("user",)
+    list_filter = (typed("user__username", "user"),)
     search_fields = ("prefix", "name", "user__username")
+    search_help_text = "Key's beginning, name or user"
     list_select_related = ("user",)
+    sortable_by = ("prefix",)
+    empty_text = "A key lets a program call the API as its user."
     readonly_fields = (
         "prefix",
         "status",

@@ -14,6 +14,7 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from embeddings.access.caller_lookup import LIMIT_NAMES, user_limits
 from embeddings.access.rights import Rights
 from embeddings.console.audited_page import AuditedPage
+from embeddings.console.lists import BigList
 from embeddings.console.ranked_pages import RankedPage, rights_of_group
 from embeddings.models import UserLimits
 from embeddings.services.audit import snapshot
@@ -30,13 +31,15 @@ class UserLimitsInline(StackedInline):  # type: ignore[misc]
 
 
 @admin.register(User)
-class UserAdmin(UnicodeSearch, AuditedPage, RankedPage, DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg, misc]
+class UserAdmin(UnicodeSearch, AuditedPage, RankedPage, DjangoUserAdmin, BigList):  # type: ignore[type-arg, misc]
     section = "Access"
     icon = "person"
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
     inlines = (UserLimitsInline,)
+    list_filter = ("is_staff", "is_superuser", "is_active")
+    sortable_by = ("username",)
 
     def rights_given(self, row: User) -> Rights:
         return Rights.of(row)

@@ -7,16 +7,22 @@ from django.db.models import Sum
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
+from embeddings.console.lists import BigList, among, typed
 from embeddings.models import EndUserDay, UsageHour
 from embeddings.services.usage.ledger import usage
 from providers.admin import ReadOnlyAdmin
 from providers.folding import UnicodeSearch
+from providers.registry import registry
 
 SUMS = ("requests", "errors", "tokens", "cache_hits", "cost")
 
 
-class UsageAdmin(UnicodeSearch, ReadOnlyAdmin):
+class UsageAdmin(UnicodeSearch, BigList, ReadOnlyAdmin):
     """What was counted up to now."""
+
+    search_among = 10_000
+    period_at_first = "month"
+    empty_text = "Usage is listed as soon as a caller embeds something, or another time is chosen under Filters."
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
@@ -38,9 +44,14 @@ class UsageHourAdmin(UsageAdmin):
         "model",
         *SUMS,
     )
-    list_filter = ("provider", "model", "username")
+    list_filter = (
+        among("provider", "provider", lambda: ((n, n) for n in registry().names())),
+        typed("model", "model"),
+        typed("username", "user"),
+    )
     search_fields = ("username", "caller", "model")
-    date_hierarchy = "hour"
+    period = "hour"
+    sortable_by = ("hour",)
     list_before_template = "admin/usage_totals.html"
 
     def changelist_view(
@@ -63,7 +74,9 @@ class EndUserDayAdmin(UsageAdmin):
     icon = "supervised_user_circle"
     list_display = ("day", "caller", "end_user", "requests", "tokens")
     search_fields: ClassVar = ["caller", "end_user"]
-    date_hierarchy = "day"
+    period = "day"
+    sortable_by = ("day",)
+    list_filter = (typed("caller", "caller"), typed("end_user", "end user"))
 
 
 def _written(name: str, value: Any) -> str:
