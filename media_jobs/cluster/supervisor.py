@@ -17,11 +17,11 @@ from media_jobs.conf import conf
 from media_jobs.services.claims import worker_id
 from media_jobs.services.heartbeat import Watch
 from media_jobs.services.recovery import (
-    waiting_jobs,
     call_for_waiting,
     hand_back_mine,
     left_lying,
     put_back_lost,
+    waiting_jobs,
 )
 from media_jobs.tasks import closing
 
