@@ -96,7 +96,7 @@ class Beat:
                 )
             sample(QUEUED_TOKENS, state.queued_tokens)
         _store(self._role, own, self._started_at, memory_in_use(), models)
-        ProcessBeat.objects.filter(beat_at__lt=timezone.now() - FORGOTTEN).delete()
+        _forget()
 
 
 @owned
@@ -165,6 +165,22 @@ def _store(
             "detail": {"models": list(models)},
         },
     )
+
+
+def _forget() -> None:
+    """Delete the rows of processes of this machine that are gone, and of any that were silent for long."""
+    now = timezone.now()
+    ProcessBeat.objects.filter(beat_at__lt=now - FORGOTTEN).delete()
+    silent = ProcessBeat.objects.filter(
+        host=_host(), beat_at__lt=now - timedelta(seconds=SILENT_SECONDS)
+    )
+    for row in silent:
+        try:
+            os.kill(row.pid, 0)
+        except ProcessLookupError:
+            row.delete()
+        except PermissionError:
+            continue  # it runs, as another user
 
 
 def _host() -> str:
