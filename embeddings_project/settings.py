@@ -206,8 +206,7 @@ LOGIN_REDIRECT_URL = "admin:index"
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_I18N = False
-DATETIME_FORMAT = "Y-m-d H:i:s"
-DATE_FORMAT = "Y-m-d"
+FORMAT_MODULE_PATH = "embeddings_project.formats"
 STATIC_URL = "static/"
 # Nothing to collect: the console's files are served from the packages.
 WHITENOISE_USE_FINDERS = True

@@ -43,7 +43,7 @@ def _of_providers() -> Iterator[Hint]:
     if all(provider.configuration_problem() for provider in remote):
         yield Hint(
             problem="No remote provider has a key: embedded models answer everything.",
-            remedy="To use one, set its key, such as OPENAI_API_KEY, in the environment or .env, and restart the server.",
+            remedy="To use one, set its key, such as OPENAI_API_KEY, in the environment or .env, and restart.",
         )
     for breaker in breaker_states():
         if breaker.state == "open":
