@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections import namedtuple
 from datetime import timedelta
 
@@ -9,7 +10,6 @@ import pytest
 from django.utils import timezone
 
 from embeddings.models import ProcessBeat
-from embeddings.services import hints as hints_module
 from embeddings.services.usage.ledger import usage
 from providers.models import Breaker
 from tests.fakes import MINILM
@@ -151,7 +151,5 @@ def test_hint_about_keys_goes_when_a_provider_has_one(admin_client, fakes):
 
 def test_hint_about_the_disk(admin_client, monkeypatch):
     Usage = namedtuple("Usage", "total used free")
-    monkeypatch.setattr(
-        hints_module.shutil, "disk_usage", lambda path: Usage(10**12, 0, 10**9)
-    )
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 0, 10**9))
     assert "nearly full: 0.9 GiB are free" in shown(admin_client)
