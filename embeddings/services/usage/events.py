@@ -4,9 +4,7 @@ Whoever takes a request opens its record (`under_way`); what serves it fills it 
 ledger. Work that nobody opened a record for, such as a probe, leaves none.
 """
 
-import contextlib
 import time
-from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
@@ -75,13 +73,20 @@ def note_error(code: str | None) -> None:
         event.code = code
 
 
-@contextlib.contextmanager
-def opened(event: Event) -> Iterator[Event]:
+class opened:  # noqa: N801  (used like a function)
     """Keep `event` as the record of what this thread does meanwhile, and end it."""
-    tokens = under_way.set(event), stages.set(event.stages)
-    try:
-        yield event
-    finally:
-        under_way.reset(tokens[0])
-        stages.reset(tokens[1])
-        event.seconds = time.perf_counter() - event.began
+
+    __slots__ = ("_before", "_event")
+
+    def __init__(self, event: Event) -> None:
+        self._event = event
+
+    def __enter__(self) -> Event:
+        event = self._event
+        self._before = under_way.set(event), stages.set(event.stages)
+        return event
+
+    def __exit__(self, *error: object) -> None:
+        under_way.reset(self._before[0])
+        stages.reset(self._before[1])
+        self._event.seconds = time.perf_counter() - self._event.began

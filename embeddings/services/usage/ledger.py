@@ -4,8 +4,10 @@ A clean stop loses nothing; a killed process loses what it counted since the las
 """
 
 import atexit
+import contextlib
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import structlog
@@ -14,11 +16,13 @@ from django.db import DatabaseError, InterfaceError, connection
 from embeddings.conf import conf
 from embeddings.services import request_metrics
 from embeddings.services.callers import Caller
+from embeddings.services.errors import ServiceError
 from embeddings.services.types import EmbeddingRequest, EmbeddingResult, Target
 from embeddings.services.usage.counts import Account, Counts, Place, store
-from embeddings.services.usage.events import Event
+from embeddings.services.usage.events import Event, opened
 from embeddings.services.usage.retention import Retention
 from embeddings.services.usage.traffic import TrafficCounts
+from providers.exceptions import ProviderError
 from providers.state.process import owned
 
 HOUR_SECONDS = 3600
@@ -213,3 +217,17 @@ class Ledger:
 def usage() -> Ledger:
     """Return the process-wide ledger."""
     return Ledger(flush_seconds=conf().usage_flush_seconds)
+
+
+@contextlib.contextmanager
+def recorded(event: Event) -> Iterator[Event]:
+    """Keep and count the record of embeddings that nobody asked for over HTTP."""
+    try:
+        with opened(event):
+            yield event
+    except (ServiceError, ProviderError) as error:
+        event.status = 500
+        event.code = getattr(error, "reason", None) or type(error).__name__
+        raise
+    finally:
+        usage().record(event)

@@ -3,7 +3,7 @@
 import operator
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from operator import itemgetter
@@ -55,9 +55,12 @@ class TrafficCounts:
             return
         self._answered.append(event)
         if event.provider:
-            self._add_time(event, minute, "total", event.seconds)
+            place = (minute, event.provider, event.model)
+            self._add_bucket(
+                (*place, "total", bisect_left(TIME_BUCKETS, event.seconds)), 1
+            )
             for stage, seconds in event.stages.items():
-                self._add_time(event, minute, stage, seconds)
+                self._add_bucket((*place, stage, bisect_left(TIME_BUCKETS, seconds)), 1)
 
     def merge(self, older: "TrafficCounts") -> None:
         """Take back what could not be stored."""
@@ -76,24 +79,19 @@ class TrafficCounts:
             log = sorted([*self._failed, *self._answered], key=lambda one: one.at)
             LoggedRequest.objects.bulk_create(map(_logged, log))
 
-    def _add_slot(self, slot: _Slot, figures: Iterable[int]) -> None:
-        if slot not in self._slots and len(self._slots) >= MAX_SLOTS:
-            slot = (slot[0], OTHERS, "", "", "", slot[-1])
+    def _add_slot(self, slot: _Slot, figures: Sequence[int]) -> None:
         sums = self._slots.get(slot)
-        if sums is None:
-            self._slots[slot] = [*figures]
-        else:
-            for place, figure in enumerate(figures):
-                sums[place] += figure
-
-    def _add_time(self, event: Event, minute: int, stage: str, seconds: float) -> None:
-        bucket = bisect_left(TIME_BUCKETS, seconds)
-        self._add_bucket((minute, event.provider, event.model, stage, bucket), 1)
+        if sums is None and len(self._slots) >= MAX_SLOTS:
+            slot = (slot[0], OTHERS, "", "", "", slot[-1])
+            sums = self._slots.get(slot)
+        self._slots[slot] = [*figures] if sums is None else _added(sums, figures)
 
     def _add_bucket(self, bucket: _Bucket, count: int) -> None:
-        known = self._buckets.get(bucket)
-        if known is not None or len(self._buckets) < 4 * MAX_SLOTS:
-            self._buckets[bucket] = (known or 0) + count
+        try:
+            self._buckets[bucket] += count
+        except KeyError:
+            if len(self._buckets) < 4 * MAX_SLOTS:
+                self._buckets[bucket] = count
 
     def _traffic(self) -> list[models.Model]:
         rows: list[models.Model] = []
@@ -111,8 +109,8 @@ class TrafficCounts:
         ]
 
 
-def _added(figures: list[int], others: list[int]) -> list[int]:
-    return [one + other for one, other in zip(figures, others, strict=True)]
+def _added(figures: Sequence[int], others: Sequence[int]) -> list[int]:
+    return [*map(operator.add, figures, others)]
 
 
 def _by_span(
