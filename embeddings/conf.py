@@ -80,6 +80,8 @@ class EmbeddingsConf:
     `fallback_chain`: provider -> its fallbacks, in order.
     `fallback_models`: model (exact, or ending in `*`) -> its fallback model.
     `usage_flush_seconds`: 0 means that usage is stored only when asked.
+    `request_log`: how many of the last requests are kept. `traffic_minute_days`, `traffic_days`: how long what charts
+    show is kept by the minute, and then by the hour; 0: for ever.
     """
 
     default_provider: str
@@ -96,6 +98,9 @@ class EmbeddingsConf:
     single_user_accept_bearer: bool
     limiter: LimiterConf
     usage_flush_seconds: float
+    request_log: int = 10_000
+    traffic_minute_days: int = 3
+    traffic_days: int = 400
     access: AccessConf = AccessConf()
 
 

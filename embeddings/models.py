@@ -174,7 +174,8 @@ class UsageHour(models.Model):
     """One caller's use of one model in one hour (UTC). Written by UPSERTs that add up; see services/usage/counts.py.
 
     `caller` is the caller's stable id; the names beside it are those of the last request. Ids are plain numbers, so
-    that usage outlives the users and keys it speaks of.
+    that usage outlives the users and keys it speaks of. `asked` is what was asked for, `provider:model`, which is
+    another one than what answered after a fallback.
     """
 
     caller = models.CharField(max_length=64)
@@ -183,6 +184,9 @@ class UsageHour(models.Model):
         max_length=64, blank=True, help_text="Empty: failed before a model was found."
     )
     model = models.CharField(max_length=200, blank=True)
+    asked = models.CharField(
+        "asked for", max_length=265, blank=True, db_default="", default=""
+    )
     username = models.CharField(max_length=150)
     user_id = models.BigIntegerField(null=True, blank=True)
     key_id = models.BigIntegerField(null=True, blank=True)
@@ -190,6 +194,7 @@ class UsageHour(models.Model):
         default=0, help_text="Answered with vectors."
     )
     errors = models.PositiveBigIntegerField(default=0, help_text="Failed.")
+    texts = models.PositiveBigIntegerField(default=0, db_default=0)
     tokens = models.PositiveBigIntegerField(default=0)
     cache_hits = models.PositiveBigIntegerField(
         default=0, help_text="Texts answered from the cache."
@@ -207,7 +212,7 @@ class UsageHour(models.Model):
         verbose_name_plural = "usage"
         constraints: ClassVar = [
             models.UniqueConstraint(
-                fields=["caller", "hour", "provider", "model"],
+                fields=["caller", "hour", "provider", "model", "asked"],
                 name="one_usage_row_an_hour",
             )
         ]
@@ -239,3 +244,137 @@ class EndUserDay(models.Model):
 
     def __str__(self) -> str:
         return f"{self.caller}: {self.end_user}, {self.day}"
+
+
+MINUTE, HOUR = 60, 3600  # the spans of slots
+
+
+class Slot(models.Model):
+    """What was counted over all callers in one minute, kept for days, or in one hour. Written by UPSERTs that add up.
+
+    `start`: its first second, since the epoch; `span`: its length in seconds.
+    """
+
+    start = models.BigIntegerField()
+    span = models.PositiveSmallIntegerField()
+
+    class Meta:
+        abstract = True
+
+    def __str__(self) -> str:
+        return f"{self._meta.verbose_name} of {self.span} s from {self.start}"
+
+
+class Traffic(Slot):
+    """Requests by what was asked for, what answered, and how it ended. The names come from registries, not clients.
+
+    `endpoint`: method and path; or `job`, `playground`. `outcome`: empty if it was answered, else status and code.
+    """
+
+    endpoint = models.CharField(max_length=100)
+    provider = models.CharField(max_length=64, blank=True)
+    model = models.CharField(max_length=200, blank=True)
+    asked = models.CharField(max_length=265, blank=True)
+    outcome = models.CharField(max_length=80, blank=True)
+    requests = models.PositiveBigIntegerField(default=0)
+    texts = models.PositiveBigIntegerField(default=0)
+    tokens = models.PositiveBigIntegerField(default=0)
+    cache_hits = models.PositiveBigIntegerField(default=0)
+    cost = models.DecimalField(default=0, max_digits=20, decimal_places=10)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=[
+                    *("span", "start", "endpoint"),
+                    *("provider", "model", "asked", "outcome"),
+                ],
+                name="one_traffic_row_a_slot",
+            )
+        ]
+
+
+class LatencyCount(Slot):
+    """Requests answered by one model whose stage took no longer than a bound, and longer than the next smaller one.
+
+    `bucket`: the bound's place in TIME_BUCKETS; one more for what took longer than all. `stage`: `total` or a part.
+    """
+
+    provider = models.CharField(max_length=64)
+    model = models.CharField(max_length=200)
+    stage = models.CharField(max_length=16)
+    bucket = models.PositiveSmallIntegerField()
+    requests = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["span", "start", "provider", "model", "stage", "bucket"],
+                name="one_latency_row_a_slot",
+            )
+        ]
+
+
+class Level(Slot):
+    """A quantity that goes up and down, such as what waits in a queue: the sum of its samples, and the highest."""
+
+    name = models.CharField(max_length=64)
+    samples = models.PositiveBigIntegerField(default=0)
+    total = models.FloatField(default=0)
+    highest = models.FloatField(default=0)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["span", "start", "name"], name="one_level_row_a_slot"
+            )
+        ]
+
+
+class LoggedRequest(models.Model):
+    """One of the last requests. Never holds a text. `stages`: milliseconds by stage."""
+
+    at = models.DateTimeField()
+    request_id = models.CharField(max_length=128, blank=True, db_index=True)
+    endpoint = models.CharField(max_length=100)
+    status = models.PositiveSmallIntegerField()
+    code = models.CharField(max_length=64, blank=True)
+    caller = models.CharField(max_length=64, blank=True)
+    username = models.CharField(max_length=150, blank=True)
+    asked = models.CharField(max_length=265, blank=True)
+    provider = models.CharField(max_length=64, blank=True)
+    model = models.CharField(max_length=200, blank=True)
+    texts = models.PositiveIntegerField(default=0)
+    tokens = models.PositiveIntegerField(default=0)
+    cache_hits = models.PositiveIntegerField(default=0)
+    milliseconds = models.FloatField()
+    stages = models.JSONField(default=dict)
+
+    class Meta:
+        ordering: ClassVar = ["-pk"]
+        verbose_name = "request"
+
+    def __str__(self) -> str:
+        return f"{self.endpoint} {self.request_id}"
+
+
+class ProcessBeat(models.Model):
+    """A process of a server, as it last said that it runs. `detail`: more of its kind, such as loaded models."""
+
+    host = models.CharField(max_length=255)
+    pid = models.PositiveIntegerField()
+    role = models.CharField(max_length=16)
+    started_at = models.DateTimeField()
+    beat_at = models.DateTimeField(db_index=True)
+    memory_bytes = models.PositiveBigIntegerField(default=0)
+    detail = models.JSONField(default=dict)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["host", "pid", "role"], name="one_row_a_process"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.role} {self.pid} on {self.host}"

@@ -108,10 +108,12 @@ def post_worker_init(worker: Any) -> None:
     gunicorn's own answer to Ctrl-C takes a lock in a signal handler, and may stand still in it until it is killed.
     """
     from embeddings.services.health import warm_up  # not before the fork
+    from embeddings.services.processes import web_beat
 
     for number in (signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, worker.handle_exit)
     threading.Thread(target=warm_up, name="warm-up", daemon=True).start()
+    web_beat().start()
     if answers:
         answers.set()
 

@@ -1,6 +1,8 @@
 """What surrounds every request: its id, its log line, and how its body is read."""
 
+import functools
 import logging
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -11,17 +13,22 @@ from django.core.handlers.wsgi import LimitedStream
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.middleware.gzip import GZipMiddleware
+from django.views.generic import View
 from gunicorn.http.errors import ParseException
 
 from embeddings.access.authentication import CALLER
 from embeddings.access.client_address import client_ip
+from embeddings.fast_path.middleware import API_PREFIX
 from embeddings.headers import REQUEST_ID
+from embeddings.services.usage.events import Event, opened
+from embeddings.services.usage.ledger import usage
 from embeddings_project.front.admission import most_bytes
 from embeddings_project.logging import id_of, log_event
 from providers.waiting import caller_left
 
 Handler = Callable[[HttpRequest], HttpResponse]
-
+METHODS = {method.upper() for method in View.http_method_names}
+PARAMETER = re.compile(r"<(?:\w+:)?(\w+)>")
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +45,10 @@ class RequestContextMiddleware:
         bound = structlog.contextvars.bind_contextvars(request_id=request_id)
         caller_left.set(client_left(request))
         try:
-            response = self.get_response(request)
+            if request.path_info.startswith(API_PREFIX):
+                response = self._recorded(request, request_id)
+            else:
+                response = self.get_response(request)
             response[REQUEST_ID] = request_id
             log_event(
                 log,
@@ -56,17 +66,39 @@ class RequestContextMiddleware:
             structlog.contextvars.reset_contextvars(**bound)
         return response
 
+    def _recorded(self, request: HttpRequest, request_id: str) -> HttpResponse:
+        """Answer, and keep a record of the request."""
+        event = Event(request_id=request_id)
+        with opened(event):
+            response = self.get_response(request)
+        match = request.resolver_match
+        event.endpoint = endpoint(request.method or "", match.route if match else "")
+        event.caller = request.META.get(CALLER)
+        event.status = response.status_code
+        usage().record(event)
+        return response
+
+
+@functools.lru_cache(1000)
+def endpoint(method: str, route: str) -> str:
+    """Return the name under which requests are counted: `GET /api/v1/models/{model_id}`; of no route, its method.
+
+    A method that HTTP does not know is the client's own word.
+    """
+    known = method if method in METHODS else "other"
+    path = PARAMETER.sub(r"{\1}", route)
+    return f"{known} /{path}" if route else known
+
 
 class PageCompressionMiddleware(GZipMiddleware):
-    """Compress pages, and the document that /docs reads; the API's answers go as they are."""
+    """Compress pages, which are mostly markup; the API's answers are vectors."""
 
     def process_response(
         self, request: HttpRequest, response: HttpResponseBase
     ) -> HttpResponseBase:
-        is_page = response.get("Content-Type", "").startswith("text/html")
-        if is_page or request.path_info == "/openapi.json":
-            return super().process_response(request, response)
-        return response
+        if request.path_info.startswith(API_PREFIX):
+            return response
+        return super().process_response(request, response)
 
 
 def client_left(request: HttpRequest) -> Callable[[], bool]:

@@ -207,8 +207,7 @@ LOGIN_REDIRECT_URL = "admin:index"
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_I18N = False
-DATETIME_FORMAT = "Y-m-d H:i:s"
-DATE_FORMAT = "Y-m-d"
+FORMAT_MODULE_PATH = "embeddings_project.formats"
 STATIC_URL = "static/"
 # Nothing to collect: the console's files are served from the packages.
 WHITENOISE_USE_FINDERS = True
@@ -306,6 +305,9 @@ EMBEDDINGS = EmbeddingsConf(
         redis_url=REDIS_URL,
     ),
     usage_flush_seconds=env.seconds("EMBEDDINGS_USAGE_FLUSH", 3, maximum=600),
+    request_log=env.integer("REQUEST_LOG_ROWS", 10_000, minimum=0, maximum=10_000_000),
+    traffic_minute_days=env.integer("TRAFFIC_MINUTE_DAYS", 3, minimum=1, maximum=90),
+    traffic_days=env.integer("TRAFFIC_DAYS", 400, minimum=0, maximum=36_500),
 )
 DATA_UPLOAD_MAX_MEMORY_SIZE = EMBEDDINGS.max_body_bytes
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 
 from prometheus_client import Gauge, Histogram
 
+from providers.stages import spent
+
 # Upper bounds of histograms of time.
 TIME_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)  # fmt: skip
 BREAKER_STATES = {"closed": 0, "half_open": 1, "open": 2}
@@ -50,7 +52,9 @@ def timed(provider: str, stage: str) -> Iterator[None]:
     try:
         yield
     finally:
-        _observe(provider, stage)(time.perf_counter() - started)
+        took = time.perf_counter() - started
+        _observe(provider, stage)(took)
+        spent(stage, took)
 
 
 def observed(stage: str, seconds: float) -> None:

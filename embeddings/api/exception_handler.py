@@ -16,6 +16,7 @@ from rest_framework.views import set_rollback
 from embeddings.api.json_types import as_json
 from embeddings.headers import CHALLENGE, RETRY_AFTER, SHOULD_RETRY
 from embeddings.services import errors
+from embeddings.services.usage.events import note_error
 from providers.exceptions import Abandoned, EngineCrashed, ProviderRejected
 
 PROVIDER_STATUS = {Abandoned: 499, EngineCrashed: 500}  # 499 is nginx's, for its log
@@ -109,6 +110,7 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
     """Answer `error`, or return None for one that nobody foresaw (Django logs it and answers 500)."""
     set_rollback()
     if isinstance(error, errors.InputTooLong):
+        note_error("input_too_long")
         body = TooLong(
             message=error.message, details=[LongInput(**one) for one in error.details]
         )
@@ -120,11 +122,11 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
         types = [parser.media_type for parser in context["view"].parser_classes]
         error.detail = _wanted_body(types)  # type: ignore[assignment]
     problem = _problem(error)
-    return (
-        Response(problem.body(), status=problem.status, headers=_headers(error))
-        if problem
-        else None
-    )
+    if problem is None:
+        return None
+    answer = problem.body()
+    note_error(answer.error.code)
+    return Response(answer, status=problem.status, headers=_headers(error))
 
 
 class DatabaseUnavailable(exceptions.APIException):

@@ -69,6 +69,11 @@ class ConsolePage(TemplateView):
         if "route" in vars(cls):
             _pages.append(cls)
 
+    @staticmethod
+    def every() -> list[type["ConsolePage"]]:
+        """Return all pages."""
+        return [*_pages]
+
     @classmethod
     def name(cls) -> str:
         """Return what the page is called in addresses: `console:<name>`."""

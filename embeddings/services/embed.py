@@ -22,6 +22,7 @@ from embeddings.services.routing import (
 from embeddings.services.space_watch import space_watch
 from embeddings.services.tokenization import PreparedTexts, estimated_tokens, prepare
 from embeddings.services.types import EmbeddingRequest, EmbeddingResult, Failure, Target
+from embeddings.services.usage.events import Event, asked, under_way
 from embeddings.services.usage.ledger import usage
 from providers.base import Embedded, Vectors
 from providers.breaker import guarded
@@ -46,13 +47,17 @@ def embed(request: EmbeddingRequest) -> EmbeddingResult:
     request itself, which no other provider would answer.
     """
     primary = None
+    event = under_way.get() or Event()
     try:
         primary = requested_target(request)
         result = _first_answer(request, primary)
     except Exception:
+        if primary is not None:
+            event.asked = asked(primary)
         usage().failed(request.caller, primary)
         raise
-    usage().answered(request, result)
+    event.answered(primary, result)
+    usage().answered(request, result, asked=event.asked)
     return result
 
 

@@ -89,6 +89,13 @@ class EmbeddingResult:
     cache_hits: int = 0
     computed_tokens: int = 0
 
+    @property
+    def cost(self) -> int:
+        """Return what the computed tokens cost, in units of 10^-10 US dollars."""
+        # Dollars a million tokens, with four decimals at most, are whole units a token.
+        price = self.target.model.price_per_million_tokens or 0
+        return round(self.computed_tokens * price * 10_000)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:

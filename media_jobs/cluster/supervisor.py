@@ -9,6 +9,7 @@ from types import FrameType
 import structlog
 from django.db import DatabaseError, InterfaceError, close_old_connections
 
+from embeddings.services.processes import QUEUED_JOBS, Beat, sample
 from media_jobs.cluster.cluster import Cluster, end_orphans
 from media_jobs.cluster.locks import LivenessLock
 from media_jobs.cluster.notifier_process import NotifierProcess
@@ -20,6 +21,7 @@ from media_jobs.services.recovery import (
     hand_back_mine,
     left_lying,
     put_back_lost,
+    waiting_jobs,
 )
 from media_jobs.tasks import closing
 
@@ -46,6 +48,7 @@ class Supervisor:
         self._cluster = Cluster(self._cluster_lock, own_lock=self._own_lock)
         self._notifier = NotifierProcess(own_lock=self._own_lock)
         self._watch = Watch()
+        self._beat = Beat("worker")
         self._stopping = threading.Event()
         self._started_at = 0.0
         self._pause = LOOK_SECONDS
@@ -84,6 +87,8 @@ class Supervisor:
             put_back_lost(self._watch, end=self._cluster.end_process)
             call_for_waiting()
             self._end_stalled()
+            if self._beat.when_due():
+                sample(QUEUED_JOBS, waiting_jobs())
         except (DatabaseError, InterfaceError):
             log.warning("worker_lost_database", exc_info=True)
 
@@ -115,6 +120,7 @@ class Supervisor:
             hand_back_mine()
         except (DatabaseError, InterfaceError):
             log.warning("worker_lost_database", exc_info=True)
+        self._beat.close()
         self._notifier.tell_to_stop()
         self._cluster.stop(seconds=STOP_SECONDS)
         self._notifier.stop()

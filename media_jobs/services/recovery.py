@@ -57,6 +57,11 @@ def put_back_lost(
     return sum(_put_back(job, reason) for job, reason in lost.items())
 
 
+def waiting_jobs() -> int:
+    """Return how many jobs wait for a worker. Raises DatabaseError."""
+    return Job.objects.filter(status=Job.Status.QUEUED).count()
+
+
 def hand_back_mine() -> int:
     """Put back what this worker's processes run, without counting the attempt, and return how many jobs that were."""
     handed = 0

@@ -27,6 +27,8 @@ from embeddings.services.routing import (
 from embeddings.services.space_watch import space_watch
 from embeddings.services.types import EmbeddingRequest, EmbeddingResult, Target
 from embeddings.services.usage.budgets import check_budgets
+from embeddings.services.usage.events import Event
+from embeddings.services.usage.ledger import recorded
 from media_jobs.chunking import Span, TokenLimit, spans
 from media_jobs.conf import conf
 from media_jobs.models import Job, MediaItem
@@ -249,18 +251,20 @@ def _extend(work: _Work, spool: Spool, source: Target, texts: list[str]) -> Targ
 def _answer(work: _Work, source: Target, texts: list[str]) -> EmbeddingResult:
     """Ask `source`, else another of its space. Raises _ModelChanged, ServiceError, ProviderError."""
     check_budgets(work.caller)
+    event = Event(endpoint="job", request_id=work.job.public_id, caller=work.caller)
     try:
-        result = embed(
-            EmbeddingRequest(
-                inputs=texts,
-                caller=work.caller,
-                target=found_again(source),
-                dimensions=work.job.dimensions,
-                fallback="same_space",
-                cached=False,
-                stored=True,
+        with recorded(event):
+            result = embed(
+                EmbeddingRequest(
+                    inputs=texts,
+                    caller=work.caller,
+                    target=found_again(source),
+                    dimensions=work.job.dimensions,
+                    fallback="same_space",
+                    cached=False,
+                    stored=True,
+                )
             )
-        )
     except (ServiceError, ProviderError):
         if _has_changed(work, source):
             raise _ModelChanged from None

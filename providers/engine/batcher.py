@@ -26,6 +26,7 @@ from providers.exceptions import (
     ProviderUnavailable,
     bare_copy,
 )
+from providers.stages import spent
 from providers.waiting import aside, caller_left
 
 # Padded tokens of a run: measured with MiniLM, in bulk 512 is best and 256 a little worse.
@@ -139,6 +140,9 @@ class Batcher:
                     self._drop(request, _late())
         if request.error is not None:
             raise bare_copy(request.error) from request.cause
+        began = request.started_at or request.enqueued_at
+        spent("queue", began - request.enqueued_at)
+        spent("infer", self._clock() - began)
         return np.stack([vector for vector in request.vectors if vector is not None])
 
     def _is_done(self, request: Request, deadline: float) -> bool:
@@ -300,8 +304,8 @@ class Batcher:
             )
         now = self._clock()
         for request, _ in batch:
-            if not request.started:
-                request.started = True
+            if request.started_at is None:
+                request.started_at = now
                 self._observe("queue", now - request.enqueued_at)
         if batch:
             lane.tokens = sum(len(request.rows[index]) for request, index in batch)

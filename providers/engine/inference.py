@@ -1,8 +1,8 @@
 """What runs models for the local plug-ins: in this process (`Pool`), or in the engine process (`EngineClient`)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from providers.base import Precision, Tokenizer, Vectors
 from providers.engine.files import Manifest
@@ -23,6 +23,17 @@ class Work:
     prompt: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineState:
+    """The process that runs models. `loaded`: of each model in memory `model`, `precision` and `size_bytes`."""
+
+    pid: int
+    up_seconds: float
+    memory_bytes: int
+    queued_tokens: int
+    loaded: Sequence[Mapping[str, Any]]
+
+
 class Inference(Protocol):
     """The models in memory, wherever that is."""
 
@@ -40,6 +51,9 @@ class Inference(Protocol):
 
     def healthy(self) -> bool:
         """Whether what computes works."""
+
+    def state(self) -> EngineState | None:
+        """Return how the process that runs models is; None where it does not say."""
 
     def follow(self, name: str, manifest: Manifest) -> None:
         """Drop what is in memory of a model that was prepared again since."""

@@ -17,7 +17,7 @@ from providers.base import (
     Tokenizer,
     Vectors,
 )
-from providers.engine.inference import Inference, Work, revision_of
+from providers.engine.inference import EngineState, Inference, Work, revision_of
 from providers.engine.listed_models import LISTED_MODELS, aliases_of, with_free_aliases
 from providers.engine.model_config import ModelConfig, read_model_config
 from providers.engine.options import EngineMode, EngineOptions, limits_of, weights_of
@@ -82,6 +82,14 @@ def engine_of(options: EngineOptions) -> Engine:
             pool = Pool(weights, limits_of(options))
             _engines[options] = Engine(weights, pool, process=options.process)
         return _engines[options]
+
+
+def engine_states() -> list[EngineState]:
+    """Return how the engines are that this process uses, each once."""
+    with _engines_lock:
+        engines = [*_engines.values()]
+    states = [engine.inference.state() for engine in engines]
+    return [state for state in states if state is not None]
 
 
 class LocalProvider(Provider):

@@ -109,6 +109,11 @@ class ModelMemory(Generic[Key, Content]):
                 if place.content is not None and not place.leaving
             }
 
+    def sizes(self) -> dict[Key, int]:
+        """Return the bytes that each place takes."""
+        with self._changed:
+            return {place.key: place.size_bytes for place in self._places.values()}
+
     def __contains__(self, key: object) -> bool:
         """Whether something has a place under this key."""
         return key in self._places

@@ -18,8 +18,13 @@ from typing import NamedTuple, get_args
 from providers.base import Precision, Vectors
 from providers.engine.batcher import QUEUE_TOKENS, Batcher
 from providers.engine.files import Manifest
-from providers.engine.inference import Work, checked_rows, revision_of
-from providers.engine.machine import trim_heap, usable_cores, usable_memory
+from providers.engine.inference import EngineState, Work, checked_rows, revision_of
+from providers.engine.machine import (
+    memory_in_use,
+    trim_heap,
+    usable_cores,
+    usable_memory,
+)
 from providers.engine.memory import SLICE_SECONDS, ModelMemory
 from providers.engine.runtime import Row
 from providers.engine.tokenizer import ModelTokenizer
@@ -173,6 +178,24 @@ class Pool:
         contents = self._memory.contents()
         return [asked for asked, key in [*self._keys.items()] if key in contents]
 
+    def state(self) -> EngineState:
+        """See `Inference.state`."""
+        contents, sizes = self._memory.contents(), self._memory.sizes()
+        return EngineState(
+            pid=os.getpid(),
+            up_seconds=time.monotonic() - self._began_at,
+            memory_bytes=memory_in_use(),
+            queued_tokens=sum(m.batcher.queued_tokens for m in contents.values()),
+            loaded=[
+                {
+                    "model": name,
+                    "precision": precision,
+                    "size_bytes": sizes.get(self._keys[name, precision], 0),
+                }
+                for name, precision in self.loaded_models()
+            ],
+        )
+
     def refusals(self) -> list[tuple[str, Precision, str]]:
         """Return the models that failed their check, each with the reason."""
         found = [(*key, self.refusal(*key)) for key in [*self._refused]]
@@ -219,6 +242,7 @@ class Pool:
             self.forget(key.name)
 
     def _start_afresh(self) -> None:
+        self._began_at = time.monotonic()
         self._lock = threading.Lock()
         self._limit_bytes = self._limits.memory_bytes or int(
             usable_memory() * _SHARE_OF_MEMORY

@@ -35,7 +35,7 @@ class Request:
     unfinished: int = field(init=False)
     virtual_time: float = 0.0
     small: bool = False
-    started: bool = False
+    started_at: float | None = None
     at_once: "Batch | None" = None  # of a request that its own thread runs
     error: ProviderError | None = None
     cause: BaseException | None = None

@@ -9,8 +9,9 @@ import pytest
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from embeddings.models import UserLimits
+from embeddings.models import LoggedRequest, UserLimits
 from embeddings.services.cache.cache import embedding_cache
+from embeddings.services.usage.ledger import usage
 from media_jobs.chunking import spans
 from media_jobs.conf import conf
 from media_jobs.models import Job, MediaItem
@@ -70,6 +71,24 @@ def test_stored_chunks_are_the_text_at_their_offsets_with_their_vectors(job):
     best = vector_store().search(query, space, top_k=1)[0]
     assert best.text == chunks[3].text
     assert best.score == pytest.approx(1, abs=1e-5)
+
+
+def test_batches_of_a_job_are_in_the_log_of_requests(job, fakes):
+    work()
+    usage().flush()
+    rows = LoggedRequest.objects.filter(endpoint="job")
+    assert {(row.request_id, row.status) for row in rows} == {(job.public_id, 200)}
+    assert sum(row.texts for row in rows) == stored(job)
+
+
+def test_batch_that_fails_is_in_the_log_with_its_reason(job, fakes):
+    for fake in fakes.values():
+        fake.fault = ProviderUnavailable("away")
+    work()
+    usage().flush()
+    row = LoggedRequest.objects.get(endpoint="job")
+    assert row.status == 500
+    assert row.code
 
 
 def test_failure_that_may_pass_is_tried_again(job, fakes):

@@ -1,7 +1,5 @@
 """What callers used, as JSON and as CSV."""
 
-import csv
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -19,9 +17,14 @@ from embeddings.api.renderers import JSONRenderer
 from embeddings.api.serializers import MomentField
 from embeddings.services.callers import Caller
 from embeddings.services.usage.budgets import month_start
-from embeddings.services.usage.report import GROUPS, GroupBy, UsageRow, usage_report
-
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+from embeddings.services.usage.report import (
+    GROUPS,
+    GroupBy,
+    UsageRow,
+    usage_columns,
+    usage_report,
+)
+from embeddings.services.usage.spreadsheet import as_csv
 
 USAGE_PARAMETERS = [
     OpenApiParameter(
@@ -123,14 +126,8 @@ class CSVRenderer(BaseRenderer):
             if renderer_context:
                 renderer_context["response"]["Content-Type"] = "application/json"
             return JSONRenderer().render(data)
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=_columns(data.group_by))
-        writer.writeheader()
-        writer.writerows(
-            {name: _harmless(value) for name, value in row.items()}
-            for row in plain(data.data)
-        )
-        return text.getvalue().encode()
+        columns = usage_columns(data.group_by)
+        return as_csv(columns, plain(data.data)).encode()
 
 
 class ShowUsage(APIView):
@@ -176,19 +173,3 @@ def _row(row: UsageRow) -> Group:
     if "day" in group:
         group["day"] = group["day"].date()
     return cast(Group, {**group, **_figures(row)})
-
-
-def _columns(group_by: GroupBy) -> list[str]:
-    names = (*GROUPS[group_by],)
-    if group_by == "caller":
-        names = (*names, "username", "key_id")
-    return [*names, "requests", "errors", "tokens", "cache_hits", "cost_usd"]
-
-
-def _harmless(value: Any) -> Any:
-    """Return a cell that every spreadsheet reads as it is meant: no exponents, and no formulas in people's names."""
-    if isinstance(value, float):
-        return f"{value:.10f}".rstrip("0").rstrip(".")
-    if isinstance(value, str) and value.startswith(FORMULA_STARTS):
-        return f"'{value}"
-    return value

@@ -141,7 +141,7 @@ class EmbeddingCache:
     ) -> list[Row]:
         rows: dict[bytes, Row] = {}
         while not rows.keys() >= set(keys):
-            self._look_for_clear(at_once=True)
+            self._look_for_clear()
             plan = self._plan(keys, rows)
             if plan.own:
                 rows |= self._lead(plan, compute)
@@ -251,9 +251,9 @@ class EmbeddingCache:
             generation = self._generation
         self._shared.forget(keys, generation=generation)
 
-    def _look_for_clear(self, *, at_once: bool = False) -> None:
-        """See whether another process has cleared the cache: once in a while, and before the store is asked."""
-        generation = self._shared.looked_up_generation(at_once=at_once)
+    def _look_for_clear(self) -> None:
+        """See once in a while whether another process has cleared the cache; a store answers nothing of before."""
+        generation = self._shared.looked_up_generation()
         if generation is not None:
             self._begin(generation)
 

@@ -52,13 +52,13 @@ class SharedRows:
         self._tell_at = 0.0
         self._clear_is_due = False
 
-    def looked_up_generation(self, *, at_once: bool) -> int | None:
-        """Return the generation, if the store can tell and it is time to look for a new one (or `at_once`)."""
+    def looked_up_generation(self) -> int | None:
+        """Return the generation, if the store can tell and it is time to look for a new one."""
         now = self.timer()
-        if now < self._look_at and not at_once:
+        if now < self._look_at:
             return None
         with self._lock:
-            if now < self._look_at and not at_once:
+            if now < self._look_at:
                 return None
             self._look_at = now + LOOK_SECONDS
         if self._clear_is_due:

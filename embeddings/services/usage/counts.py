@@ -1,15 +1,17 @@
 """Counts on their way into the database: one transaction a flush, one UPSERT a row, each adding to what is there."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from operator import itemgetter
 
-from django.db import connection, models, transaction
+from django.db import transaction
 
 from embeddings.models import EndUserDay, UsageHour
 from embeddings.services.callers import Caller
+from embeddings.services.usage.traffic import TrafficCounts
+from embeddings.services.usage.upserts import add_up
 
 # Names come from clients: what one caller's further users did in a day is summed up in one row.
 MAX_END_USERS = 1000
@@ -18,11 +20,15 @@ OTHERS = "(others)"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where counts belong. `hour`: its first second, since the epoch. No provider: it was never known."""
+    """Where counts belong. `hour`: its first second, since the epoch. No provider: it was never known.
+
+    `asked`: what was asked for, where that is known.
+    """
 
     hour: int
     provider: str
     model: str
+    asked: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,6 +37,7 @@ class Counts:
 
     requests: int = 0
     errors: int = 0
+    texts: int = 0
     tokens: int = 0
     cache_hits: int = 0
     cost: int = 0
@@ -38,6 +45,7 @@ class Counts:
     def add(self, other: "Counts") -> None:
         self.requests += other.requests
         self.errors += other.errors
+        self.texts += other.texts
         self.tokens += other.tokens
         self.cache_hits += other.cache_hits
         self.cost += other.cost
@@ -65,18 +73,19 @@ class Account:
             self.end_users.setdefault(key, Counts()).add(counts)
 
 
-def store(accounts: Iterable[Account]) -> None:
+def store(accounts: Iterable[Account], traffic: TrafficCounts) -> None:
     """Add all counts, or none. Raises DatabaseError.
 
     Rows are in the same order in all processes, so that two transactions never wait for each other in a circle.
     """
     accounts = sorted(accounts, key=lambda account: account.caller.id)
     with transaction.atomic():
+        traffic.store()
         add_up(
             UsageHour,
             [row for account in accounts for row in _hours(account)],
-            keys=("caller", "hour", "provider", "model"),
-            sums=("requests", "errors", "tokens", "cache_hits", "cost"),
+            keys=("caller", "hour", "provider", "model", "asked"),
+            sums=("requests", "errors", "texts", "tokens", "cache_hits", "cost"),
             latest=("username", "user_id", "key_id"),
         )
         add_up(
@@ -87,38 +96,6 @@ def store(accounts: Iterable[Account]) -> None:
         )
 
 
-def add_up(
-    model: type[models.Model],
-    rows: Sequence[models.Model],
-    *,
-    keys: Sequence[str],
-    sums: Sequence[str],
-    latest: Sequence[str] = (),
-) -> None:
-    """Insert `rows`, or add their `sums` to the rows with the same `keys`, in either database that is served."""
-    if not rows:
-        return
-    table = connection.ops.quote_name(model._meta.db_table)
-    written = {*keys, *sums, *latest}
-    fields = [field for field in model._meta.concrete_fields if field.name in written]
-    sets = [f"{name} = {table}.{name} + excluded.{name}" for name in sums]
-    sets += [f"{name} = excluded.{name}" for name in latest]
-    sql = (
-        f"INSERT INTO {table} ({', '.join(field.name for field in fields)})"  # noqa: S608  (names from the model)
-        f" VALUES ({', '.join(['%s'] * len(fields))})"
-        f" ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {', '.join(sets)}"
-    )
-    values = [
-        [
-            field.get_db_prep_save(getattr(row, field.name), connection)
-            for field in fields
-        ]
-        for row in rows
-    ]
-    with connection.cursor() as cursor:
-        cursor.executemany(sql, values)
-
-
 def _hours(account: Account) -> list[UsageHour]:
     caller = account.caller
     return [
@@ -127,11 +104,13 @@ def _hours(account: Account) -> list[UsageHour]:
             hour=datetime.fromtimestamp(place.hour, UTC),
             provider=place.provider,
             model=place.model,
+            asked=place.asked,
             username=caller.username,
             user_id=caller.user_id,
             key_id=caller.key_id,
             requests=counts.requests,
             errors=counts.errors,
+            texts=counts.texts,
             tokens=counts.tokens,
             cache_hits=counts.cache_hits,
             cost=Decimal(counts.cost).scaleb(-10),

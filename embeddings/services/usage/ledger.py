@@ -4,9 +4,10 @@ A clean stop loses nothing; a killed process loses what it counted since the las
 """
 
 import atexit
+import contextlib
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import structlog
@@ -15,8 +16,13 @@ from django.db import DatabaseError, InterfaceError, connection
 from embeddings.conf import conf
 from embeddings.services import request_metrics
 from embeddings.services.callers import Caller
+from embeddings.services.errors import ServiceError
 from embeddings.services.types import EmbeddingRequest, EmbeddingResult, Target
 from embeddings.services.usage.counts import Account, Counts, Place, store
+from embeddings.services.usage.events import Event, opened
+from embeddings.services.usage.retention import Retention
+from embeddings.services.usage.traffic import TrafficCounts
+from providers.exceptions import ProviderError
 from providers.state.process import owned
 
 HOUR_SECONDS = 3600
@@ -38,10 +44,14 @@ class Spent:
 
 @dataclass(slots=True)
 class _Page:
-    """Accounts by caller id, and how many places they hold together."""
+    """Accounts by caller id, and how many places they hold together; and the traffic of all."""
 
     accounts: dict[str, Account] = field(default_factory=dict)
     places: int = 0
+    traffic: TrafficCounts = field(default_factory=TrafficCounts)
+
+    def __bool__(self) -> bool:
+        return bool(self.accounts or self.traffic)
 
     def add(self, caller: Caller, place: Place, counts: Counts) -> None:
         known = self.accounts.get(caller.id)
@@ -54,6 +64,7 @@ class _Page:
 
     def merge(self, older: "_Page") -> None:
         """Take back what could not be stored."""
+        self.traffic.merge(older.traffic)
         for account in older.accounts.values():
             for place, counts in account.places.items():
                 self.add(account.caller, place, counts)
@@ -72,26 +83,33 @@ class Ledger:
         self._flush_lock = threading.Lock()  # one flush at a time
         self._page = _Page()
         self._being_stored = _Page()
+        self._retention = Retention()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self.flushes = 0
 
-    def answered(self, request: EmbeddingRequest, result: EmbeddingResult) -> None:
-        """Count a request that got its vectors."""
-        model = result.target.model
+    def record(self, event: Event) -> None:
+        """Count a request that has ended, whoever it was of, and put it into the log of requests."""
+        with self._lock:
+            self._page.traffic.add(event)
+            self._start()
+
+    def answered(
+        self, request: EmbeddingRequest, result: EmbeddingResult, *, asked: str = ""
+    ) -> None:
+        """Count a request that got its vectors for its caller; `asked`: what it asked for."""
         counts = Counts(
             requests=1,
+            texts=len(result.vectors),
             tokens=result.prompt_tokens,
             cache_hits=result.cache_hits,
-            # Dollars a million tokens, with four decimals at most, are whole units a token.
-            cost=round(
-                result.computed_tokens * (model.price_per_million_tokens or 0) * 10_000
-            ),
+            cost=result.cost,
         )
         place = Place(
             hour=self._hour(),
             provider=result.target.provider.name,
-            model=model.name[:NAME_LENGTH],
+            model=result.target.model.name[:NAME_LENGTH],
+            asked=asked,
         )
         self._add(request.caller, place, counts, end_user=request.user)
 
@@ -128,10 +146,10 @@ class Ledger:
         with self._flush_lock:
             with self._lock:
                 self._being_stored, self._page = self._page, _Page()
-            if not self._being_stored.accounts:
+            if not self._being_stored:
                 return True
             try:
-                self._store(self._being_stored.accounts.values())
+                self._store(self._being_stored)
             except (DatabaseError, InterfaceError) as error:
                 log.warning("usage_not_stored", reason=type(error).__name__)
                 return False
@@ -142,10 +160,10 @@ class Ledger:
         self._stopped.set()
         self.flush()
 
-    def _store(self, accounts: Iterable[Account]) -> None:
+    def _store(self, page: _Page) -> None:
         stored = False
         try:
-            store(accounts)
+            store(page.accounts.values(), page.traffic)
             stored = True
         finally:
             with self._lock:
@@ -168,10 +186,12 @@ class Ledger:
             account = self._page.accounts.get(caller.id)
             if end_user and account:
                 account.add_end_user(end_user, place.hour, counts)
-            if self._thread is None and self._flush_seconds:
-                self._start()
+            self._start()
 
     def _start(self) -> None:
+        """Start the thread that stores, with the first that is counted; the lock is held."""
+        if self._thread is not None or not self._flush_seconds:
+            return
         self._thread = threading.Thread(
             target=self._run, name="usage-flush", daemon=True
         )
@@ -182,6 +202,7 @@ class Ledger:
         while not self._stopped.wait(self._flush_seconds):
             try:
                 self.flush()
+                self._retention.when_due()
             except Exception:
                 log.exception("usage_flush_failed")  # the counts are kept
             finally:
@@ -196,3 +217,17 @@ class Ledger:
 def usage() -> Ledger:
     """Return the process-wide ledger."""
     return Ledger(flush_seconds=conf().usage_flush_seconds)
+
+
+@contextlib.contextmanager
+def recorded(event: Event) -> Iterator[Event]:
+    """Keep and count the record of embeddings that nobody asked for over HTTP."""
+    try:
+        with opened(event):
+            yield event
+    except (ServiceError, ProviderError) as error:
+        event.status = 500
+        event.code = getattr(error, "reason", None) or type(error).__name__
+        raise
+    finally:
+        usage().record(event)

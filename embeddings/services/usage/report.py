@@ -1,13 +1,13 @@
 """Usage summed up for a report: by hour, day, model or caller."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
-from django.db.models import Aggregate, Max, Q, QuerySet, Sum
-from django.db.models.functions import TruncDay
+from django.db.models import Aggregate, CharField, Max, Q, QuerySet, Sum
+from django.db.models.functions import Cast, Substr, TruncDay
 
 from embeddings.models import UsageHour
 from embeddings.services.callers import Caller
@@ -36,6 +36,14 @@ class UsageRow:
     cost: Decimal
 
 
+def usage_columns(group_by: GroupBy) -> list[str]:
+    """Return the columns of a report as a table, in order."""
+    names = (*GROUPS[group_by],)
+    if group_by == "caller":
+        names = (*names, "username", "key_id")
+    return [*names, "requests", "errors", "tokens", "cache_hits", "cost_usd"]
+
+
 def usage_report(
     viewer: Caller,
     *,
@@ -62,6 +70,46 @@ def usage_report(
         _row({name: found[name] for name in names}, found)
         for found in grouped.annotate(**sums)
     ], _row({}, total)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageOverTime:
+    """`days`: dates (UTC) as ISO 8601 writes them. Of each group its sums, and in each day its `measure`."""
+
+    days: Sequence[str]
+    groups: Mapping[tuple[str, ...], UsageRow]
+    by_day: Mapping[tuple[str, ...], Mapping[str, Decimal]]
+
+
+def usage_over_time(
+    *, since: datetime, group_by: GroupBy, measure: str
+) -> UsageOverTime:
+    """Return what all callers used by day since then, in the groups `model`, or `caller` with its name."""
+    usage().flush()
+    names = ("provider", "model") if group_by == "model" else ("caller", "username")
+    rows = UsageHour.objects.filter(hour__gte=since).order_by()
+    # Both databases keep UTC, and TruncDay calls Python for each row in SQLite.
+    found = rows.values(*names, day=Substr(Cast("hour", CharField()), 1, 10))
+    totals: dict[tuple[str, ...], dict[str, Any]] = {}
+    by_day: dict[tuple[str, ...], dict[str, Decimal]] = {}
+    for row in found.annotate(**{f"sum_{name}": Sum(name) for name in SUMS}):
+        group = tuple(row[name] for name in names)
+        sums = totals.setdefault(group, dict.fromkeys(SUMS, 0))
+        for name in SUMS:
+            sums[name] += row[f"sum_{name}"]
+        days = by_day.setdefault(group, {})
+        days[row["day"]] = days.get(row["day"], Decimal(0)) + row[f"sum_{measure}"]
+    first, last = since.astimezone(UTC).date(), datetime.now(UTC).date()
+    return UsageOverTime(
+        days=[
+            str(first + timedelta(days=day)) for day in range((last - first).days + 1)
+        ],
+        groups={
+            group: _row(dict(zip(names, group, strict=True)), sums)
+            for group, sums in totals.items()
+        },
+        by_day=by_day,
+    )
 
 
 def _visible(viewer: Caller, caller: str | None) -> QuerySet[UsageHour]:

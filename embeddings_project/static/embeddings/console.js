@@ -22,7 +22,9 @@
       backgroundColor: kind === "area" ? `${colour}55` : colour,
       fill: kind === "area",
       borderWidth: kind === "scatter" ? 0 : 2,
-      pointRadius: kind === "scatter" ? 5 : 0,
+      // A figure between two gaps is no line: it needs a point.
+      pointRadius: ({ dataIndex: at, dataset: { data } }) =>
+        kind === "scatter" ? 5 : (data[at - 1] ?? null) === null && (data[at + 1] ?? null) === null ? 3 : 0,
       pointHitRadius: 8,
       tension: 0.2,
       spanGaps: false,

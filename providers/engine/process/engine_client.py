@@ -14,7 +14,7 @@ import structlog
 
 from providers.base import Precision, Tokenizer, Vectors
 from providers.engine.files import Manifest
-from providers.engine.inference import Work, checked_rows
+from providers.engine.inference import EngineState, Work, checked_rows
 from providers.engine.process import place, wire
 from providers.engine.process.wire import Channel, Closed
 from providers.engine.tokenizers import Tokenizers
@@ -27,6 +27,7 @@ from providers.exceptions import (
     ProviderTimeout,
     ProviderUnavailable,
 )
+from providers.stages import spent
 from providers.waiting import aside, caller_left
 
 # How long a new engine may take to greet, and who asks only how things stand waits.
@@ -75,7 +76,10 @@ class EngineClient:
                 answer = self._asked(header, body, deadline=deadline, again=True)
             except _Lost as second:
                 raise self._crash(second.connection, work.model) from second
-        return np.frombuffer(answer[1], dtype=np.float32).reshape(answer[0]["shape"])
+        header, vectors = answer
+        for stage, seconds in header["stages"].items():
+            spent(stage, seconds)
+        return np.frombuffer(vectors, dtype=np.float32).reshape(header["shape"])
 
     def tokenizer(self, name: str) -> Tokenizer:
         read = self._tokenizers.get(name)
@@ -83,6 +87,10 @@ class EngineClient:
 
     def loaded(self, name: str, precision: Precision) -> bool:
         return [name, precision] in self._state().get("loaded", [])
+
+    def state(self) -> EngineState | None:
+        said = self._said("report")
+        return EngineState(**said) if said else None
 
     def refusal(self, name: str, precision: Precision) -> str | None:
         for *key, reason in self._state().get("refused", []):
@@ -196,14 +204,17 @@ class EngineClient:
         return _Connection(channel, os.getpid(), greeting["pid"])
 
     def _state(self) -> Mapping[str, Any]:
+        return self._said("state")
+
+    def _said(self, op: str) -> Mapping[str, Any]:
         """Return how the engine is; empty where it does not say."""
         try:
-            state: Mapping[str, Any] = self.asked(
-                {"op": "state"}, timeout_seconds=STATE_SECONDS
+            said: Mapping[str, Any] = self.asked(
+                {"op": op}, timeout_seconds=STATE_SECONDS
             )
         except (ProviderUnavailable, ProviderTimeout):
             return {}
-        return state
+        return said
 
     def _crash(self, lost: _Connection, model: str) -> Exception:
         """Return what to raise for a call in which the engine died a second time."""

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -26,6 +27,7 @@ from providers.engine.process.place import HUNG
 from providers.engine.process.wire import Channel, Closed
 from providers.engine.runtime import Row
 from providers.exceptions import ProviderError, ProviderUnavailable
+from providers.stages import stages
 from providers.waiting import caller_left
 
 LOOK_SECONDS = 0.2
@@ -104,10 +106,14 @@ class EngineServer:
     ) -> tuple[dict[str, Any], memoryview | bytes]:
         try:
             if header["op"] == "run":
+                took: dict[str, float] = {}
+                stages.set(took)
                 vectors = self._run(channel, header, body)
-                return {"shape": vectors.shape}, vectors.data
+                return {"shape": vectors.shape, "stages": took}, vectors.data
             if header["op"] == "state":
                 return self._state(), b""
+            if header["op"] == "report":
+                return asdict(self._pool.state()), b""
             return {"value": self._tokens(header)}, b""
         except ProviderError as error:
             return wire.as_header(error), b""

@@ -5,12 +5,13 @@
     run       {"op": "run", "model", "precision", "revision", "timeout_seconds", "again", "prompt", "prompt_tokens",
                "lengths": [tokens of each text]}, body: all token ids, int32; where the engine tokenises,
                {"texts": [...]} in place of the lengths, and no body
-              -> {"shape": [texts, dimensions]}, body: float32
+              -> {"shape": [texts, dimensions], "stages": {stage: seconds}}, body: float32
               With "again", {"started": true} comes before the run: it is the second try of a call that an engine's
               death cut off.
     count, truncate, decode
               {"op", "model", "given": [the tokenizer's arguments]} -> {"value": what it returned}
     state     {"op": "state"} -> {"loaded": [[model, precision]], "refused": [[model, precision, reason]], "healthy"}
+    report    {"op": "report"} -> the fields of EngineState
 
 A call that fails is answered with {"error": {"type", "fields"}}. A client closes its connection to give a call up.
 """

@@ -15,7 +15,7 @@ from django.db import DatabaseError, connection
 from embeddings.models import EndUserDay, UsageHour
 from embeddings.services.callers import Caller
 from embeddings.services.types import EmbeddingRequest, EmbeddingResult, Target
-from embeddings.services.usage import counts
+from embeddings.services.usage import counts, upserts
 from embeddings.services.usage import ledger as ledger_module
 from embeddings.services.usage.counts import Counts
 from embeddings.services.usage.ledger import Ledger, usage
@@ -147,7 +147,7 @@ def test_failed_flush_keeps_the_counts_and_stores_them_once(ledger, monkeypatch)
 
 
 def test_flush_that_fails_halfway_stores_nothing(ledger, monkeypatch):
-    add_up = counts.add_up
+    add_up = upserts.add_up
 
     def until_end_users(model, *args, **kwargs):
         if model is EndUserDay:
@@ -254,9 +254,9 @@ def test_pending_is_what_the_database_does_not_hold_yet(ledger, monkeypatch):
     seen = []
     store = counts.store
 
-    def watched(accounts):
+    def watched(accounts, traffic):
         seen.append(ledger.pending("key:7", since=0).tokens)
-        store(accounts)
+        store(accounts, traffic)
 
     monkeypatch.setattr(ledger_module, "store", watched)
     ledger.flush()

@@ -136,10 +136,11 @@ def test_clear_reaches_every_process(process, turn):
     assert ask(another, "a") == ["a"]
 
 
-def test_clear_keeps_nobody_from_sharing_what_is_computed_after_it(process):
+def test_clear_keeps_nobody_from_sharing_what_is_computed_after_it(process, turn):
     one, another = process(), process()
     stored(another, "a")
     one.clear()
+    turn(LOOK_SECONDS)
     stored(another, "b")
     assert ask(one, "b") == []
 

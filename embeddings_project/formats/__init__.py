@@ -1,0 +1,1 @@
+"""How the console writes and reads times (`settings.FORMAT_MODULE_PATH`)."""
