@@ -12,7 +12,7 @@ LOCKED := --no-deps --require-hashes --requirement
 # Where the shell says so, each of the tests' processes would compile all code again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: serve dev check test coverage mutants lint types bench bench-access lock clean
+.PHONY: serve dev check test coverage mutants lint types bench bench-access pictures lock clean
 
 serve: $(VENV)/.runtime
 	@exec $(BIN)/python manage.py serve
@@ -54,6 +54,11 @@ bench: $(VENV)/.ci
 # What authentication, limits and usage cost on a cache-hot request, by each kind of credential.
 bench-access: $(VENV)/.ci
 	for credential in single key token; do $(BIN)/python benchmarks/access_overhead.py --credential $$credential; done
+
+# The console's pictures in docs/pictures, of a real server with real traffic.
+pictures: $(VENV)/.ci
+	@.ci/tools
+	$(BIN)/python -m tests.pictures
 
 # Resolve pyproject.toml and write down the exact sets, with hashes.
 lock:
