@@ -114,3 +114,9 @@ def test_wrong_password_is_said_once():
     page = Client().post("/admin/login/", form).content.decode()
     assert page.count("Please enter the correct username") == 1
     assert "Please correct" not in page
+
+
+def test_cache_is_cleared_from_the_overview_and_audited(console, fakes):
+    console.post("/admin/", {"action": "clear_cache"})
+    entry = AuditEntry.objects.get()
+    assert (entry.action, entry.before) == ("clear", {"vectors": 0})
