@@ -33,13 +33,17 @@ def _rate(caller: Caller, name: str) -> tuple[str, str]:
 
 
 def _budget(use: BudgetUse) -> dict[str, Any]:
-    limit = "no budget" if use.limit is None else f"of {_written(use.what, use.limit)}"
+    most = (
+        "without a budget"
+        if use.limit is None
+        else f"of a budget of {_written(use.what, use.limit)}"
+    )
     shared = ", by all keys of the user together" if use.is_shared else ""
     return {
         "title": f"{use.what.capitalize()} this month",
         "percent": use.percent,
         "has_limit": use.limit is not None,
-        "words": f"{_written(use.what, use.used)} {limit}{shared}",
+        "words": f"{_written(use.what, use.used)} used, {most}{shared}",
     }
 
 

@@ -38,16 +38,16 @@ def key(ada, key_of):
 def test_key_s_page_shows_what_of_its_budgets_is_used(console, key):
     page = console.get(f"/admin/embeddings/apikey/{key.pk}/change/").content.decode()
     assert 'max="100" value="25"' in page
-    assert "250 of 1,000" in page
-    assert "$1.00 of $4.00, by all keys of the user together" in page
+    assert "250 used, of a budget of 1,000" in page
+    assert "$1.00 used, of a budget of $4.00, by all keys of the user together" in page
     assert "7, its user&#x27;s" in page
 
 
 def test_user_s_page_shows_its_keys_and_its_use(console, key, ada):
     page = console.get(f"/admin/auth/user/{ada.pk}/change/").content.decode()
     assert f"/admin/embeddings/apikey/{key.pk}/change/" in page
-    assert "250 no budget" in page
-    assert "$1.00 of $4.00" in page
+    assert "250 used, without a budget" in page
+    assert "$1.00 used, of a budget of $4.00" in page
 
 
 def test_keys_of_a_user_are_shown_to_who_may_see_keys_only(key, ada, make_user):
