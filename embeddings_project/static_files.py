@@ -27,7 +27,7 @@ class VersionedStorage(StaticFilesStorage):
         return f"{address}?{VERSION}={version}" if version else address
 
 
-class StaticFilesMiddleware(WhiteNoiseMiddleware):
+class StaticFilesMiddleware(WhiteNoiseMiddleware):  # type: ignore[misc]
     """Serve files gzipped where a browser takes that, and for good where the address names the version."""
 
     @staticmethod
