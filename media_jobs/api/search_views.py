@@ -12,7 +12,6 @@ from embeddings import headers as names
 from embeddings.access.authentication import caller_of
 from embeddings.access.throttling import LimitedView
 from embeddings.api.json_types import filled
-from embeddings.api.representation import embedding_headers
 from embeddings.api.requests import input_type_of
 from embeddings.api.schema import INPUT_TYPE_PARAMETER, With
 from embeddings.api.serializers import (
@@ -150,7 +149,7 @@ class SearchMedia(ExactView, LimitedView):
         headers = {}
         if result.embedded:
             self.charge_tokens(request, result.embedded.prompt_tokens)
-            headers = embedding_headers(result.embedded)
+            headers = names.embedding_headers(result.embedded)
         rows = [_chunk(found) for found in result.found]
         return Response(SearchResults(results=rows, count=len(rows)), headers=headers)
 
