@@ -8,9 +8,13 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
+from embeddings.access.limiter.limiter import Limiter
+from embeddings.access.limiter.sqlite_buckets import SqliteBuckets
 from embeddings.models import UsageHour, UserLimits
 from embeddings.services.usage.ledger import usage
 from providers.exceptions import ProviderUnavailable
+from providers.models import AllowlistEntry, Revision
+from providers.state import process
 from tests.fakes import MINILM
 
 URL = "/admin/playground/"
@@ -163,9 +167,19 @@ def test_cost_budget_is_charged_where_a_model_has_a_price(ask, clerk):
     assert "US dollars is used up" in page
 
 
-def test_rate_limit_of_the_user_holds(ask, clerk, configure, settings):
+@pytest.fixture
+def limited(configure, settings, monkeypatch, tmp_path):
+    """Have the limiter take part, with buckets of this test's own."""
+    store = SqliteBuckets(tmp_path / "limiter.sqlite3")
+    own = Limiter(store)
+    monkeypatch.setattr("embeddings.access.throttling.limiter", lambda: own)
     limits = settings.EMBEDDINGS.limiter
     configure(limiter=replace(limits, enabled=True, embeddings=True))
+    yield
+    store.close()
+
+
+def test_rate_limit_of_the_user_holds(ask, clerk, limited):
     UserLimits.objects.create(user=clerk, requests_per_minute=1, burst=1)
     _, context = ask(texts="one")
     assert context["answers"][0].headers["x-ratelimit-remaining-requests"] == "0"
@@ -173,8 +187,10 @@ def test_rate_limit_of_the_user_holds(ask, clerk, configure, settings):
     assert "Too many requests: the limit is 1 a minute" in page
 
 
-def test_what_is_not_allowed_is_not_offered(console, settings):
-    settings.ALLOWED_EMBEDDING_MODELS = ["only-onnx"]
+def test_what_is_not_allowed_is_not_offered(console):
+    Revision.objects.update_or_create(pk=1, defaults={"allowlists_seeded": True})
+    AllowlistEntry.objects.create(kind="model", pattern="only-onnx")
+    process.renew()  # what was read before is believed for two seconds
     page = console.get(URL).content.decode()
     assert "only-onnx" in page
     assert MINILM not in page
