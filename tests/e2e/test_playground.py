@@ -17,27 +17,29 @@ def playground(console):
 
 
 def test_texts_are_compared_without_leaving_the_page(expect, playground):
-    playground.get_by_label("Texts").fill("A cat sat.\nA feline rested.\nRevenue grew.")
+    playground.get_by_label("Texts", exact=True).fill(
+        "A cat sat.\nA feline rested.\nRevenue grew."
+    )
     playground.get_by_role("button", name="Embed").click()
     expect(playground.get_by_role("heading", name="Nearest pairs")).to_be_visible()
     expect(playground.locator("table.heat td.heat-10")).to_have_count(3)
     expect(playground.locator("canvas")).to_be_visible()
     first = playground.locator("table tbody tr").filter(has_text="A feline rested.")
     expect(first.first).to_be_visible()
-    expect(playground.get_by_label("Texts")).to_have_value(
+    expect(playground.get_by_label("Texts", exact=True)).to_have_value(
         "A cat sat.\nA feline rested.\nRevenue grew."
     )
 
 
 def test_mistake_is_named_without_leaving_the_page(expect, playground):
-    playground.get_by_label("Texts").fill("")
+    playground.get_by_label("Texts", exact=True).fill("")
     playground.get_by_role("button", name="Embed").click()
     expect(playground.get_by_role("alert")).to_contain_text("Type a text")
 
 
 @pytest.mark.parametrize("language", ["curl", "python"])
 def test_code_to_copy_works_as_it_stands(playground, server, language):
-    playground.get_by_label("Texts").fill(TEXTS)
+    playground.get_by_label("Texts", exact=True).fill(TEXTS)
     playground.get_by_label("The texts are").select_option("query")
     playground.get_by_role("button", name="Embed").click()
     place = playground.locator(f"#code-0-{language}")
