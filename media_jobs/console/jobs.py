@@ -1,19 +1,26 @@
-"""Jobs that embed documents."""
+"""The list of all jobs that embed documents."""
 
 from typing import ClassVar
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
 from django_q import models as queue_models
+from unfold.decorators import display
 
+from embeddings.access.caller_lookup import console_caller
 from embeddings.console.audited_page import AuditedPage
-from embeddings.services.callers import SYSTEM
 from embeddings.services.errors import ServiceError
+from media_jobs.console.filters import ModelFilter, OwnerFilter, ProviderFilter
+from media_jobs.console.job_rows import status_of
+from media_jobs.console.long_lists import ShownElsewhere
 from media_jobs.models import Job
 from media_jobs.services.jobs import CHANGE_JOB, cancel_job
 from providers.admin import ReadOnlyAdmin
 from providers.folding import UnicodeSearch
+
+SNIPPET_CHARACTERS = 120
 
 # Calls for workers are all that the queue holds; what they are about, the job pages tell.
 for model in (
@@ -26,27 +33,51 @@ for model in (
 
 
 @admin.register(Job)
-class JobAdmin(UnicodeSearch, ReadOnlyAdmin, AuditedPage):
+class JobAdmin(ShownElsewhere, UnicodeSearch, ReadOnlyAdmin, AuditedPage):
     section = "Documents"
     icon = "work_history"
     list_display = (
         "public_id",
+        "state",
+        "problem",
+        "next_try",
+        "share_done",
         "media_id",
         "owner",
-        "status",
-        "waiting_until",
-        "share_done",
         "embedding_model",
         "attempts",
         "created_at",
         "finished_at",
     )
-    list_filter = ("status", "embedding_provider", "embedding_model")
+    list_filter = ("status", ProviderFilter, ModelFilter, OwnerFilter)
     search_fields = ("public_id", "=media__id", "owner__username")
+    search_help_text = "A job's id, the number of a media item, or an owner's name."
     list_select_related = ("owner",)
-    date_hierarchy = "created_at"
-    exclude = ("media",)
     actions: ClassVar = ["cancel"]
+
+    def address_of(self, row: Job) -> str:
+        return reverse("console:jobpage", args=[row.public_id])
+
+    @display(  # type: ignore[untyped-decorator]
+        ordering="status",
+        label={
+            "processing": "info",
+            "completed": "success",
+            "failed": "danger",
+            "failing": "danger",
+            "waiting": "warning",
+        },
+    )
+    def state(self, job: Job) -> str:
+        return status_of(job)
+
+    @admin.display(description="problem")
+    def problem(self, job: Job) -> str:
+        return (job.waiting_reason or job.error)[:SNIPPET_CHARACTERS] or "-"
+
+    @admin.display(description="next try", ordering="not_before", empty_value="-")
+    def next_try(self, job: Job) -> object:
+        return job.waiting_until
 
     @admin.display(description="progress")
     def share_done(self, job: Job) -> str:
@@ -58,12 +89,13 @@ class JobAdmin(UnicodeSearch, ReadOnlyAdmin, AuditedPage):
 
     @admin.action(description="Cancel the selected jobs", permissions=["cancel"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
-        cancelled = 0
+        caller, cancelled, ended = console_caller(request.user), 0, 0
         for job in queryset:
             try:
-                cancel_job(SYSTEM, job.public_id)
+                cancel_job(caller, job.public_id)
             except ServiceError:
-                continue  # it has ended
+                ended += 1
+                continue
             cancelled += 1
             self.note(
                 request,
@@ -72,4 +104,7 @@ class JobAdmin(UnicodeSearch, ReadOnlyAdmin, AuditedPage):
                 before={"status": job.status},
                 after={"status": "cancelled"},
             )
-        messages.success(request, f"Cancelled {cancelled} job(s).")
+        if cancelled:
+            messages.success(request, f"Cancelled {cancelled} job(s).")
+        if ended:
+            messages.info(request, f"{ended} job(s) had ended already.")

@@ -51,6 +51,14 @@ class TextPage:
     passages: list[Passage]
     has_chunks: bool
 
+    @property
+    def previous(self) -> int | None:
+        return self.number - 1 if self.number > 1 else None
+
+    @property
+    def next(self) -> int | None:
+        return self.number + 1 if self.number < self.pages else None
+
 
 def has_chunks(item: MediaItem) -> bool:
     """Whether the stored chunks are of the text as it is now."""
