@@ -50,6 +50,8 @@ class MetadataField(forms.JSONField):
             return InvalidJSONInput(data)  # shown again as it was typed
 
     def prepare_value(self, value: Any) -> Any:
+        if value is None:
+            return ""
         text = super().prepare_value(value)
         # Halves of surrogate pairs cannot be sent; their escapes mean the same.
         return text.encode(errors="backslashreplace").decode()

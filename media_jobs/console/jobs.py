@@ -6,6 +6,7 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils.timezone import localtime
 from django_q import models as queue_models
 from unfold.decorators import display
 
@@ -40,7 +41,6 @@ class JobAdmin(ShownElsewhere, UnicodeSearch, ReadOnlyAdmin, AuditedPage):
         "public_id",
         "state",
         "problem",
-        "next_try",
         "share_done",
         "media_id",
         "owner",
@@ -71,13 +71,13 @@ class JobAdmin(ShownElsewhere, UnicodeSearch, ReadOnlyAdmin, AuditedPage):
     def state(self, job: Job) -> str:
         return status_of(job)
 
-    @admin.display(description="problem")
+    @admin.display(description="problem", ordering="not_before")
     def problem(self, job: Job) -> str:
-        return (job.waiting_reason or job.error)[:SNIPPET_CHARACTERS] or "-"
-
-    @admin.display(description="next try", ordering="not_before", empty_value="-")
-    def next_try(self, job: Job) -> object:
-        return job.waiting_until
+        """What went wrong last, or is waited for, and when the next try is."""
+        said = (job.waiting_reason or job.error)[:SNIPPET_CHARACTERS]
+        if job.waiting_until is None:
+            return said or "-"
+        return f"{said} Next try {localtime(job.waiting_until):%Y-%m-%d %H:%M:%S}."
 
     @admin.display(description="progress")
     def share_done(self, job: Job) -> str:

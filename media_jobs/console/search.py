@@ -85,7 +85,7 @@ def _row(
         title=one.item.title,
         chunk_index=one.hit.chunk_index,
         score=f"{one.hit.score:.4f}",
-        before=before,
+        before=f"…{before}" if len(before) == AROUND_CHARACTERS else before,
         pieces=marked(words, one.hit.text),
-        after=after,
+        after=f"{after}…" if len(after) == AROUND_CHARACTERS else after,
     )

@@ -190,23 +190,25 @@ def notice_at(job: Job) -> datetime | None:
 
 
 def _end(job: Job, status: Job.Status, **changes: Any) -> None:
+    now = timezone.now()
     write(
         job,
         status=status,
         claim="",
-        finished_at=timezone.now(),
+        finished_at=now,
         webhook_due_at=notice_at(job),
-        history=_with_attempt(job, status, changes.get("error", "")),
+        history=_with_attempt(job, status, changes.get("error", ""), at=now),
         **{"error": "", **changes},
     )
 
 
-def _with_attempt(job: Job, outcome: str, reason: str = "") -> list[dict[str, Any]]:
+def _with_attempt(
+    job: Job, outcome: str, reason: str = "", *, at: datetime | None = None
+) -> list[dict[str, Any]]:
     """Return the job's history with the attempt that ends now. Like ones that spent no attempt are one entry."""
-    now = timezone.now().isoformat()
     ended = {
         "began": job.claimed_at.isoformat() if job.claimed_at else None,
-        "ended": now,
+        "ended": (at or timezone.now()).isoformat(),
         "outcome": str(outcome),
         "reason": reason[:MAX_REASON],
         "times": 1,

@@ -9,7 +9,6 @@ from django.db.models.functions import Substr
 from media_jobs.models import MediaItem, StoredChunk
 
 PAGE_CHARACTERS = 10_000
-MAX_PAGE_CHUNKS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,15 +66,25 @@ def has_chunks(item: MediaItem) -> bool:
 
 def text_page(item: MediaItem, *, page: int = 1, chunk: int | None = None) -> TextPage:
     """Return a page of the text: the one where `chunk` begins, else that number, or the nearest that there is."""
-    if has_chunks(item):
-        found = _page_of_chunks(item, page=page, chunk=chunk)
-        if found is not None:
-            return found
+    fits = has_chunks(item)
+    chunks = StoredChunk.objects.filter(media_id=item.pk).order_by("start", "index")
+    if fits and chunk is not None:
+        begins = chunks.filter(index=chunk).values_list("start", flat=True).first()
+        page = (begins or 0) // PAGE_CHARACTERS + 1
     pages = max(1, -(-item.characters // PAGE_CHARACTERS))
     number = min(max(page, 1), pages)
-    text = text_between(item.pk, (number - 1) * PAGE_CHARACTERS, PAGE_CHARACTERS)
-    whole = Passage(text=text, chunks=(), begins=())
-    return TextPage(number=number, pages=pages, passages=[whole], has_chunks=False)
+    start = (number - 1) * PAGE_CHARACTERS
+    text = text_between(item.pk, start, PAGE_CHARACTERS)
+    places = []
+    if fits:
+        # No order of their numbers is counted on: where a model's limit cuts chunks smaller, they step back a little.
+        rows = chunks.filter(start__lt=start + len(text), end__gt=start)
+        places = [
+            Place(index=index, start=begin, end=end)
+            for index, begin, end in rows.values_list("index", "start", "end")
+        ]
+    passages = list(cut(text, places, offset=start))
+    return TextPage(number=number, pages=pages, passages=passages, has_chunks=fits)
 
 
 def text_between(media_id: int, start: int, length: int) -> str:
@@ -85,43 +94,18 @@ def text_between(media_id: int, start: int, length: int) -> str:
     return found.first() or ""
 
 
-def _page_of_chunks(
-    item: MediaItem, *, page: int, chunk: int | None
-) -> TextPage | None:
-    count = item.embedding_count
-    size = PAGE_CHARACTERS * count // max(1, item.characters)
-    size = min(max(size, 1), MAX_PAGE_CHUNKS)
-    pages = -(-count // size)
-    if chunk is not None:
-        page = chunk // size + 1
-    number = min(max(page, 1), pages)
-    first, after = (number - 1) * size, number * size
-    # Those before and after: they may reach into the page, and say where it ends.
-    rows = StoredChunk.objects.filter(
-        media_id=item.pk, index__gte=first - 1, index__lte=after
-    ).order_by("index")
-    places = [
-        Place(index=index, start=start, end=end)
-        for index, start, end in rows.values_list("index", "start", "end")
-    ]
-    starts = {place.index: place.start for place in places}
-    if first not in starts:
-        return None  # replaced in this moment
-    start = starts[first] if number > 1 else 0
-    end = starts.get(after, item.characters)
-    text = text_between(item.pk, start, end - start)
-    passages = list(cut(text, places, offset=start))
-    return TextPage(number=number, pages=pages, passages=passages, has_chunks=True)
-
-
 def cut(text: str, places: Sequence[Place], *, offset: int = 0) -> Iterator[Passage]:
     """Cut `text`, which begins at `offset`, wherever one of the chunks begins or ends."""
     end = offset + len(text)
     bounds = {offset, end}
     bounds |= {at for place in places for at in (place.start, place.end)}
     inside = sorted(at for at in bounds if offset <= at <= end)
+    left = sorted(places, key=lambda one: (one.start, one.index), reverse=True)
+    covering: list[Place] = []
     for start, stop in itertools.pairwise(inside):
-        covering = [one for one in places if one.start <= start and one.end >= stop]
+        while left and left[-1].start <= start:
+            covering.append(left.pop())
+        covering = [one for one in covering if one.end >= stop]
         yield Passage(
             text=text[start - offset : stop - offset],
             chunks=tuple(one.index for one in covering),
