@@ -24,6 +24,10 @@ class RecentValues(admin.SimpleListFilter):
             for value, shown in sorted({row for row in rows if row[0]}, key=str)
         ]
 
+    def has_output(self) -> bool:
+        """Also where there is nothing to choose but the address names a value: else it would be passed over."""
+        return self.value() is not None or super().has_output()
+
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         value = self.value()
         if not value:
