@@ -13,6 +13,7 @@ class LongList:
 
     paginator = InfinitePaginator
     show_full_result_count = False
+    list_per_page = 50
     list_disable_select_all = True  # of rows that nobody counted
 
     def address_of(self, row: Any) -> str:

@@ -75,8 +75,8 @@ def documents_map(caller: Caller, space: SpaceCount) -> VectorMap:
     newest = _visible(caller).filter(space_id=space.id).order_by("-version", "pk")
     ids = list(newest.values_list("media_id", flat=True)[:MAX_POINTS])
     titles = dict(MediaItem.objects.filter(pk__in=ids).values_list("pk", "title"))
-    rows = StoredChunk.objects.filter(media_id__in=ids, space_id=space.id, index=0)
-    return _mapped(rows.order_by("media_id"), total=space.documents, names=titles)
+    rows = StoredChunk.objects.filter(media_id__in=ids, index=0).order_by("media_id")
+    return _mapped(rows, total=space.documents, names=titles, space_id=space.id)
 
 
 def _visible(caller: Caller) -> QuerySet[ItemVectors]:
@@ -87,10 +87,21 @@ def _visible(caller: Caller) -> QuerySet[ItemVectors]:
 
 
 def _mapped(
-    rows: QuerySet[StoredChunk], *, total: int, names: Mapping[int, str] | None = None
+    rows: QuerySet[StoredChunk],
+    *,
+    total: int,
+    names: Mapping[int, str] | None = None,
+    space_id: int | None = None,
 ) -> VectorMap:
-    values = rows.values_list("pk", "media_id", "index", Left("text", NAME_CHARACTERS))
-    found = list(values)
+    text = Left("text", NAME_CHARACTERS)
+    # Not by SQL: SQLite would then look at all chunks of the space.
+    found = [
+        (pk, media_id, index, start)
+        for pk, space, media_id, index, start in rows.values_list(
+            "pk", "space_id", "media_id", "index", text
+        )
+        if space_id in (None, space)
+    ]
     vectors = vector_store().vectors([pk for pk, *_ in found])
     known = [row for row in found if row[0] in vectors]
     if not known:

@@ -4,11 +4,13 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from django.db.models import Q
 from django.db.models.functions import Substr
 
 from media_jobs.models import MediaItem, StoredChunk
 
 PAGE_CHARACTERS = 10_000
+STEPS_BACK = 1000  # chunks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,14 +79,40 @@ def text_page(item: MediaItem, *, page: int = 1, chunk: int | None = None) -> Te
     text = text_between(item.pk, start, PAGE_CHARACTERS)
     places = []
     if fits:
-        # No order of their numbers is counted on: where a model's limit cuts chunks smaller, they step back a little.
-        rows = chunks.filter(start__lt=start + len(text), end__gt=start)
+        end = start + len(text)
+        near = _near(item, start, end)
+        rows = chunks.filter(near, start__lt=end, end__gt=start)
         places = [
             Place(index=index, start=begin, end=end)
             for index, begin, end in rows.values_list("index", "start", "end")
         ]
     passages = list(cut(text, places, offset=start))
     return TextPage(number=number, pages=pages, passages=passages, has_chunks=fits)
+
+
+def _near(item: MediaItem, start: int, end: int) -> Q:
+    """Return which numbers the chunks between two places of a text have, roughly: there is no index of places.
+
+    Numbers follow the text, but where a model's limit cuts chunks smaller, they step back a little.
+    """
+    if item.embedding_count <= 4 * STEPS_BACK:
+        return Q()
+    first, last = (_last_before(item, place) for place in (start, end))
+    return Q(index__gte=first - STEPS_BACK, index__lte=last + STEPS_BACK)
+
+
+def _last_before(item: MediaItem, place: int) -> int:
+    """Return the number of about the last chunk that begins before a place, by bisection."""
+    low, high = 0, item.embedding_count
+    while high - low > 1:
+        middle = (low + high) // 2
+        chunk = StoredChunk.objects.filter(media_id=item.pk, index=middle)
+        begins = chunk.values_list("start", flat=True).first()
+        if begins is not None and begins < place:
+            low = middle
+        else:
+            high = middle
+    return low
 
 
 def text_between(media_id: int, start: int, length: int) -> str:

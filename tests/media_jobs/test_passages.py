@@ -3,6 +3,7 @@
 import pytest
 
 from media_jobs.models import MediaItem
+from media_jobs.services import passages
 from media_jobs.services.passages import PAGE_CHARACTERS, Place, cut, text_page
 from media_jobs.tasks import work
 
@@ -64,6 +65,12 @@ def test_page_of_a_chunk_is_found_by_its_number(embedded):
     last = embedded.embedding_count - 1
     page = text_page(embedded, chunk=last)
     assert any(last in piece.begins for piece in page.passages)
+
+
+def test_chunks_of_a_page_are_found_among_very_many(embedded, monkeypatch):
+    pages = [text_page(embedded, page=1 + n) for n in range(3)]
+    monkeypatch.setattr(passages, "STEPS_BACK", 5)
+    assert [text_page(embedded, page=1 + n) for n in range(3)] == pages
 
 
 @pytest.mark.parametrize("page", [0, 10**6])
