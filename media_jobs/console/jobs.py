@@ -1,5 +1,6 @@
 """The list of all jobs that embed documents."""
 
+from collections import Counter
 from typing import ClassVar
 
 from django.contrib import admin, messages
@@ -11,13 +12,14 @@ from django_q import models as queue_models
 from unfold.decorators import display
 
 from embeddings.access.caller_lookup import console_caller
+from embeddings.access.throttling import ConsoleUse, RateLimited
 from embeddings.console.audited_page import AuditedPage
 from embeddings.services.errors import ServiceError
 from media_jobs.console.filters import ModelFilter, OwnerFilter, ProviderFilter
 from media_jobs.console.job_rows import status_of
 from media_jobs.console.long_lists import ShownElsewhere
 from media_jobs.models import Job
-from media_jobs.services.jobs import CHANGE_JOB, cancel_job
+from media_jobs.services.jobs import CHANGE_JOB, cancel_job, retry_job
 from providers.admin import ReadOnlyAdmin
 from providers.folding import UnicodeSearch
 
@@ -53,7 +55,7 @@ class JobAdmin(ShownElsewhere, UnicodeSearch, ReadOnlyAdmin, AuditedPage):
     search_fields = ("public_id", "=media__id", "owner__username")
     search_help_text = "A job's id, the number of a media item, or an owner's name."
     list_select_related = ("owner",)
-    actions: ClassVar = ["cancel"]
+    actions: ClassVar = ["cancel", "retry"]
 
     def address_of(self, row: Job) -> str:
         return reverse("console:jobpage", args=[row.public_id])
@@ -108,3 +110,27 @@ class JobAdmin(ShownElsewhere, UnicodeSearch, ReadOnlyAdmin, AuditedPage):
             messages.success(request, f"Cancelled {cancelled} job(s).")
         if ended:
             messages.info(request, f"{ended} job(s) had ended already.")
+
+    @admin.action(description="Start the selected jobs again", permissions=["cancel"])
+    def retry(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
+        """Start those that failed or were cancelled, each as a job of its own; say why the others were not."""
+        caller, made, reasons = console_caller(request.user), 0, Counter[str]()
+        for job in queryset:
+            try:
+                ConsoleUse(caller)
+                started = retry_job(caller, job.public_id)
+            except ServiceError as error:
+                reasons[error.message] += 1
+                continue
+            except RateLimited as error:
+                reasons[str(error.detail)] += 1
+                break
+            if not started.is_new:
+                reasons[f"{started.message}."] += 1
+                continue
+            made += 1
+            self.note(request, "retry", job, after={"job": started.job.public_id})
+        if made:
+            messages.success(request, f"Started {made} job(s) again.")
+        for reason, count in reasons.items():
+            messages.info(request, f"Not started ({count}): {reason}")

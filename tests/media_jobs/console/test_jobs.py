@@ -6,6 +6,7 @@ from embeddings.models import AuditEntry
 from media_jobs.models import Job, MediaItem
 from media_jobs.services.claims import fail, try_again
 from tests.media_jobs.conftest import claimed_job
+from tests.media_jobs.console import act
 
 QUEUE = "/admin/jobs/"
 
@@ -99,6 +100,18 @@ def test_job_that_runs_well_is_not_started_again(job, console):
     said = do(console("full"), "retry", job).content.decode()
     assert "only failed and cancelled jobs can be started again" in said
     assert not AuditEntry.objects.exists()
+
+
+def test_several_are_started_again_from_the_list(job, console):
+    fail(claimed_job(), "It broke.")
+    answer = act(console("full"), Job, "retry", *Job.objects.all())
+    said = answer.content.decode()
+    assert "Started 1 job(s) again." in said
+    assert "Not started (1): The job is completed; only failed" in said
+    assert Job.objects.filter(status="queued").count() == 1
+    assert AuditEntry.objects.get().action == "retry"
+    act(console("viewer"), Job, "retry", *Job.objects.all())
+    assert Job.objects.count() == 3
 
 
 def test_who_may_only_look_sees_no_buttons_and_can_press_none(job, console):
