@@ -22,6 +22,7 @@ from media_jobs.models import Job
 from media_jobs.services.jobs import (
     MAX_BATCH,
     MAX_CHUNK,
+    MAX_PRIORITY,
     MIN_CHUNK,
     JobOptions,
     usual_overlap,
@@ -31,7 +32,6 @@ MAX_METADATA_BYTES = 2**16
 MAX_LIMIT = 200
 DEFAULT_LIMIT = 50
 MAX_OFFSET = 2**31 - 1
-MAX_PRIORITY = 100
 MAX_ID = 2**63 - 1
 
 

@@ -12,10 +12,11 @@ from embeddings.console.page import action
 from embeddings.services.callers import Caller
 from embeddings.services.errors import NotFound, ServiceError
 from media_jobs.console.embedding import embed_documents
-from media_jobs.console.forms import EmbedForm
+from media_jobs.console.files import read_file
+from media_jobs.console.forms import EmbedForm, TextForm
 from media_jobs.console.job_rows import JobActions, job_rows, may_of
 from media_jobs.models import LIVE, MediaItem
-from media_jobs.services.items import CHANGE, DELETE, find_item
+from media_jobs.services.items import CHANGE, DELETE, change_item, find_item
 from media_jobs.services.jobs import delete_embeddings, visible_jobs
 from media_jobs.services.maps import VectorMap, item_map
 from media_jobs.services.passages import text_page
@@ -44,6 +45,7 @@ class Document(JobActions):
             "metadata": json.dumps(item.metadata, ensure_ascii=False, indent=2),
             "text": text_page(item, **self._wanted_place()),
             "form": EmbedForm(caller=caller),
+            "text_form": TextForm(),
             "map": _chart(drawn) if drawn else None,
             "may_change": self.request.user.has_perm(CHANGE),
             "may_delete": self.request.user.has_perm(DELETE),
@@ -58,6 +60,24 @@ class Document(JobActions):
             embed_documents(request, [self.kwargs["media_id"]], form.options())
             return None
         return self.render_to_response(self.get_context_data(form=form))
+
+    @action(CHANGE)
+    def replace(self, request: HttpRequest) -> HttpResponse | None:
+        """Put another text in place of the document's; its vectors stay, and are stale."""
+        caller = console_caller(request.user)
+        item, form = self._item(caller), TextForm(request.POST, request.FILES)
+        if not form.is_valid():
+            return self.render_to_response(self.get_context_data(text_form=form))
+        try:
+            changed = change_item(caller, item.pk, _changes(form))
+        except ServiceError as error:
+            messages.error(request, error.message)
+            return None
+        states = ({"checksum": one.checksum} for one in (item, changed))
+        before, after = states
+        self.note("change", f"media item {item}", before=before, after=after)
+        messages.success(request, "Stored the new text.")
+        return None
 
     @action(CHANGE)
     def remove(self, request: HttpRequest) -> None:
@@ -97,6 +117,19 @@ def state_of(item: MediaItem) -> tuple[str, str]:
     if not item.embedding_count:
         return "not embedded", ""
     return ("stale", "warn") if item.is_stale else ("embedded", "good")
+
+
+def _changes(form: TextForm) -> dict[str, Any]:
+    """Return what a valid form changes. Raises ServiceError for a file that cannot be read."""
+    file = form.cleaned_data["file"]
+    if file is None:
+        return {"content": form.cleaned_data["text"]}
+    new = read_file(file)
+    return {
+        "content": new.content,
+        "warnings": list(new.warnings),
+        "source_filename": new.source_filename,
+    }
 
 
 def _facts(item: MediaItem) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from media_jobs.services.filters import Filters
 from media_jobs.services.jobs import (
     MAX_BATCH,
     MAX_CHUNK,
+    MAX_PRIORITY,
     MIN_CHUNK,
     JobOptions,
     usual_overlap,
@@ -172,6 +173,33 @@ class UploadForm(forms.Form):
         return cleaned
 
 
+class TextForm(forms.Form):
+    """Another text of a document: typed, or from a file."""
+
+    text = forms.CharField(
+        label="New text", required=False, widget=forms.Textarea(attrs={"rows": 6})
+    )
+    file = forms.FileField(
+        label="Or a file",
+        required=False,
+        widget=forms.FileInput(attrs={"accept": ",".join(FORMATS)}),
+    )
+
+    def clean_file(self) -> "UploadedFile[Any] | None":
+        file: UploadedFile[Any] | None = self.cleaned_data["file"]
+        if file is not None and (file.size or 0) > conf().max_bytes:
+            raise ValidationError(
+                f"The file is over the limit of {conf().max_bytes:,} bytes."
+            )
+        return file
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        if bool(cleaned.get("file")) == bool((cleaned.get("text") or "").strip()):
+            self.add_error("text", "Type a text, or choose a file: one of the two.")
+        return cleaned
+
+
 class EmbedForm(forms.Form):
     """How documents are to be embedded."""
 
@@ -192,6 +220,18 @@ class EmbedForm(forms.Form):
         min_value=1,
         max_value=MAX_DIMENSIONS,
         help_text="Empty: the model's own.",
+    )
+    priority = forms.IntegerField(
+        required=False,
+        min_value=-MAX_PRIORITY,
+        max_value=MAX_PRIORITY,
+        help_text="Higher runs earlier. Empty: 0.",
+    )
+    webhook_url = forms.CharField(
+        label="Notice to",
+        required=False,
+        max_length=2000,
+        help_text="An https address that is called at the end.",
     )
     force = forms.BooleanField(
         label="Also where the same vectors are stored already", required=False
@@ -222,6 +262,8 @@ class EmbedForm(forms.Form):
             chunk_overlap=cleaned["chunk_overlap"],
             dimensions=cleaned["dimensions"],
             force=cleaned["force"],
+            priority=cleaned["priority"] or 0,
+            webhook_url=cleaned["webhook_url"],
         )
 
 

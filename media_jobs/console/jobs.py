@@ -47,7 +47,6 @@ class JobAdmin(ShownElsewhere, UnicodeSearch, ReadOnlyAdmin, AuditedPage):
         "media_id",
         "owner",
         "embedding_model",
-        "attempts",
         "created_at",
         "finished_at",
     )
@@ -55,6 +54,7 @@ class JobAdmin(ShownElsewhere, UnicodeSearch, ReadOnlyAdmin, AuditedPage):
     search_fields = ("public_id", "=media__id", "owner__username")
     search_help_text = "A job's id, the number of a media item, or an owner's name."
     list_select_related = ("owner",)
+    list_fullwidth = True
     actions: ClassVar = ["cancel", "retry"]
 
     def address_of(self, row: Job) -> str:
@@ -83,7 +83,7 @@ class JobAdmin(ShownElsewhere, UnicodeSearch, ReadOnlyAdmin, AuditedPage):
 
     @admin.display(description="progress")
     def share_done(self, job: Job) -> str:
-        return f"{job.progress:.0%}"
+        return f"{int(job.progress * 100)}%"
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
         """Whether the jobs' action is offered: a job's page itself changes nothing, whoever looks at it."""

@@ -1,14 +1,11 @@
 """Documents brought in: files dropped or chosen, or a text typed."""
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.models import User
-from django.core.files.uploadedfile import UploadedFile
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import reverse
 
@@ -17,9 +14,9 @@ from embeddings.console.page import ConsolePage, action
 from embeddings.services.callers import Caller
 from embeddings.services.errors import ServiceError
 from media_jobs.conf import conf
+from media_jobs.console.files import read_file
 from media_jobs.console.forms import UploadForm
 from media_jobs.models import MediaItem
-from media_jobs.services.ingestion import read_upload
 from media_jobs.services.items import CHANGE, NewItem, create_item
 
 ADD = "media_jobs.add_mediaitem"
@@ -87,7 +84,7 @@ class Upload(ConsolePage):
             yield self._stored(
                 caller,
                 name,
-                lambda file=file: _read(file, title=wanted["title"], **common),
+                lambda file=file: read_file(file, title=wanted["title"], **common),
             )
 
     def _stored(self, caller: Caller, name: str, read: Any) -> Taken:
@@ -98,17 +95,6 @@ class Upload(ConsolePage):
         state = {"owner": caller.username, "characters": item.characters}
         self.note("add", f"media item {item}", after=state)
         return Taken(name=name, item=item)
-
-
-def _read(file: "UploadedFile[Any]", *, title: str, **fields: Any) -> NewItem:
-    """Read a file's text. It is put on disk first, without a name, where other processes can read it."""
-    with tempfile.TemporaryFile() as spool:
-        shutil.copyfileobj(file, spool)
-        spool.flush()
-        charset = file.charset or ""
-        return read_upload(
-            spool, name=file.name or "", charset=charset, title=title, **fields
-        )
 
 
 def _told(taken: Taken) -> dict[str, str]:

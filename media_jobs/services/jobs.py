@@ -32,7 +32,7 @@ from media_jobs.vector_store.store import vector_store
 
 VIEW_JOB, CHANGE_JOB = "media_jobs.view_job", "media_jobs.change_job"
 # Above this, a job is for staff alone: it passes those of everybody else.
-MAX_COMMON_PRIORITY = 50
+MAX_COMMON_PRIORITY, MAX_PRIORITY = 50, 100
 MIN_CHUNK, MAX_CHUNK = 50, 20_000  # characters
 MAX_BATCH = 1000  # documents
 

@@ -62,7 +62,7 @@ def test_who_may_only_look_sees_no_buttons_and_can_press_none(item, console):
     assert (
         "<button" not in shown.partition('class="console"')[2].partition("<footer")[0]
     )
-    for action in ("embed", "remove"):
+    for action in ("embed", "remove", "replace"):
         answer = viewer.post(address(item), {"action": action, **HOW})
         assert answer.status_code == 403
     assert viewer.get(UPLOAD).status_code == 403
@@ -162,6 +162,44 @@ def test_vectors_are_removed_and_that_is_audited(item, console):
     console("full").post(address(item), {"action": "remove"})
     assert not StoredChunk.objects.exists()
     assert AuditEntry.objects.get().action == "remove vectors"
+
+
+def replace(browser, item, **fields):
+    form = {"action": "replace", "text": "", **fields}
+    return browser.post(address(item), form, follow=True).content.decode()
+
+
+def test_text_is_replaced_and_the_vectors_are_stale(item, console):
+    said = replace(console("full"), item, text="Another text.")
+    item.refresh_from_db()
+    assert item.content == "Another text."
+    assert "stale" in said
+    assert "The text changed after it was embedded" in said
+    replace(console("full"), item, file=a_file("b.md", b"# From a file"))
+    item.refresh_from_db()
+    assert (item.content, item.source_filename) == ("# From a file", "b.md")
+    first = AuditEntry.objects.earliest("pk")
+    assert first.action == "change"
+    assert first.before != first.after
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({}, "Type a text, or choose a file"),
+        ({"file": SimpleUploadedFile("a.exe", b"x")}, "not understood"),
+    ],
+)
+def test_text_stays_where_the_new_one_cannot_be_read(item, console, fields, says):
+    assert says in replace(console("full"), item, **fields)
+    assert MediaItem.objects.get(pk=item.pk).content == item.content
+
+
+def test_priority_and_notice_are_the_job_s(other, console):
+    embed(console("full"), other, priority="60", webhook_url="http://[::1/")
+    assert not Job.objects.filter(status="queued").exists()
+    embed(console("full"), other, priority="60")
+    assert Job.objects.get(status="queued").priority == 60
 
 
 def test_hostile_document_is_shown_as_text(item, console):
