@@ -49,6 +49,11 @@ def caller_of_id(caller_id: str) -> Caller | None:
     return caller_of_user(user) if user else None
 
 
+def console_caller(user: Any) -> Caller:
+    """Return whoever is logged in to the console as a caller: with its own limits and budgets, as if by its token."""
+    return caller_of_user(known_users().get(pk=user.pk))
+
+
 def caller_of_user(user: User) -> Caller:
     """Return who calls with a token. `user` is one of `known_users`."""
     return Caller(

@@ -17,6 +17,7 @@ from embeddings.services.errors import (
     ServiceError,
 )
 from embeddings.services.routing import (
+    fallback_targets,
     find_target,
     is_allowed,
     is_model_allowed,
@@ -24,7 +25,7 @@ from embeddings.services.routing import (
     primary_target,
     split_model,
 )
-from embeddings.services.types import Target
+from embeddings.services.types import EmbeddingRequest, Target
 from providers.addresses import environment_name, key_variable
 from providers.base import Download, Provider, Serving
 from providers.exceptions import ProviderError, ProviderMisconfigured, UnknownModel
@@ -119,6 +120,28 @@ def default_target() -> Target | None:
         return find_target(model=None)
     except ServiceError:
         return None
+
+
+def ready_models(caller: Caller) -> list[ListedModel]:
+    """Return the models that `caller` may use and that are set up to serve here, withdrawn ones left out."""
+    return [
+        listed
+        for listed in list_models(caller)
+        if listed.allowed
+        and not listed.target.model.retired
+        and listed.target.problem() is None
+    ]
+
+
+def ready_default(caller: Caller) -> Target | None:
+    """Return what serves `caller` where no model is named: the default, else the first fallback that is set up."""
+    default = default_target()
+    if default is None:
+        return None
+    asked = EmbeddingRequest(inputs=[], caller=caller, fallback="any")
+    targets = [default] if is_allowed(default, caller) else []
+    targets += fallback_targets(asked, default)
+    return next((one for one in targets if one.problem() is None), None)
 
 
 def model_state(model_id: str, caller: Caller = SYSTEM) -> ModelState:
