@@ -21,7 +21,7 @@ class Overview(ConsolePage):
     @action("providers.change_breaker")
     def reset(self, request: HttpRequest) -> None:
         provider = request.POST.get("provider", "")
-        before, after = reset_breaker(provider)
+        before, after = reset_breaker(provider, by=request.user.get_username())
         self.note(
             "reset",
             f"circuit breaker {after.provider}",
