@@ -33,7 +33,7 @@ class BreakerAdmin(AuditedPage, FixedRowsAdmin):
     actions: ClassVar = ["reset_breakers"]
     change_form_outer_after_template = "console/breaker_story.html"
 
-    @display(
+    @display(  # type: ignore[untyped-decorator]
         description="state",
         ordering="state",
         label={"closed": "success", "open": "danger", "half open": "warning"},
@@ -62,4 +62,7 @@ class BreakerAdmin(AuditedPage, FixedRowsAdmin):
         story = breaker_story(row.provider) if row else []
         may = {"reset": request.user.has_perm("providers.change_breaker")}
         context |= {**NO_SAVING, "changes": story, "may": may}
-        return super().render_change_form(request, context, *args, **options)
+        shown: HttpResponse = super().render_change_form(
+            request, context, *args, **options
+        )
+        return shown

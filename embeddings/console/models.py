@@ -1,19 +1,155 @@
 """Models: what each is and where it runs, made ready by a button; and the form by which operators change them."""
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+from urllib.parse import urlencode
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
+from django.http import HttpRequest
 from django.utils.html import escape
-from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldBooleanSwitchWidget
+from unfold.widgets import (
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextareaWidget,
+    UnfoldBooleanSwitchWidget,
+)
 
 from embeddings.console.audited_page import AuditedPage
+from embeddings.console.page import ConsolePage, action
+from embeddings.services.action_records import Kind, cancel_actions, recent_actions
+from embeddings.services.catalog import ModelState, model_states
+from embeddings.services.default_model import make_default
+from embeddings.services.errors import ServiceError
+from embeddings.services.model_actions import start
 from providers.admin import WatchedAdmin
 from providers.base import InputType, ModelSpec
 from providers.folding import UnicodeSearch
 from providers.models import MAX_PROMPT_LENGTH, ModelEntry
 from providers.registry import registry
+
+DONE_WORDS: dict[Kind, str] = {"download": "download", "warm_up": "warm-up"}
+
+
+class Models(ConsolePage):
+    """All models, with what each is doing."""
+
+    route = "gateway/models/"
+    title = "Models"
+    icon = "category"
+    section = "Gateway"
+    needs = ("providers.view_modelentry",)
+    parts: ClassVar = {"actions": "console/model_actions.html"}
+
+    def show(self) -> dict[str, Any]:
+        if self.request.GET.get("part") == "actions":
+            return {"actions": recent_actions()}
+        asked = self.request.GET
+        provider, words = asked.get("provider", ""), asked.get("q", "").strip()
+        states = [
+            one
+            for one in model_states()
+            if provider in ("", one.target.provider.name)
+            and words.lower() in one.target.model.name.lower()
+        ]
+        user = self.request.user
+        return {
+            "actions": recent_actions(),
+            "rows": list(_with_entries(states)),
+            "providers": registry().names(),
+            "local": [one.name for one in registry().all() if one.local],
+            "asked": asked,
+            "may_edit": user.has_perm("providers.change_modelentry"),
+            "may_add": user.has_perm("providers.add_modelentry"),
+        }
+
+    @action("providers.change_modelentry")
+    def download(self, request: HttpRequest) -> None:
+        """Fetch and prepare a local model in the background."""
+        self._start("download", request)
+
+    @action("providers.change_modelentry")
+    def warm_up(self, request: HttpRequest) -> None:
+        """Load a model, or open its connection, in the background."""
+        self._start("warm_up", request)
+
+    @action("providers.change_modelentry")
+    def cancel(self, request: HttpRequest) -> None:
+        """Stop a download or a warm-up that is under way."""
+        given = request.POST
+        kind: Kind = "warm_up" if given.get("kind") == "warm_up" else "download"
+        provider, model = given.get("provider", ""), given.get("model", "")
+        if not cancel_actions(kind, provider, model):
+            messages.info(request, "It was over already.")
+            return
+        self.note(f"cancel {DONE_WORDS[kind]}", f"model {provider}:{model}")
+        messages.success(
+            request,
+            f"Cancelled the {DONE_WORDS[kind]} of {provider}:{model}; it stops within seconds.",
+        )
+
+    @action("providers.change_modelentry")
+    def make_default(self, request: HttpRequest) -> None:
+        """Have a model serve the requests that name none."""
+        given = request.POST
+        try:
+            former, target = make_default(
+                given.get("provider", ""), given.get("model", "")
+            )
+        except ServiceError as error:
+            messages.error(request, error.message)
+            return
+        label = f"{target.provider.name}:{target.model.name}"
+        self.note(
+            "make default",
+            f"model {label}",
+            before={"default": former},
+            after={"default": label},
+        )
+        messages.success(
+            request, f"Requests that name no model now go to {target.label}."
+        )
+
+    def _start(self, kind: Kind, request: HttpRequest) -> None:
+        given, by = request.POST, request.user.get_username()
+        model, provider = given.get("model", "").strip(), given.get("provider") or None
+        try:
+            begun = start(kind, model=model, provider=provider, by=by)
+        except ServiceError as error:
+            messages.error(request, error.message)
+            return
+        label = f"{begun.provider}:{begun.model}"
+        if begun.by:
+            messages.info(
+                request,
+                f"The {DONE_WORDS[kind]} of {label} is under way already, begun by {begun.by}.",
+            )
+            return
+        self.note(DONE_WORDS[kind], f"model {label}")
+        messages.success(request, f"Began the {DONE_WORDS[kind]} of {label}.")
+
+
+def _with_entries(
+    states: Sequence[ModelState],
+) -> Iterator[tuple[ModelState, int | None, str]]:
+    """Yield each state with its entry, and, where it has none, with what a form for a new one begins with."""
+    keys = {
+        (provider, name): pk
+        for pk, provider, name in ModelEntry.objects.values_list(
+            "pk", "provider", "name"
+        )
+    }
+    for state in states:
+        provider, model = state.target.provider.name, state.target.model
+        begin = {
+            "provider": provider,
+            "name": model.name,
+            "vector_space": model.vector_space.partition("#")[0],
+            "dimensions": model.dimensions or "",
+            "max_tokens": model.max_tokens or "",
+        }
+        yield state, keys.get((provider, model.name)), urlencode(begin)
+
 
 PROMPT_HELP = (
     "Put before each {kind}, white space at its end included. Empty: the model's own ({own}). Vectors made with another"
@@ -37,9 +173,25 @@ class PromptField(forms.CharField):
         return text
 
 
+class SizesField(forms.JSONField):
+    """Native dimensions, as they are stored; empty where there are none."""
+
+    def prepare_value(self, value: Any) -> Any:
+        return "" if value is None else super().prepare_value(value)
+
+
 class ModelEntryForm(forms.ModelForm):  # type: ignore[type-arg]
     """A model's entry. An empty prompt means the model's own, so that none at all takes a tick."""
 
+    provider = forms.ChoiceField(
+        choices=lambda: [(name, name) for name in registry().names()],
+        widget=UnfoldAdminSelectWidget,
+    )
+    native_dimensions = SizesField(
+        required=False,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}),
+        help_text=ModelEntry._meta.get_field("native_dimensions").help_text,
+    )
     query_prompt = PromptField()
     no_query_prompt = forms.BooleanField(
         required=False, widget=UnfoldBooleanSwitchWidget
@@ -52,6 +204,13 @@ class ModelEntryForm(forms.ModelForm):  # type: ignore[type-arg]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         own = _own_spec(self.instance)
+        provider = self.instance.provider
+        if provider and provider not in registry().names():  # deleted, or uninstalled
+            absent = (provider, f"{provider} (absent)")
+            names = [(name, name) for name in registry().names()]
+            self.fields["provider"] = forms.ChoiceField(
+                choices=[*names, absent], widget=UnfoldAdminSelectWidget
+            )
         kinds: tuple[InputType, ...] = ("query", "document")
         for kind in kinds:
             prompt = repr(own.prompt(kind)) if own and own.prompt(kind) else "none"
@@ -65,6 +224,13 @@ class ModelEntryForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
+        other = ModelEntry.objects.filter(is_default=True).exclude(pk=self.instance.pk)
+        if cleaned.get("is_default") and (former := other.first()):
+            self.add_error(
+                "is_default",
+                f"{former} is the default. Press “Make default” on the page of models to change that,"
+                " or take the tick off there first.",
+            )
         provider = registry().get(cleaned.get("provider") or self.instance.provider)
         for kind in ("query", "document"):
             if cleaned.get(f"no_{kind}_prompt"):
@@ -104,4 +270,5 @@ class ModelEntryAdmin(AuditedPage, UnicodeSearch, WatchedAdmin):
         "vector_space",
     )
     list_filter = ("provider", "enabled", "is_default", "retired")
+    change_form_outer_before_template = "console/model_form_links.html"
     search_fields = ("name", "vector_space")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 from django.http import HttpRequest
 
@@ -113,7 +113,7 @@ def picture(rows: Sequence[tuple[Target, Sequence[Fallback]]]) -> Picture:
     for line, (primary, places) in enumerate(rows):
         targets = [
             (primary.provider.name, primary, _unused(primary)),
-            *((one.provider, one.target, one.left_out) for one in places),
+            *((one.provider, one.target, _note(one)) for one in places),
         ]
         drawn.append(
             [
@@ -142,7 +142,7 @@ def _box(
     line: int,
 ) -> Box:
     space = target.model.vector_space if target else ""
-    letter = letters.setdefault(space, _letter(len(letters))) if space else "–"
+    letter = letters.setdefault(space, _letter(len(letters))) if space else "-"
     name = target.model.name if target else "no model"
     return Box(
         provider=provider,
@@ -166,6 +166,11 @@ def _colour(letter: str, letters: dict[str, str]) -> int:
     return known.index(letter) % COLOURS + 1 if letter in known else 0
 
 
+def _note(place: Fallback) -> str | None:
+    unused = _unused(place.target) if place.target else None
+    return place.left_out or unused
+
+
 def _unused(target: Target) -> str | None:
     """Say why a provider does not serve requests now, or None."""
     left_out = refusal(target.provider.name, target.model.name)
@@ -184,7 +189,7 @@ def _route(request: HttpRequest, caller: Caller) -> Route:
             inputs=("text",),
             model=request.GET.get("model", "").strip() or None,
             provider=request.GET.get("provider", "").strip() or None,
-            fallback=cast(FallbackMode, mode) if mode in MODES else None,
+            fallback=mode if mode in MODES else None,
             caller=caller,
         )
     )

@@ -13,7 +13,12 @@ from embeddings.services.breaker_states import BreakerState, breaker_states
 from embeddings.services.catalog import ProviderState, list_providers
 from embeddings.services.provider_tests import latest_tests
 from embeddings.services.usage.report import UsageRow, usage_by_provider
-from providers.addresses import environment_name, key_variable, origin_of
+from providers.addresses import (
+    DEFAULT_PORTS,
+    environment_name,
+    key_variable,
+    origin_of,
+)
 from providers.models import BreakerChange, ProviderSetting, ProviderTest
 from providers.operator_settings import operator_settings
 from providers.patterns import allows_provider
@@ -61,14 +66,11 @@ def provider_overviews(since: datetime) -> Iterator[ProviderOverview]:
         breaker = breakers.get(name) or BreakerState(provider=name)
         test, used = tests.get(name), today.get(name, NOTHING)
         provider = registry().get(name)
-        address = provider.address() if provider else ""
         yield ProviderOverview(
             state=state,
             row=rows.get(name),
             verdict=_verdict(state, breaker, test, used),
-            address=(origin_of(address) or "an address that is not plain to see")
-            if address
-            else "",
+            address=_place(provider.address()) if provider else "",
             key=key_shown(name),
             breaker=breaker,
             last_change=changes.get(name),
@@ -108,6 +110,17 @@ def key_shown(name: str) -> str:
     shown = f"…{key[-4:]}" if long else "set" if key else "not set"
     variable = getattr(provider, "key_variable", key_variable(name))
     return f"{variable}: {shown}"
+
+
+def _place(address: str) -> str:
+    """Return scheme, host and port of an address; its path and user may hold secrets."""
+    origin = origin_of(address) if address else ""
+    if origin is None:
+        return "an address that is not plain to see"
+    for scheme, port in DEFAULT_PORTS.items():
+        if origin.startswith(f"{scheme}:"):
+            return origin.removesuffix(f":{port}")
+    return origin
 
 
 def _verdict(

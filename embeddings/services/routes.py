@@ -69,12 +69,15 @@ def route_of(request: EmbeddingRequest) -> Route:
                 reason=reason,
             )
         )
-    error = None if answer else unanswered(failures)
-    return Route(steps=tuple(steps), answer=answer, error=error)
+    return Route(
+        steps=tuple(steps),
+        answer=answer,
+        error=None if answer else unanswered(failures),
+    )
 
 
 def chains() -> Iterator[tuple[Target, list[Fallback]]]:
-    """Yield, for each provider, the first of its models and all fallbacks of it, whatever mode a request may ask for."""
+    """Yield, for each provider, the first of its models and all its fallbacks, whatever mode a request asks for."""
     default = default_target()
     for provider in registry().all():
         specs = [spec for spec in registry().models(provider) if not spec.retired]

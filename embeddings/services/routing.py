@@ -217,7 +217,9 @@ def _other_space(target: Target, primary: Target) -> str | None:
     """Say why the target's vectors may not be compared with the primary's, or None: as far as is known they may."""
     if target.model.vector_space != primary.model.vector_space:
         return f"Its vectors are of another space ({target.model.vector_space})."
-    return "Its vectors have drifted from their space." if target.model.drifted else None
+    return (
+        "Its vectors have drifted from their space." if target.model.drifted else None
+    )
 
 
 def _mapped(name: str, models: Mapping[str, str]) -> str:
