@@ -29,6 +29,16 @@ class BreakerAdmin(AuditedPage, FixedRowsAdmin):
         "retry_at",
         "last_error",
     )
+    fields = (
+        "provider",
+        "light",
+        "failure_count",
+        "success_count",
+        "opened_at",
+        "retry_at",
+        "last_error",
+    )
+    readonly_fields = fields
     list_filter = ("state",)
     actions: ClassVar = ["reset_breakers"]
     change_form_outer_after_template = "console/breaker_story.html"
@@ -50,9 +60,6 @@ class BreakerAdmin(AuditedPage, FixedRowsAdmin):
             breaker.reset(row.provider, by=request.user.get_username())
             self.note(request, "reset", row, before=before, after={"state": "closed"})
         messages.success(request, f"Closed {len(queryset)} circuit breaker(s).")
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        return [field.name for field in Breaker._meta.fields]
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any

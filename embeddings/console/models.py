@@ -1,6 +1,7 @@
 """Models: what each is and where it runs, made ready by a button; and the form by which operators change them."""
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
@@ -55,7 +56,7 @@ class Models(ConsolePage):
         user = self.request.user
         return {
             "actions": recent_actions(),
-            "rows": list(_with_entries(states)),
+            "groups": list(_by_provider(states)),
             "providers": registry().names(),
             "local": [one.name for one in registry().all() if one.local],
             "asked": asked,
@@ -129,9 +130,20 @@ class Models(ConsolePage):
         messages.success(request, f"Began the {DONE_WORDS[kind]} of {label}.")
 
 
-def _with_entries(
+Row = tuple[ModelState, int | None, str]
+
+
+def _by_provider(
     states: Sequence[ModelState],
-) -> Iterator[tuple[ModelState, int | None, str]]:
+) -> Iterator[tuple[str, str | None, list[Row]]]:
+    """Yield each provider, what its set-up lacks, and its models."""
+    rows = _with_entries(states)
+    for name, group in groupby(rows, lambda row: row[0].target.provider.name):
+        models = list(group)
+        yield name, models[0][0].target.provider.configuration_problem(), models
+
+
+def _with_entries(states: Sequence[ModelState]) -> Iterator[Row]:
     """Yield each state with its entry, and, where it has none, with what a form for a new one begins with."""
     keys = {
         (provider, name): pk
