@@ -1,6 +1,7 @@
 """Models: what each is and where it runs, made ready by a button; and the form by which operators change them."""
 
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from itertools import groupby
 from typing import Any, ClassVar
 from urllib.parse import urlencode
@@ -9,6 +10,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.html import escape
 from unfold.widgets import (
     UnfoldAdminSelectWidget,
@@ -30,6 +32,8 @@ from providers.models import MAX_PROMPT_LENGTH, ModelEntry
 from providers.registry import registry
 
 DONE_WORDS: dict[Kind, str] = {"download": "download", "warm_up": "warm-up"}
+# The list of models is shown again when one is ready: a little longer than the page waits between two looks.
+JUST_NOW = timedelta(seconds=3)
 
 
 class Models(ConsolePage):
@@ -43,9 +47,13 @@ class Models(ConsolePage):
     parts: ClassVar = {"actions": "console/model_actions.html"}
 
     def show(self) -> dict[str, Any]:
-        if self.request.GET.get("part") == "actions":
-            return {"actions": recent_actions()}
-        asked = self.request.GET
+        asked = self.request.GET.copy()
+        if asked.pop("part", None) == ["actions"]:
+            actions = recent_actions()
+            since = timezone.now() - JUST_NOW
+            ended = (one.finished_at for _, _, one in actions)
+            just_finished = any(at and at > since for at in ended)
+            return {"actions": actions, "asked": asked, "just_finished": just_finished}
         provider, words = asked.get("provider", ""), asked.get("q", "").strip()
         states = [
             one

@@ -23,11 +23,13 @@ from providers.engine.pool import Pool, PoolLimits
 from providers.engine.runtime import Row
 from providers.engine.weights import Weights
 from providers.exceptions import (
+    ActionCancelled,
     ProviderDenied,
     ProviderMisconfigured,
     ProviderUnavailable,
     UnknownModel,
 )
+from providers.progress import Progress, progress_of
 from tests.providers.engine import tiny
 from tests.servers import serving
 
@@ -495,4 +497,72 @@ def test_a_repository_with_nothing_but_pickles_is_refused(hub, weights, reposito
     (repository / "model.safetensors").unlink()
     (repository / "onnx" / "model.onnx").unlink()
     with pytest.raises(ProviderMisconfigured, match="pickled"):
+        weights.prepare(NAME)
+
+
+class Watched(Progress):
+    """Note every change; cancel at the first one for which `when` holds."""
+
+    def __init__(self, when=lambda progress: False):
+        super().__init__(self._note)
+        self.seen = []
+        self._when = when
+
+    def _note(self, progress):
+        self.seen.append((progress.stage, progress.done_bytes, progress.total_bytes))
+        if self._when(progress):
+            self.cancel()
+
+
+@pytest.fixture
+def watched():
+    """Return a function that has this thread's actions watched."""
+    tokens = []
+
+    def watch(when=lambda progress: False):
+        progress = Watched(when)
+        tokens.append(progress_of.set(progress))
+        return progress
+
+    yield watch
+    for token in reversed(tokens):
+        progress_of.reset(token)
+
+
+def test_bytes_are_counted_while_they_come(weights, repository, watched):
+    progress = watched()
+    weights.prepare(NAME)
+    stages = list(dict.fromkeys(stage for stage, *_ in progress.seen))
+    assert stages == [
+        "checking what is here",
+        "fetching",
+        "building its graph",
+        "checking its vectors",
+    ]
+    fetched = [(done, total) for stage, done, total in progress.seen if total]
+    done, total = fetched[-1]
+    assert done == total >= (repository / "model.safetensors").stat().st_size
+
+
+def test_cancelled_download_loads_nowhere_and_the_next_one_goes_on(
+    hub, weights, repository, watched
+):
+    size = (repository / "model.safetensors").stat().st_size
+    watched(lambda progress: progress.done_bytes >= size)
+    with pytest.raises(ActionCancelled):
+        weights.prepare(NAME)
+    assert weights.find(NAME) is None
+    watched()
+    before = len(hub.requests)
+    assert weights.prepare(NAME)
+    fetched = [path for command, path, *_ in hub.requests[before:] if command == "GET"]
+    assert not any(path.endswith("/tokenizer.json") for path in fetched)
+
+
+def test_who_waits_for_another_s_download_can_be_cancelled(weights, watched, tmp_path):
+    watched(lambda progress: progress.stage.startswith("waiting"))
+    with (
+        files.locked(tmp_path / "data" / "locks" / f"{NAME.replace('/', '--')}.lock"),
+        pytest.raises(ActionCancelled),
+    ):
         weights.prepare(NAME)
