@@ -43,7 +43,8 @@ def preview(entry: Entry | None = None, *, replaces: int | None = None) -> Previ
     """
     entries = [
         Entry(kind=row.kind, pattern=row.pattern)
-        for row in AllowlistEntry.objects.exclude(pk=replaces)
+        for row in AllowlistEntry.objects.all()
+        if row.pk != replaces
     ]
     entry = entry if entry and entry.pattern.strip() else None
     if entry:

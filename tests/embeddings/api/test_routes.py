@@ -131,6 +131,7 @@ def foretold(request, caller=SYSTEM):
     route = route_of(EmbeddingRequest(inputs=["a"], caller=caller, **request))
     if route.answer:
         return 200, route.answer.provider.name
+    assert route.error is not None
     return SERVICE_STATUS[type(route.error)], None
 
 

@@ -5,6 +5,7 @@ from django.urls import reverse
 
 from embeddings.models import AuditEntry
 from embeddings.services import model_actions
+from embeddings.services.errors import ModelActionFailed, ModelNotFound
 from providers.exceptions import ProviderUnavailable, UnknownModel
 from providers.models import AllowlistEntry, ModelAction, ModelEntry
 from providers.operator_settings import reader
@@ -91,7 +92,7 @@ def test_failure_is_shown_in_words_and_hostile_ones_as_text(
 
     monkeypatch.setattr(fakes["onnx"], "download", fail)
     press(console, action="download", provider="onnx", model=HOSTILE)
-    with pytest.raises(model_actions.ModelNotFound):
+    with pytest.raises(ModelNotFound):
         background.pop()()
     part = text(console.get(URL, {"part": "actions"}))
     assert "failed" in part
@@ -111,7 +112,7 @@ def test_what_cannot_begin_says_why(console, background):
 def test_warm_up_that_fails_says_so(console, background, fakes):
     fakes["onnx"].fault = ProviderUnavailable("The engine is away.")
     press(console, action="warm_up", provider="onnx", model=MINILM)
-    with pytest.raises(model_actions.ModelActionFailed):
+    with pytest.raises(ModelActionFailed):
         background.pop()()
     assert "The engine is away." in text(console.get(URL, {"part": "actions"}))
 

@@ -16,7 +16,7 @@ from embeddings.services.action_records import (
     recorded,
     running_action,
 )
-from embeddings.services.errors import Conflict, ModelNotFound
+from embeddings.services.errors import Conflict, ModelActionFailed, ModelNotFound
 from providers.exceptions import Abandoned, ActionCancelled, ProviderUnavailable
 from providers.models import ModelAction
 from providers.progress import Progress, progress
@@ -53,7 +53,7 @@ def test_download_is_written_down_with_its_bytes_and_who_asked(fakes, monkeypatc
 
 def test_warm_up_and_its_failure_are_written_down(fakes):
     fakes["onnx"].fault = ProviderUnavailable("The engine is away.")
-    with pytest.raises(model_actions.ModelActionFailed):
+    with pytest.raises(ModelActionFailed):
         model_actions.warm_up(model=f"onnx:{MINILM}")
     failed = state()
     assert (failed.kind, failed.state) == ("warm_up", "failed")
@@ -84,7 +84,7 @@ def test_cancelled_download_is_a_conflict_that_says_what_is_kept(
 
 def test_client_that_left_is_not_a_cancellation(fakes):
     fakes["onnx"].fault = Abandoned("The client closed the connection.")
-    with pytest.raises(model_actions.ModelActionFailed):
+    with pytest.raises(ModelActionFailed):
         model_actions.warm_up(model=f"onnx:{MINILM}")
     assert state().state == "failed"
 
