@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from embeddings.conf import DimensionsPolicy
+from embeddings.services.types import EmbeddingResult
 
 RETRY_AFTER = "Retry-After"
 REQUEST_ID = "X-Request-ID"
@@ -69,3 +70,22 @@ DESCRIBED: Mapping[str, Any] = {
 def described(*names: str) -> dict[str, Any]:
     """Return the OpenAPI header objects of `names`."""
     return {name: DESCRIBED[name] for name in names}
+
+
+def embedding_headers(result: EmbeddingResult) -> dict[str, str]:
+    """Return the headers that say what this answer is."""
+    headers = {
+        PROVIDER: result.target.provider.name,
+        VECTOR_SPACE: result.target.model.vector_space,
+    }
+    if result.target.model.drifted:
+        headers[DRIFT] = "true"
+    if result.fallback_from:
+        headers[FALLBACK_FROM] = result.fallback_from
+    if result.dimensions_policy:
+        headers[POLICY] = result.dimensions_policy
+    if result.truncated:
+        headers[TRUNCATED] = str(result.truncated)
+    if precision := result.target.model.precision:
+        headers[PRECISION] = precision
+    return headers

@@ -139,6 +139,12 @@ class Job(models.Model):
     attempts = models.PositiveSmallIntegerField(default=0)
     claim = models.CharField(max_length=32, blank=True)
     heartbeat_at = models.DateTimeField(null=True, blank=True)
+    claimed_at = models.DateTimeField(
+        null=True, blank=True, help_text="When its last attempt began."
+    )
+    history = models.JSONField(
+        default=list, blank=True, help_text="How its last attempts ended, oldest first."
+    )
     not_before = models.DateTimeField(
         default=timezone.now, help_text="When it may run (again)."
     )

@@ -103,12 +103,14 @@ class Serving:
 
     `runtime`: graph (built here from safetensors), onnx (the repository's own file), torch; None if it is not prepared.
     `verified`: `reference` (compared with sentence-transformers when it was prepared), `self` (with itself, in other
-    batches), None if it is not prepared. `problem`: why it cannot be served, one sentence with the remedy, or None.
+    batches), None if it is not prepared. `memory_bytes`: about what it takes while it is loaded, None if that is not
+    known. `problem`: why it cannot be served, one sentence with the remedy, or None.
     """
 
     runtime: str | None = None
     device: str = "cpu"
     verified: Literal["reference", "self"] | None = None
+    memory_bytes: int | None = None
     problem: str | None = None
 
 

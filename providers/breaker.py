@@ -3,7 +3,8 @@
 State lives in the database, so all processes see one breaker. Every change is one conditional UPDATE; no lock is held
 while a provider is called. A breaker without failures is not looked at again for a second, so that good requests cost
 no query; what other processes saw fail counts from then on. When the database does not answer, calls go through: a
-breaker must never turn a good provider's answer into an error.
+breaker must never turn a good provider's answer into an error. Each change of state is noted (`BreakerChange`); what
+goes wrong with that changes nothing else.
 """
 
 import contextlib
@@ -13,14 +14,13 @@ from datetime import datetime, timedelta
 
 import structlog
 from django.db import DatabaseError, InterfaceError, connection, transaction
-from django.db.models import Case, CharField, F, IntegerField, Q, Value, When
-from django.db.models.expressions import Combinable
+from django.db.models import F, Q
 from django.utils import timezone
 
 from providers import metrics
 from providers.base import probing
 from providers.exceptions import Abandoned, BreakerOpen, ProviderError
-from providers.models import Breaker
+from providers.models import Breaker, BreakerChange
 from providers.state.process import owned
 
 FAILURES_TO_OPEN = 5
@@ -30,6 +30,8 @@ OPEN_SECONDS = 60
 PROBE_LEASE_SECONDS = 660
 # How long a change may wait for a lock on the row or, with SQLite, on the database.
 LOCK_WAIT_MILLISECONDS = 500
+# Changes of state that are kept for each provider.
+KEPT_CHANGES = 500
 
 CLOSED, OPEN, HALF_OPEN = (
     Breaker.State.CLOSED,
@@ -67,8 +69,9 @@ def _looked_at() -> dict[str, float]:
     return {}
 
 
-def reset(provider: str) -> None:
+def reset(provider: str, *, by: str = "") -> None:
     """Close the breaker and forget its failures, in all processes at once."""
+    before = Breaker.objects.filter(provider=provider).first()
     Breaker.objects.filter(provider=provider).update(
         state=CLOSED,
         failure_count=0,
@@ -80,12 +83,15 @@ def reset(provider: str) -> None:
     )
     metrics.breaker_state.labels(provider).set(0)
     log.info("breaker_reset", provider=provider)
+    if before and before.state != CLOSED:
+        _note(provider, before.state, CLOSED, f"Reset{f' by {by}' if by else ''}.")
 
 
 def forget(provider: str) -> None:
     """Let go of the breaker of a provider that is deleted; the metrics show it closed until the next start."""
     reset(provider)
     Breaker.objects.filter(provider=provider).delete()
+    BreakerChange.objects.filter(provider=provider).delete()
 
 
 def open_until(provider: str) -> datetime | None:
@@ -101,6 +107,17 @@ def open_until(provider: str) -> datetime | None:
         return None
     longest = timedelta(seconds=2 * OPEN_SECONDS)  # further ahead: set back
     return row.retry_at if now < row.retry_at <= now + longest else None
+
+
+def refusal(provider: str) -> str | None:
+    """Say why the next call would not be let through; None if it would be. Nothing is changed."""
+    now = timezone.now()
+    try:
+        row = Breaker.objects.filter(provider=provider).exclude(state=CLOSED).first()
+        free = row is None or Breaker.objects.filter(_free(now), pk=row.pk).exists()
+    except DATABASE_PROBLEMS:
+        return None
+    return None if free else _open_sentence(provider)
 
 
 def retry_after(provider: str) -> float | None:
@@ -125,20 +142,30 @@ def _admit(provider: str) -> bool:
             if row is None or row.failure_count == 0:
                 _looked_at()[provider] = looked_at
             return False
-        over = _is_over("probe_until", now, seconds=PROBE_LEASE_SECONDS)
-        free = Q(state=OPEN) & _is_over("retry_at", now, seconds=OPEN_SECONDS)
-        free |= Q(state=HALF_OPEN) & (Q(probe_until=None) | over)
         lease = now + timedelta(seconds=PROBE_LEASE_SECONDS)
-        elected = _update(provider, free, state=HALF_OPEN, probe_until=lease)
+        elected = _update(provider, _free(now), state=HALF_OPEN, probe_until=lease)
     except DATABASE_PROBLEMS:
         log.warning("breaker_unavailable", provider=provider, exc_info=True)
         return False
     if elected:
+        if row.state == OPEN:
+            _note(provider, OPEN, HALF_OPEN, "One call is let through as a probe.")
         return True
     raise BreakerOpen(
-        f"The circuit breaker of {provider} is open.",
+        _open_sentence(provider),
         retry_after_seconds=_seconds_until(row.retry_at, now),
     )
+
+
+def _free(now: datetime) -> Q:
+    """Of which rows that are not closed the next call would be let through, as a probe."""
+    over = _is_over("probe_until", now, seconds=PROBE_LEASE_SECONDS)
+    free = Q(state=OPEN) & _is_over("retry_at", now, seconds=OPEN_SECONDS)
+    return free | Q(state=HALF_OPEN) & (Q(probe_until=None) | over)
+
+
+def _open_sentence(provider: str) -> str:
+    return f"The circuit breaker of {provider} is open."
 
 
 def _spotless(provider: str) -> bool:
@@ -165,17 +192,24 @@ def _record_success(provider: str, *, elected: bool) -> None:
             ).exists():
                 _update(provider, Q(state=CLOSED), failure_count=0)
             return
-        closes = Q(success_count__gte=SUCCESSES_TO_CLOSE - 1)
-        changed = _update(
+        half_open = {"state": HALF_OPEN, "success_count__gte": SUCCESSES_TO_CLOSE - 1}
+        if _update(
+            provider,
+            Q(**half_open),
+            state=CLOSED,
+            failure_count=0,
+            success_count=0,
+            probe_until=None,
+        ):
+            _note(provider, HALF_OPEN, CLOSED, "The probes were answered.")
+        elif not _update(
             provider,
             Q(state=HALF_OPEN),
-            state=_if(closes, CLOSED, HALF_OPEN),
-            failure_count=_if(closes, 0, F("failure_count")),
-            success_count=_if(closes, 0, F("success_count") + 1),
+            success_count=F("success_count") + 1,
             probe_until=None,
-        )
-        if changed:
-            _show(provider)
+        ):
+            return
+        _show(provider)
 
 
 def _record_failure(provider: str, message: str, *, elected: bool) -> None:
@@ -191,8 +225,12 @@ def _record_failure(provider: str, message: str, *, elected: bool) -> None:
     }
     with _forgiving(provider):
         if elected:
-            _update(provider, Q(state=HALF_OPEN), last_error=message[:300], **opened)
+            before = HALF_OPEN
+            did = _update(
+                provider, Q(state=HALF_OPEN), last_error=message[:300], **opened
+            )
         else:
+            before = CLOSED
             Breaker.objects.bulk_create(
                 [Breaker(provider=provider)], ignore_conflicts=True
             )
@@ -202,9 +240,11 @@ def _record_failure(provider: str, message: str, *, elected: bool) -> None:
                 failure_count=F("failure_count") + 1,
                 last_error=message[:300],
             )
-            _update(
+            did = _update(
                 provider, Q(state=CLOSED, failure_count__gte=FAILURES_TO_OPEN), **opened
             )
+        if did:
+            _note(provider, before, OPEN, message)
         _show(provider)
 
 
@@ -221,6 +261,24 @@ def _update(provider: str, condition: Q, **changes: object) -> bool:
         return bool(
             Breaker.objects.filter(condition, provider=provider).update(**changes)
         )
+
+
+def _note(provider: str, from_state: str, to_state: str, reason: str) -> None:
+    """Keep what happened, the newest changes only. Nothing that goes wrong here reaches the caller."""
+    try:
+        with _short_lock_wait(), transaction.atomic():
+            BreakerChange.objects.create(
+                provider=provider,
+                from_state=from_state,
+                to_state=to_state,
+                reason=reason[:300],
+            )
+            rows = BreakerChange.objects.filter(provider=provider)
+            oldest = rows.values_list("pk", flat=True)[KEPT_CHANGES : KEPT_CHANGES + 1]
+            for pk in oldest:
+                rows.filter(pk__lte=pk).delete()
+    except Exception:  # the provider's answer counts
+        log.warning("breaker_change_not_noted", provider=provider, exc_info=True)
 
 
 @contextlib.contextmanager
@@ -266,14 +324,6 @@ def _is_over(field: str, now: datetime, *, seconds: float) -> Q:
     """Whether the moment in `field`, once set `seconds` ahead, is over, or so far ahead that the clock was set back."""
     far = now + timedelta(seconds=2 * seconds)
     return Q(**{f"{field}__lte": now}) | Q(**{f"{field}__gt": far})
-
-
-def _if(condition: Q, then: str | int, otherwise: str | int | Combinable) -> Case:
-    return Case(
-        When(condition, then=Value(then)),
-        default=otherwise if isinstance(otherwise, Combinable) else Value(otherwise),
-        output_field=CharField() if isinstance(then, str) else IntegerField(),
-    )
 
 
 def _seconds_until(moment: datetime | None, now: datetime) -> float:

@@ -150,6 +150,14 @@ class Abandoned(ProviderError):
     reason = "abandoned"
 
 
+class ActionCancelled(ProviderError):
+    """Somebody cancelled the download or warm-up that was under way."""
+
+    falls_back = False
+    trips_breaker = False
+    reason = "cancelled"
+
+
 class SpaceDrifted(ProviderError):
     """A remote model's vectors are no longer those of its space; nothing of it may be stored."""
 

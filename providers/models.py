@@ -6,6 +6,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 
 MAX_DIMENSIONS = 8192
 MAX_PROMPT_LENGTH = 2000
@@ -58,6 +59,7 @@ class ProviderSetting(Watched):
     )
     enabled = models.BooleanField(default=True)
     base_url = models.URLField(
+        "address",
         blank=True,
         max_length=500,
         help_text="Empty: the plug-in's own; for what is built in, from the environment.",
@@ -219,6 +221,90 @@ class Breaker(models.Model):
 
     def __str__(self) -> str:
         return f"{self.provider}: {self.state}"
+
+
+class BreakerChange(models.Model):
+    """One change of a circuit breaker's state: its story, bounded for each provider (see providers/breaker.py)."""
+
+    provider = models.CharField(max_length=64)
+    at = models.DateTimeField(default=timezone.now)
+    from_state = models.CharField(max_length=9, choices=Breaker.State.choices)
+    to_state = models.CharField(max_length=9, choices=Breaker.State.choices)
+    reason = models.CharField(max_length=300, blank=True)
+
+    class Meta:
+        ordering: ClassVar = ["-pk"]
+        default_permissions = ()
+        indexes: ClassVar = [
+            models.Index(fields=["provider", "-id"], name="breaker_story")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.provider}: {self.from_state} to {self.to_state}"
+
+
+class ProviderTest(models.Model):
+    """What came of one short text that somebody had a provider embed. Bounded for each provider."""
+
+    provider = models.CharField(max_length=64)
+    model = models.CharField(max_length=200, blank=True)
+    at = models.DateTimeField(default=timezone.now)
+    ok = models.BooleanField()
+    milliseconds = models.PositiveIntegerField(null=True)
+    dimensions = models.PositiveIntegerField(null=True)
+    problem = models.CharField(max_length=500, blank=True, help_text="One sentence.")
+    by = models.CharField(max_length=150, blank=True, help_text="Username.")
+
+    class Meta:
+        ordering: ClassVar = ["-pk"]
+        default_permissions = ()
+        indexes: ClassVar = [
+            models.Index(fields=["provider", "-id"], name="provider_tests")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.provider}: {'ok' if self.ok else self.problem}"
+
+
+class ModelAction(models.Model):
+    """A download or a warm-up, running or over. Whoever does it writes it; `seen_at` says when it last did.
+
+    While it runs and `seen_at` is old, its process is gone. `state` and `stage` are as services/model_actions.py says.
+    """
+
+    class Kind(models.TextChoices):
+        DOWNLOAD = "download", "download"
+        WARM_UP = "warm_up", "warm-up"
+
+    class State(models.TextChoices):
+        RUNNING = "running", "running"
+        DONE = "done", "done"
+        FAILED = "failed", "failed"
+        CANCELLED = "cancelled", "cancelled"
+
+    kind = models.CharField(max_length=8, choices=Kind.choices)
+    provider = models.CharField(max_length=64)
+    model = models.CharField(max_length=200)
+    state = models.CharField(max_length=9, choices=State.choices, default=State.RUNNING)
+    stage = models.CharField(max_length=100, blank=True)
+    done_bytes = models.PositiveBigIntegerField(default=0)
+    total_bytes = models.PositiveBigIntegerField(null=True)
+    problem = models.CharField(max_length=500, blank=True, help_text="One sentence.")
+    by = models.CharField(max_length=150, blank=True, help_text="Username.")
+    started_at = models.DateTimeField(default=timezone.now)
+    seen_at = models.DateTimeField(default=timezone.now)
+    finished_at = models.DateTimeField(null=True)
+    cancel_requested = models.BooleanField(default=False)
+
+    class Meta:
+        ordering: ClassVar = ["-pk"]
+        default_permissions = ()
+        indexes: ClassVar = [
+            models.Index(fields=["provider", "model", "-id"], name="model_actions")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} of {self.provider}:{self.model}: {self.state}"
 
 
 class RemoteSpace(models.Model):

@@ -34,7 +34,7 @@ def seed_registry(
         )
         # Not those of added upstreams: which space theirs are of follows their address, until an operator says it.
         entries = [
-            _entry(p.name, spec)
+            entry_of(p.name, spec)
             for p in registry().all()
             if registry().kind(p.name) == p.name
             for spec in p.models()
@@ -64,7 +64,8 @@ def _seed_allowlist(kind: AllowlistEntry.Kind, patterns: Sequence[str]) -> None:
     AllowlistEntry.objects.bulk_create(rows, ignore_conflicts=True)
 
 
-def _entry(provider: str, spec: ModelSpec) -> ModelEntry:
+def entry_of(provider: str, spec: ModelSpec) -> ModelEntry:
+    """Return a row, not stored, that says of a model what its provider says."""
     price = spec.price_per_million_tokens
     return ModelEntry(
         provider=provider,

@@ -22,7 +22,7 @@ from tests.environment import DATA_DIR
 from tests.waiting import poll
 
 FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
-SIZE = {"width": 1440, "height": 900}
+SIZE: Any = {"width": 1440, "height": 900}
 SENTENCES = (
     "A cat sat on the mat.",
     "A feline rested on the rug.",

@@ -49,6 +49,20 @@ def caller_of_id(caller_id: str) -> Caller | None:
     return caller_of_user(user) if user else None
 
 
+def console_caller(user: Any) -> Caller:
+    """Return whoever is logged in to the console as a caller: with its own limits and budgets, as if by its token."""
+    return caller_of_user(known_users().get(pk=user.pk))
+
+
+def find_caller(name: str) -> Caller | None:
+    """Return the caller of a username, or of what everyone may see of a key; None where it may not call."""
+    key = known_keys().filter(prefix=name.rstrip("…"), user__is_active=True).first()
+    if key is not None:
+        return caller_of_key(key) if key.status == "active" else None
+    user = known_users().filter(username=name, is_active=True).first()
+    return caller_of_user(user) if user else None
+
+
 def caller_of_user(user: User) -> Caller:
     """Return who calls with a token. `user` is one of `known_users`."""
     return Caller(

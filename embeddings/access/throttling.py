@@ -44,12 +44,7 @@ class CallerThrottle(BaseThrottle):
     def allow_request(self, request: Request, view: APIView) -> bool:
         caller = request.auth
         if isinstance(caller, Caller):
-            if self.spends:
-                check_budgets(caller)
-            if takes_part():
-                owner = caller.limits_owner("requests_per_minute", "burst")
-                tokens_owner = caller.limits_owner("tokens_per_minute")
-                _admit(f"caller:{owner}", caller.limits, view, tokens_of=tokens_owner)
+            admit(caller, view, spends=self.spends)
         elif takes_part():
             _admit(f"ip:{client_address(request._request)}", CallerLimits(), view)
         return True
@@ -82,20 +77,28 @@ class LimitedView(APIView):
     def finalize_response(
         self, request: Request, response: Response, *args: Any, **kwargs: Any
     ) -> Response:
-        for kind, names in RATE_LIMITS.items():
-            if standing := getattr(self, f"{kind}_standing", None):
-                for name, value in zip(names, _figures(standing), strict=True):
-                    response[name] = value
+        for name, value in limit_headers(self).items():
+            response[name] = value
         return super().finalize_response(request, response, *args, **kwargs)
 
     def charge_tokens(self, request: Request, tokens: int) -> None:
         """Take what was really used from the caller's tokens a minute."""
-        caller = request.auth
-        rate = _token_rate(caller.limits) if isinstance(caller, Caller) else None
-        if isinstance(caller, Caller) and rate and takes_part():
-            self.tokens_standing = limiter().charge(
-                _token_key(caller.limits_owner("tokens_per_minute")), rate, tokens
-            )
+        if isinstance(request.auth, Caller):
+            charge(request.auth, self, tokens)
+
+
+class ConsoleUse:
+    """One use of the models by somebody in the console: limited, and charged, as the API does it."""
+
+    def __init__(self, caller: Caller) -> None:
+        """Begin. Raises RateLimited, BudgetExhausted."""
+        self._caller = caller
+        admit(caller, self)
+
+    def charge(self, tokens: int) -> dict[str, str]:
+        """Take what was used from the caller's tokens a minute; return the headers that say where it stands."""
+        charge(self._caller, self, tokens)
+        return limit_headers(self)
 
 
 @contextlib.contextmanager
@@ -107,6 +110,37 @@ def refusals_counted(request: Request) -> Iterator[None]:
         if isinstance(request.auth, Caller):
             usage().failed(request.auth)
         raise
+
+
+def admit(caller: Caller, view: Any, *, spends: bool = True) -> None:
+    """Let a caller through if its budgets, its tokens and its requests allow it, and note on `view` where it stands.
+
+    Raises BudgetExhausted, RateLimited.
+    """
+    if spends:
+        check_budgets(caller)
+    if takes_part():
+        owner = caller.limits_owner("requests_per_minute", "burst")
+        tokens_owner = caller.limits_owner("tokens_per_minute")
+        _admit(f"caller:{owner}", caller.limits, view, tokens_of=tokens_owner)
+
+
+def charge(caller: Caller, view: Any, tokens: int) -> None:
+    """Take `tokens` from the caller's tokens a minute, and note on `view` where it stands then."""
+    rate = _token_rate(caller.limits)
+    if rate and takes_part():
+        key = _token_key(caller.limits_owner("tokens_per_minute"))
+        view.tokens_standing = limiter().charge(key, rate, tokens)
+
+
+def limit_headers(view: Any) -> dict[str, str]:
+    """Return the headers that say what was noted on `view`."""
+    return {
+        name: value
+        for kind, names in RATE_LIMITS.items()
+        if (standing := getattr(view, f"{kind}_standing", None))
+        for name, value in zip(names, _figures(standing), strict=True)
+    }
 
 
 def takes_part() -> bool:

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal, TypedDict
 
 from pybase64 import b64encode_as_string
 
-from embeddings import headers as names
 from embeddings.services.types import EmbeddingResult
 from providers.base import Vectors
 
@@ -85,22 +84,3 @@ def embedding_batch(result: EmbeddingResult) -> EmbeddingBatch:
         "provider": result.target.provider.name,
         "count": len(result.vectors),
     }
-
-
-def embedding_headers(result: EmbeddingResult) -> dict[str, str]:
-    """Return the headers that say what this answer is."""
-    headers = {
-        names.PROVIDER: result.target.provider.name,
-        names.VECTOR_SPACE: result.target.model.vector_space,
-    }
-    if result.target.model.drifted:
-        headers[names.DRIFT] = "true"
-    if result.fallback_from:
-        headers[names.FALLBACK_FROM] = result.fallback_from
-    if result.dimensions_policy:
-        headers[names.POLICY] = result.dimensions_policy
-    if result.truncated:
-        headers[names.TRUNCATED] = str(result.truncated)
-    if precision := result.target.model.precision:
-        headers[names.PRECISION] = precision
-    return headers

@@ -78,7 +78,9 @@ class Overview(ConsolePage):
     @action("providers.change_breaker")
     def reset(self, request: HttpRequest) -> None:
         try:
-            before, after = reset_breaker(request.POST.get("provider", ""))
+            before, after = reset_breaker(
+                request.POST.get("provider", ""), by=request.user.get_username()
+            )
         except ServiceError as error:
             messages.error(request, error.message)
             return

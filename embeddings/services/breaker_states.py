@@ -45,15 +45,18 @@ def known_breaker_states() -> list[BreakerState]:
         return []
 
 
-def reset_breaker(provider: str) -> tuple[BreakerState, BreakerState]:
-    """Close a breaker in all processes at once; return it as it was and as it is. Raises ProviderNotFound."""
+def reset_breaker(provider: str, *, by: str) -> tuple[BreakerState, BreakerState]:
+    """Close a breaker in all processes at once; return it as it was and as it is. `by`: a username, for its story.
+
+    Raises ProviderNotFound.
+    """
     name = provider.strip().lower()
     if name not in registry().names():
         raise ProviderNotFound(
             f"Unknown provider: {provider}", param="provider", code="not_found"
         )
     before = _state(name, Breaker.objects.filter(provider=name).first())
-    breaker.reset(name)
+    breaker.reset(name, by=by)
     return before, BreakerState(provider=name)
 
 

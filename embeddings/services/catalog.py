@@ -1,33 +1,28 @@
-"""Which models there are, what each is like, and making one ready: warm-up and download."""
+"""Which models there are, and what each is like. Making one ready is in model_actions.py."""
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from django.conf import settings
 
 from embeddings.conf import conf
+from embeddings.services.action_records import (
+    ActionState,
+    latest_action,
+    latest_actions,
+)
 from embeddings.services.callers import SYSTEM, Caller
 from embeddings.services.errors import (
-    InvalidRequest,
-    ModelActionFailed,
-    ModelNotFound,
-    ModelNotReady,
-    NotAllowed,
     ServiceError,
 )
 from embeddings.services.routing import (
+    fallback_targets,
     find_target,
     is_allowed,
-    is_model_allowed,
-    named_provider,
-    primary_target,
-    split_model,
 )
-from embeddings.services.types import Target
+from embeddings.services.types import EmbeddingRequest, Target
 from providers.addresses import environment_name, key_variable
-from providers.base import Download, Provider, Serving
-from providers.exceptions import ProviderError, ProviderMisconfigured, UnknownModel
+from providers.base import Serving
 from providers.operator_settings import operator_settings
 from providers.registry import registry
 
@@ -47,13 +42,14 @@ class ListedModel:
 class ModelState(ListedModel):
     """What is true of a model now. `loaded`, `downloaded` and `serving` are None for a remote model.
 
-    `problem`: why it cannot be served, with the remedy, or None.
+    `problem`: why it cannot be served, with the remedy, or None. `action`: its last download or warm-up, if any.
     """
 
     loaded: bool | None
     downloaded: bool | None
     serving: Serving | None
     problem: str | None
+    action: ActionState | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,72 +117,57 @@ def default_target() -> Target | None:
         return None
 
 
+def ready_models(caller: Caller) -> list[ListedModel]:
+    """Return the models that `caller` may use and that are set up to serve here, withdrawn ones left out."""
+    return [
+        listed
+        for listed in list_models(caller)
+        if listed.allowed
+        and not listed.target.model.retired
+        and listed.target.problem() is None
+    ]
+
+
+def ready_default(caller: Caller) -> Target | None:
+    """Return what serves `caller` where no model is named: the default, else the first fallback that is set up."""
+    default = default_target()
+    if default is None:
+        return None
+    asked = EmbeddingRequest(inputs=[], caller=caller, fallback="any")
+    targets = [default] if is_allowed(default, caller) else []
+    targets += fallback_targets(asked, default)
+    return next((one for one in targets if one.problem() is None), None)
+
+
 def model_state(model_id: str, caller: Caller = SYSTEM) -> ModelState:
     """Return what is known of `model_id`. Raises InvalidRequest or ModelNotFound."""
     target = find_target(model=model_id)
-    provider = target.provider
-    return ModelState(
+    listed = ListedModel(
         target=target,
         allowed=is_allowed(target, caller),
         default=target.same_as(default_target()),
-        loaded=provider.loaded(target.model),
-        downloaded=provider.downloaded(target.model),
+    )
+    return _state(listed, latest_action(target.provider.name, target.model.name))
+
+
+def model_states(caller: Caller = SYSTEM) -> Iterator[ModelState]:
+    """Yield what is known of every model that a provider lists or the operator added."""
+    actions = latest_actions()
+    for listed in list_models(caller):
+        names = (listed.target.provider.name, listed.target.model.name)
+        yield _state(listed, actions.get(names))
+
+
+def _state(listed: ListedModel, action: ActionState | None) -> ModelState:
+    target = listed.target
+    provider, downloaded = target.provider, target.provider.downloaded(target.model)
+    return ModelState(
+        target=target,
+        allowed=listed.allowed,
+        default=listed.default,
+        loaded=False if downloaded is False else provider.loaded(target.model),
+        downloaded=downloaded,
         serving=provider.serving(target.model),
         problem=target.problem(),
+        action=action,
     )
-
-
-def warm_up(
-    *, model: str, provider: str | None = None, caller: Caller = SYSTEM
-) -> tuple[Target, float]:
-    """Load a model (local) or open its connection (remote); return the target and the seconds it took.
-
-    Raises what `primary_target` raises, ModelNotReady or ModelActionFailed.
-    """
-    target = primary_target(model=model, provider=provider, caller=caller)
-    timeout = (
-        conf().engine_timeout_seconds
-        if target.provider.local
-        else conf().request_timeout_seconds
-    )
-    started = time.monotonic()
-    try:
-        target.provider.warm_up(target.model, timeout_seconds=timeout)
-    except ProviderError as error:
-        raise _not_done(error) from error
-    return target, time.monotonic() - started
-
-
-def download(
-    *, model: str, provider: str | None = None, caller: Caller = SYSTEM
-) -> tuple[Provider, Download]:
-    """Fetch and prepare a local model's files. A name without a provider is fetched for `huggingface`.
-
-    Raises InvalidRequest, NotAllowed, ModelNotFound, ModelNotReady or ModelActionFailed.
-    """
-    prefix, name = split_model(model)
-    chosen = named_provider(provider or prefix or "huggingface")
-    if not chosen.local:
-        raise InvalidRequest(
-            f"Provider {chosen.name} serves its models remotely; there is nothing to download.",
-            param="provider",
-        )
-    if listed := registry().listed(chosen, name):
-        name = listed.name  # what is allowed is said of full names
-    if not is_model_allowed(chosen.name, name, caller):
-        raise NotAllowed(f"Model '{name}' is not allowed", param="model")
-    try:
-        fetched = chosen.download(name)
-    except ProviderError as error:
-        raise _not_done(error) from error
-    registry().list_again()
-    return chosen, fetched
-
-
-def _not_done(error: ProviderError) -> ServiceError:
-    """Return why a model was not made ready: no such model, an operator must act first, or a failure."""
-    if isinstance(error, UnknownModel):
-        return ModelNotFound(error.message)
-    if isinstance(error, ProviderMisconfigured):
-        return ModelNotReady(error.message)
-    return ModelActionFailed(error.message, param="model")

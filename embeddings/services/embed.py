@@ -12,6 +12,7 @@ from embeddings.services.cache.cache import embedding_cache
 from embeddings.services.errors import (
     InputTooLong,
     ModelNotReady,
+    ServiceError,
     ServiceUnavailable,
 )
 from embeddings.services.routing import (
@@ -83,9 +84,14 @@ def _first_answer(request: EmbeddingRequest, primary: Target) -> EmbeddingResult
                     primary.provider.name, target.provider.name
                 ).inc()
             return result
+    raise unanswered(failures)
+
+
+def unanswered(failures: list[Failure]) -> ServiceError:
+    """Return the error of a request that no target could answer: whether to ask again is of use."""
     if all(failure.reason == ProviderMisconfigured.reason for failure in failures):
-        raise ModelNotReady.of(failures)
-    raise ServiceUnavailable(failures, retry_after_seconds=_retry_after(failures))
+        return ModelNotReady.of(failures)
+    return ServiceUnavailable(failures, retry_after_seconds=_retry_after(failures))
 
 
 def _embed_at(

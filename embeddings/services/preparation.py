@@ -6,8 +6,10 @@ import structlog
 from django.conf import settings
 
 from embeddings.conf import DEFAULT_LOCAL_MODEL
-from embeddings.services.catalog import download, model_state
+from embeddings.services.action_records import Watch
+from embeddings.services.catalog import model_state
 from embeddings.services.errors import ModelActionFailed
+from embeddings.services.model_actions import download
 from providers.engine.vocabulary import prepare_vocabulary
 from providers.exceptions import ProviderError
 from providers.registry import registry
@@ -15,8 +17,8 @@ from providers.registry import registry
 log = structlog.get_logger(__name__)
 
 
-def prepare_local_model() -> str:
-    """Fetch what is missing, with a progress bar on a terminal, and return the model's name.
+def prepare_local_model(watch: Watch | None = None) -> str:
+    """Fetch what is missing and return the model's name; `watch` is called with how far the model's download is.
 
     What an older version of this server prepared is prepared again.
     """
@@ -25,7 +27,7 @@ def prepare_local_model() -> str:
     except ProviderError as error:
         raise ModelActionFailed(error.message) from error
     if not model_state(f"huggingface:{DEFAULT_LOCAL_MODEL}").downloaded:
-        download(model=DEFAULT_LOCAL_MODEL, provider="huggingface")
+        download(model=DEFAULT_LOCAL_MODEL, provider="huggingface", watch=watch)
     _renew()
     return DEFAULT_LOCAL_MODEL
 

@@ -1,8 +1,9 @@
 """Which model of which provider serves a request, and its fallbacks."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
-from embeddings.conf import DEFAULT_LOCAL_MODEL, conf
+from embeddings.conf import DEFAULT_LOCAL_MODEL, FallbackMode, conf
 from embeddings.services.callers import SYSTEM, Caller
 from embeddings.services.errors import InvalidRequest, ModelNotFound, NotAllowed
 from embeddings.services.types import EmbeddingRequest, Target
@@ -11,6 +12,15 @@ from providers.exceptions import ProviderMisconfigured
 from providers.operator_settings import operator_settings
 from providers.patterns import fits
 from providers.registry import registry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fallback:
+    """One place in a fallback chain. `left_out`: why this request does not go there, or None; then it has a target."""
+
+    provider: str
+    target: Target | None
+    left_out: str | None = None
 
 
 def split_model(name: str) -> tuple[str | None, str]:
@@ -48,17 +58,36 @@ def requested_target(request: EmbeddingRequest) -> Target:
 
 def fallback_targets(request: EmbeddingRequest, primary: Target) -> Iterator[Target]:
     """Yield, in order, the fallbacks of `primary`: known, allowed, and of its space if so asked."""
-    mode = request.fallback or conf().fallback
+    for fallback in fallbacks(request, primary):
+        if fallback.target is not None and fallback.left_out is None:
+            yield fallback.target
+
+
+def fallbacks(request: EmbeddingRequest, primary: Target) -> Iterator[Fallback]:
+    """Yield, in order, all fallbacks that are set up for `primary`, and why this request does not go to some."""
+    mode = fallback_mode(request)
     if mode == "off":
         return
     own = primary.provider.name
     for name in conf().fallback_chain.get(own, ()):
         provider = registry().get(name) if name != own else None
         target = _fallback_at(provider, primary) if provider else None
-        if target is None or not is_allowed(target, request.caller):
-            continue
-        if mode == "any" or _shares_space(target, primary):
-            yield target
+        if target is None:
+            left_out: str | None = (
+                "It knows no model to run in place of this one."
+                if provider
+                else "There is no such provider."
+            )
+        else:
+            left_out = refusal(name, target.model.name, request.caller)
+            if left_out is None and mode == "same_space":
+                left_out = _other_space(target, primary)
+        yield Fallback(provider=name, target=target, left_out=left_out)
+
+
+def fallback_mode(request: EmbeddingRequest) -> FallbackMode:
+    """Return the mode that the request asks for, else the server's."""
+    return request.fallback or conf().fallback
 
 
 def find_target(*, model: str | None, provider: str | None = None) -> Target:
@@ -107,12 +136,27 @@ def is_allowed(target: Target, caller: Caller = SYSTEM) -> bool:
 
 def is_model_allowed(provider: str, model: str, caller: Caller = SYSTEM) -> bool:
     """Tell the same of names, for a model that need not be known yet."""
+    return refusal(provider, model, caller) is None
+
+
+def refusal(provider: str, model: str, caller: Caller = SYSTEM) -> str | None:
+    """Say who leaves this model out (the console, an allowlist, the caller's own scopes), or None if it may be used."""
     operator = operator_settings()
-    return (
-        operator.allows_provider(provider)
-        and operator.allows_model(provider, model)
-        and caller.may_use(provider, model)
-    )
+    if not operator.allows_provider(provider):
+        row = operator.providers.get(provider)
+        if row and not row.enabled:
+            return f"Provider {provider} is switched off in the console."
+        return f"The allowlist leaves provider {provider} out."
+    if not operator.allows_model(provider, model):
+        entry = operator.models.get((provider, model))
+        if entry and not entry.enabled:
+            return f"The model {provider}:{model} is switched off in the console."
+        return f"The allowlist leaves the model {provider}:{model} out."
+    if not caller.may_use_provider(provider):
+        return f"The caller's own scopes leave provider {provider} out."
+    if not caller.may_use(provider, model):
+        return f"The caller's own scopes leave the model {provider}:{model} out."
+    return None
 
 
 def is_provider_allowed(provider: str, caller: Caller = SYSTEM) -> bool:
@@ -169,10 +213,13 @@ def _fallback_at(provider: Provider, primary: Target) -> Target | None:
     return Target(provider=provider, model=spec) if spec else None
 
 
-def _shares_space(target: Target, primary: Target) -> bool:
-    """Whether the target's vectors may be compared with the primary's, as far as is known."""
-    same = target.model.vector_space == primary.model.vector_space
-    return same and not target.model.drifted
+def _other_space(target: Target, primary: Target) -> str | None:
+    """Say why the target's vectors may not be compared with the primary's, or None: as far as is known they may."""
+    if target.model.vector_space != primary.model.vector_space:
+        return f"Its vectors are of another space ({target.model.vector_space})."
+    return (
+        "Its vectors have drifted from their space." if target.model.drifted else None
+    )
 
 
 def _mapped(name: str, models: Mapping[str, str]) -> str:

@@ -1,9 +1,7 @@
 """Documents over HTTP."""
 
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any
-from unicodedata import normalize
 
 import structlog
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
@@ -17,7 +15,6 @@ from embeddings.access.authentication import caller_of
 from embeddings.access.permissions import MayChangeMedia
 from embeddings.access.throttling import FreeThrottle, LimitedView
 from embeddings.fast_path.rest_framework import validated
-from embeddings.services.errors import InvalidRequest
 from media_jobs.api.media_answers import (
     Item,
     ItemDeleted,
@@ -39,7 +36,7 @@ from media_jobs.api.upload_parsers import (
     UploadParser,
     discarding_files,
 )
-from media_jobs.extraction.extract import extracted
+from media_jobs.services.ingestion import read_upload
 from media_jobs.services.items import (
     NewItem,
     change_item,
@@ -181,17 +178,8 @@ def is_form(request: Request) -> bool:
 def _uploaded(request: Request) -> NewItem:
     fields = validated(UploadSerializer, request)
     upload = fields.pop("file")
-    name = normalize("NFC", PurePath(upload.name or "").name)
-    read = extracted(upload.file, filename=name, charset=upload.charset or "")
-    title = fields.pop("title", "") or PurePath(name).stem
-    if not title:
-        raise InvalidRequest("title must be given, since the file has no name.")
-    return NewItem(
-        title=title[:500],
-        content=read.text,
-        source_filename=name[:255],
-        warnings=read.warnings,
-        **fields,
+    return read_upload(
+        upload.file, name=upload.name or "", charset=upload.charset or "", **fields
     )
 
 

@@ -179,13 +179,10 @@ def page_of(
 def start_report(started: Started) -> JobStarted:
     """Return the answer to a start."""
     job = started.job
-    if started.is_new:
-        status, message = "accepted", "Embedding generation started"
-    elif job.status == Job.Status.COMPLETED:
-        status, message = job.status, "The same embeddings are stored already"
-    else:
-        status, message = job.status, "The same job is under way already"
-    return filled(JobStarted, job, job_id=job.public_id, status=status, message=message)
+    status = "accepted" if started.is_new else job.status
+    return filled(
+        JobStarted, job, job_id=job.public_id, status=status, message=started.message
+    )
 
 
 def job_report(job: Job) -> JobReport:

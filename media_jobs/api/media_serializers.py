@@ -19,15 +19,19 @@ from media_jobs.api.upload_parsers import parsed_metadata
 from media_jobs.conf import conf
 from media_jobs.metadata import problem_of
 from media_jobs.models import Job
-from media_jobs.services.jobs import JobOptions
+from media_jobs.services.jobs import (
+    MAX_BATCH,
+    MAX_CHUNK,
+    MAX_PRIORITY,
+    MIN_CHUNK,
+    JobOptions,
+    usual_overlap,
+)
 
 MAX_METADATA_BYTES = 2**16
 MAX_LIMIT = 200
 DEFAULT_LIMIT = 50
 MAX_OFFSET = 2**31 - 1
-MIN_CHUNK, MAX_CHUNK = 50, 20_000
-MAX_PRIORITY = 100
-MAX_BATCH = 1000
 MAX_ID = 2**63 - 1
 
 
@@ -148,8 +152,7 @@ class JobSerializer(StrictSerializer):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         size = attrs.setdefault("chunk_size", conf().chunk_size)
-        usual = min(conf().chunk_overlap, size // 5)
-        if attrs.setdefault("chunk_overlap", usual) >= size:
+        if attrs.setdefault("chunk_overlap", usual_overlap(size)) >= size:
             raise serializers.ValidationError(
                 {"chunk_overlap": "must be less than chunk_size."}
             )

@@ -1,7 +1,7 @@
 """Search over HTTP."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_field
 from rest_framework import serializers
@@ -12,7 +12,6 @@ from embeddings import headers as names
 from embeddings.access.authentication import caller_of
 from embeddings.access.throttling import LimitedView
 from embeddings.api.json_types import filled
-from embeddings.api.representation import embedding_headers
 from embeddings.api.requests import input_type_of
 from embeddings.api.schema import INPUT_TYPE_PARAMETER, With
 from embeddings.api.serializers import (
@@ -26,16 +25,14 @@ from embeddings.api.serializers import (
 )
 from embeddings.fast_path.rest_framework import validated
 from media_jobs.api.item_views import ExactView
-from media_jobs.api.media_serializers import MAX_BATCH, MAX_ID
-from media_jobs.metadata import problem_in, shown
+from media_jobs.api.media_serializers import MAX_ID
+from media_jobs.metadata import shown
 from media_jobs.services.filters import Filters
+from media_jobs.services.jobs import MAX_BATCH
+from media_jobs.services.metadata_filter import filter_problem
 from media_jobs.services.search import Found, SearchQuery, search
 
 MAX_TOP_K = 100
-MAX_PATHS = 20
-MAX_PATH_LENGTH = 200
-MAX_VALUES = 100
-SCALARS = (str, int, float, bool, type(None))
 
 
 @extend_schema_field({"type": "object", "additionalProperties": True})
@@ -43,27 +40,9 @@ class MetadataFilterField(serializers.Field[dict[str, Any], Any, Any, Any]):
     """Paths into the metadata, each with a value or a list of values."""
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
-        if not isinstance(data, dict) or len(data) > MAX_PATHS:
-            raise serializers.ValidationError(
-                f"must be an object of at most {MAX_PATHS} paths."
-            )
-        for path, value in data.items():
-            self._check(path, value if isinstance(value, list) else [value])
-        return data
-
-    @staticmethod
-    def _check(path: str, values: list[Any]) -> None:
-        if len(path) > MAX_PATH_LENGTH or "\0" in path:
-            raise serializers.ValidationError(
-                f"must have paths of at most {MAX_PATH_LENGTH} characters."
-            )
-        sound = all(isinstance(v, SCALARS) and "\0" not in str(v) for v in values)
-        if not 1 <= len(values) <= MAX_VALUES or not sound:
-            raise serializers.ValidationError(
-                f"must have, at {path}, a text, a number, true, false or null, or 1 to {MAX_VALUES} of them."
-            )
-        if problem := problem_in(values):
+        if problem := filter_problem(data):
             raise serializers.ValidationError(problem)
+        return cast("dict[str, Any]", data)
 
 
 class FiltersSerializer(StrictSerializer):
@@ -150,7 +129,7 @@ class SearchMedia(ExactView, LimitedView):
         headers = {}
         if result.embedded:
             self.charge_tokens(request, result.embedded.prompt_tokens)
-            headers = embedding_headers(result.embedded)
+            headers = names.embedding_headers(result.embedded)
         rows = [_chunk(found) for found in result.found]
         return Response(SearchResults(results=rows, count=len(rows)), headers=headers)
 

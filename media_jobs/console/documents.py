@@ -1,124 +1,81 @@
-"""The console's pages for documents, their chunks, and jobs. What is done here goes through the services."""
+"""The list of documents, and the form that changes one. What is done here goes through the services."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
-from unicodedata import normalize
 
-from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
-from django.forms.fields import InvalidJSONInput
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.html import format_html
 from unfold.admin import ModelAdmin
+from unfold.decorators import display
 
+from embeddings.access.caller_lookup import console_caller
 from embeddings.console.audited_page import AuditedPage
 from embeddings.services.callers import SYSTEM
-from embeddings.services.errors import ServiceError
-from media_jobs.conf import conf
-from media_jobs.metadata import problem_of
-from media_jobs.models import MediaItem
-from media_jobs.services.jobs import (
-    JobOptions,
-    delete_item,
-    start_job,
+from media_jobs.console.document import state_of
+from media_jobs.console.embedding import embed_documents
+from media_jobs.console.filters import (
+    EmbeddedFilter,
+    LanguageFilter,
+    ModelFilter,
+    OwnerFilter,
 )
+from media_jobs.console.forms import EmbedForm, MediaItemForm
+from media_jobs.console.long_lists import LongList
+from media_jobs.models import MediaItem
+from media_jobs.services.jobs import MAX_BATCH, delete_item
 from providers.folding import UnicodeSearch
-
-PREVIEW_CHARACTERS = 2000
-SNIPPET_CHARACTERS = 120
-
-
-class MetadataField(forms.JSONField):
-    """Django's field, also for JSON that nests too deeply for it, has very long numbers, or halves of characters."""
-
-    def to_python(self, value: Any) -> Any:
-        try:
-            return super().to_python(value)
-        except (ValueError, RecursionError) as error:
-            raise ValidationError(
-                "Enter JSON with less depth and shorter numbers."
-            ) from error
-
-    def bound_data(self, data: Any, initial: Any) -> Any:
-        try:
-            return super().bound_data(data, initial)
-        except (ValueError, RecursionError):
-            return InvalidJSONInput(data)  # shown again as it was typed
-
-    def prepare_value(self, value: Any) -> Any:
-        text = super().prepare_value(value)
-        # Halves of surrogate pairs cannot be sent; their escapes mean the same.
-        return text.encode(errors="backslashreplace").decode()
-
-
-class MediaItemForm(forms.ModelForm):  # type: ignore[type-arg]
-    """A document's fields, within the bounds that the API has for them."""
-
-    class Meta:
-        model = MediaItem
-        fields = ("title", "language", "metadata", "owner")
-        field_classes: ClassVar = {"metadata": MetadataField}
-
-    def clean_title(self) -> str:
-        return normalize("NFC", self.cleaned_data["title"])
-
-    def clean_metadata(self) -> dict[str, Any]:
-        metadata: dict[str, Any] = self.cleaned_data["metadata"] or {}
-        if problem := problem_of(metadata):
-            raise ValidationError(f"Metadata {problem}")
-        return metadata
 
 
 @admin.register(MediaItem)
-class MediaItemAdmin(UnicodeSearch, AuditedPage, ModelAdmin):  # type: ignore[misc]
+class MediaItemAdmin(LongList, UnicodeSearch, AuditedPage, ModelAdmin):  # type: ignore[misc]
     section = "Documents"
     icon = "description"
     form = MediaItemForm
     list_display = (
         "title",
+        "state",
         "owner",
         "characters",
         "embedding_model",
         "embedding_count",
-        "stale",
         "created_at",
     )
-    list_filter = ("embedding_model", "language", "owner")
+    list_filter = (EmbeddedFilter, ModelFilter, LanguageFilter, OwnerFilter)
     search_fields = ("title", "source_filename", "owner__username")
+    search_help_text = "A part of a title, of a file's name, or of an owner's name."
     list_select_related = ("owner",)
-    date_hierarchy = "created_at"
-    fields = (
-        *("title", "language", "metadata", "owner", "source_filename"),
-        *("characters", "left_out", "checksum", "created_at", "updated_at"),
-        *("embedding_provider", "embedding_model", "embedded_revision"),
-        *("vector_space", "dimensions", "embedding_count"),
-        *("embedded_at", "stale", "preview"),
-    )
-    readonly_fields = fields[3:]
+    fields = ("title", "language", "metadata", "owner", "text")
+    readonly_fields = ("text",)
     actions: ClassVar = ["embed"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[MediaItem]:
         items: QuerySet[MediaItem] = super().get_queryset(request)
         return items.defer("content")
 
-    @admin.display(description="Warnings")
-    def left_out(self, item: MediaItem) -> str:
-        """What of the file is not in the text."""
-        return " ".join(item.warnings) or "-"
+    def address_of(self, row: MediaItem) -> str:
+        return reverse("console:document", args=[row.pk])
 
-    @admin.display(boolean=True)
-    def stale(self, item: MediaItem) -> bool:
-        return item.is_stale
+    @display(  # type: ignore[untyped-decorator]
+        description="vectors",
+        ordering="embedding_count",
+        label={"embedded": "success", "stale": "warning"},
+    )
+    def state(self, item: MediaItem) -> str:
+        return state_of(item)[0]
 
-    @admin.display(description="text")
-    def preview(self, item: MediaItem) -> str:
-        rest = item.characters - PREVIEW_CHARACTERS
-        more = f"\n… {rest:,} characters more" if rest > 0 else ""
-        return item.content[:PREVIEW_CHARACTERS] + more
+    @admin.display(description="text and vectors")
+    def text(self, item: MediaItem) -> str:
+        return format_html(
+            '<a class="text-primary-600 dark:text-primary-500 underline" href="{}">The document\'s page</a>',
+            self.address_of(item),
+        )
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
+        return False  # the page Upload does it
 
     def audit_state(self, row: Any) -> dict[str, Any]:
         """Return what names the document: its text is the owner's."""
@@ -140,15 +97,24 @@ class MediaItemAdmin(UnicodeSearch, AuditedPage, ModelAdmin):  # type: ignore[mi
         for item in queryset:
             self.delete_model(request, item)
 
-    @admin.action(description="Embed the selected documents", permissions=["change"])
-    def embed(self, request: HttpRequest, queryset: QuerySet[MediaItem]) -> None:
-        """Start a job with the server's defaults for each."""
-        wanted = JobOptions(
-            chunk_size=conf().chunk_size, chunk_overlap=conf().chunk_overlap
-        )
-        try:
-            made = [start_job(SYSTEM, item.pk, wanted).is_new for item in queryset]
-        except ServiceError as error:
-            messages.error(request, error.message)
-            return
-        messages.success(request, f"Started {sum(made)} job(s).")
+    @admin.action(description="Embed the selected documents…", permissions=["change"])
+    def embed(
+        self, request: HttpRequest, queryset: QuerySet[MediaItem]
+    ) -> HttpResponse | None:
+        """Ask how; then start a job for each, or on any error none."""
+        items = list(queryset[: MAX_BATCH + 1])
+        if len(items) > MAX_BATCH:
+            messages.error(request, f"Choose at most {MAX_BATCH} documents at a time.")
+            return None
+        data = request.POST if "chunk_size" in request.POST else None
+        form = EmbedForm(data, caller=console_caller(request.user))
+        if form.is_valid():
+            embed_documents(request, [item.pk for item in items], form.options())
+            return None
+        shown = {
+            **self.admin_site.each_context(request),
+            "title": f"Embed {len(items)} document{'s' if len(items) > 1 else ''}",
+            "items": items,
+            "form": form,
+        }
+        return TemplateResponse(request, "console/embed_documents.html", shown)

@@ -32,6 +32,9 @@ CANDIDATES = 5
 # quarter of the time it has waited. Those that wait together spread over a tenth more.
 MIN_WAIT, MAX_WAIT = 10.0, 900.0
 WAIT_GROWTH, WAIT_SPREAD = 0.25, 0.1
+# What is kept of ended attempts. These outcomes spend none.
+MAX_HISTORY, MAX_REASON = 50, 500
+UNCOUNTED = ("waits", "interrupted")
 # No pause is nearly as long. A job that is due later than this was put off before the clock was set back.
 FAR_FUTURE = timedelta(seconds=2 * MAX_WAIT)
 
@@ -59,6 +62,7 @@ def claim_next() -> Job | None:
                 claim=claim,
                 attempts=F("attempts") + 1,
                 heartbeat_at=now,
+                claimed_at=now,
                 waiting_reason="",
                 started_at=Coalesce("started_at", now),
             )
@@ -110,6 +114,7 @@ def hand_back(job: Job) -> None:
         status=Job.Status.QUEUED,
         claim="",
         attempts=job.attempts - 1,
+        history=_with_attempt(job, "interrupted"),
         not_before=timezone.now(),
     )
     call_worker()
@@ -133,6 +138,7 @@ def try_again(
         status=Job.Status.QUEUED,
         claim="",
         error=reason,
+        history=_with_attempt(job, "failed", reason),
         not_before=timezone.now() + timedelta(seconds=pause),
     )
     if not pause:
@@ -158,6 +164,7 @@ def wait(job: Job, reason: str, *, seconds: float) -> None:
         claim="",
         attempts=job.attempts - 1,
         waiting_reason=reason,
+        history=_with_attempt(job, "waits", reason),
         waited_seconds=job.waited_seconds + math.ceil(pause),
         not_before=timezone.now() + timedelta(seconds=pause),
     )
@@ -183,11 +190,33 @@ def notice_at(job: Job) -> datetime | None:
 
 
 def _end(job: Job, status: Job.Status, **changes: Any) -> None:
+    now = timezone.now()
     write(
         job,
         status=status,
         claim="",
-        finished_at=timezone.now(),
+        finished_at=now,
         webhook_due_at=notice_at(job),
+        history=_with_attempt(job, status, changes.get("error", ""), at=now),
         **{"error": "", **changes},
     )
+
+
+def _with_attempt(
+    job: Job, outcome: str, reason: str = "", *, at: datetime | None = None
+) -> list[dict[str, Any]]:
+    """Return the job's history with the attempt that ends now. Like ones that spent no attempt are one entry."""
+    ended = {
+        "began": job.claimed_at.isoformat() if job.claimed_at else None,
+        "ended": (at or timezone.now()).isoformat(),
+        "outcome": str(outcome),
+        "reason": reason[:MAX_REASON],
+        "times": 1,
+    }
+    before = list(job.history)
+    if before and outcome in UNCOUNTED:
+        last = before[-1]
+        if (last["outcome"], last["reason"]) == (ended["outcome"], ended["reason"]):
+            again = {"began": last["began"], "times": last["times"] + 1}
+            return [*before[:-1], {**ended, **again}]
+    return [*before, ended][-MAX_HISTORY:]

@@ -1,12 +1,15 @@
-"""A folder of files to documents: what is new is stored, what changed is changed, what is the same is left alone."""
+"""Files to documents: one that somebody sent; or a folder, of which what is new is stored, what changed is changed, and
+what is the same is left alone.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Any, BinaryIO
 from unicodedata import normalize
 
 from embeddings.services.callers import Caller
-from embeddings.services.errors import ServiceError
+from embeddings.services.errors import InvalidRequest, ServiceError
 from media_jobs.extraction.extract import extracted
 from media_jobs.extraction.file_formats import format_of
 from media_jobs.models import MediaItem
@@ -24,6 +27,27 @@ class Taken:
     path: Path
     item: MediaItem | None
     problem: str = ""
+
+
+def read_upload(
+    file: BinaryIO, *, name: str, charset: str = "", title: str = "", **fields: Any
+) -> NewItem:
+    """Return the document that a file is to be, called as the file where no title is given. `fields`: of NewItem.
+
+    Raises what `extracted` raises, and InvalidRequest where there is no title.
+    """
+    name = normalize("NFC", PurePath(name).name)
+    read = extracted(file, filename=name, charset=charset)
+    title = title or PurePath(name).stem
+    if not title:
+        raise InvalidRequest("title must be given, since the file has no name.")
+    return NewItem(
+        title=title[:500],
+        content=read.text,
+        source_filename=name[:255],
+        warnings=read.warnings,
+        **fields,
+    )
 
 
 def files_in(folder: Path) -> list[Path]:

@@ -15,6 +15,7 @@ from embeddings.services.callers import Caller
 from embeddings.services.errors import Conflict, NotAllowed, NotFound
 from embeddings.services.types import Target
 from media_jobs.chunking import chunker
+from media_jobs.conf import conf
 from media_jobs.models import LIVE, Job, MediaItem
 from media_jobs.services.items import (
     CHANGE,
@@ -31,7 +32,9 @@ from media_jobs.vector_store.store import vector_store
 
 VIEW_JOB, CHANGE_JOB = "media_jobs.view_job", "media_jobs.change_job"
 # Above this, a job is for staff alone: it passes those of everybody else.
-MAX_COMMON_PRIORITY = 50
+MAX_COMMON_PRIORITY, MAX_PRIORITY = 50, 100
+MIN_CHUNK, MAX_CHUNK = 50, 20_000  # characters
+MAX_BATCH = 1000  # documents
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +59,19 @@ class Started:
 
     job: Job
     is_new: bool
+
+    @property
+    def message(self) -> str:
+        if self.is_new:
+            return "Embedding generation started"
+        if self.job.status == Job.Status.COMPLETED:
+            return "The same embeddings are stored already"
+        return "The same job is under way already"
+
+
+def usual_overlap(chunk_size: int) -> int:
+    """Return how many characters chunks of that size share where nobody says."""
+    return min(conf().chunk_overlap, chunk_size // 5)
 
 
 def start_job(caller: Caller, media_id: int, wanted: JobOptions) -> Started:
@@ -116,6 +132,27 @@ def cancel_job(caller: Caller, public_id: str) -> Job:
     if job.status != Job.Status.CANCELLED:
         raise Conflict(f"The job is {job.status} already.")
     return job
+
+
+def retry_job(caller: Caller, public_id: str) -> Started:
+    """Start a job again that failed or was cancelled: as another one with the same options, but without its notice,
+    which was sent. Raises NotFound, NotAllowed, Conflict for a job that has not ended or has ended well.
+    """
+    job = find_job(caller, public_id)
+    check_permission(caller, job.owner_id, CHANGE_JOB)
+    if job.status not in (Job.Status.FAILED, Job.Status.CANCELLED):
+        raise Conflict(
+            f"The job is {job.status}; only failed and cancelled jobs can be started again."
+        )
+    wanted = JobOptions(
+        chunk_size=job.chunk_size,
+        chunk_overlap=job.chunk_overlap,
+        model=job.embedding_model,
+        provider=job.embedding_provider,
+        dimensions=job.dimensions,
+        priority=min(job.priority, MAX_COMMON_PRIORITY),
+    )
+    return start_job(caller, job.media_id, wanted)
 
 
 def cancel(jobs: QuerySet[Job]) -> int:

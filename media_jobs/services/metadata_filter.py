@@ -12,13 +12,37 @@ from typing import Any
 import orjson
 from django.db.models import BooleanField, F, Func
 
-from media_jobs.metadata import MAX_LEVELS
+from media_jobs.metadata import MAX_LEVELS, problem_in
 from providers.folding import Sql, fold_sql, folded
 
 PLACE = re.compile(r"0|[1-9][0-9]{0,8}")
 # What PostgreSQL's operator takes for a place in a list.
 LIKE_A_PLACE = re.compile(r"[ \t\n\v\f\r]*[+-]?[0-9]+")
+MAX_PATHS = 20
+MAX_PATH_LENGTH = 200
+MAX_VALUES = 100
+SCALARS = (str, int, float, bool, type(None))
 LITERALS = {True: "true", False: "false", None: "null"}
+
+
+def filter_problem(wanted: Any) -> str | None:
+    """Say what is wrong with a filter (paths, each with a value or a list of values), or return None."""
+    if not isinstance(wanted, dict) or len(wanted) > MAX_PATHS:
+        return f"must be an object of at most {MAX_PATHS} paths."
+    problems = (
+        _path_problem(path, value if isinstance(value, list) else [value])
+        for path, value in wanted.items()
+    )
+    return next((problem for problem in problems if problem), None)
+
+
+def _path_problem(path: str, values: list[Any]) -> str | None:
+    if len(path) > MAX_PATH_LENGTH or "\0" in path:
+        return f"must have paths of at most {MAX_PATH_LENGTH} characters."
+    sound = all(isinstance(v, SCALARS) and "\0" not in str(v) for v in values)
+    if not 1 <= len(values) <= MAX_VALUES or not sound:
+        return f"must have, at {path}, a text, a number, true, false or null, or 1 to {MAX_VALUES} of them."
+    return problem_in(values)
 
 
 class MetadataHolds(Func):

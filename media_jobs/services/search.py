@@ -3,6 +3,9 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from django.db.models import Value
+from django.db.models.functions import Substr
+
 from embeddings.services.callers import Caller
 from embeddings.services.embed import embed
 from embeddings.services.errors import Conflict
@@ -64,6 +67,33 @@ def search(caller: Caller, query: SearchQuery) -> SearchResult:
         text=query.text if query.hybrid else None,
     )
     return SearchResult(found=_with_items(hits), embedded=embedded)
+
+
+def surroundings(
+    found: Sequence[Found], characters: int
+) -> dict[tuple[int, int], tuple[str, str]]:
+    """Return what stands before and after each hit in its document, by its document's id and its chunk's number.
+
+    Hits in documents whose text has changed since are left out.
+    """
+    pieces = [
+        MediaItem.objects.filter(pk=one.item.pk)
+        .order_by()
+        .values_list(
+            "pk",
+            Value(one.hit.chunk_index),
+            Substr("content", start + 1, one.hit.start - start),
+            Substr("content", one.hit.end + 1, characters),
+        )
+        for one in found
+        if one.item.embedded_checksum == one.item.checksum
+        for start in [max(0, one.hit.start - characters)]
+    ]
+    if not pieces:
+        return {}
+    first, *others = pieces
+    rows = first.union(*others, all=True)
+    return {(pk, index): (before, after) for pk, index, before, after in rows}
 
 
 def _target_and_space(

@@ -100,6 +100,10 @@ class VectorStore(ABC):
         """
 
     @abstractmethod
+    def vectors(self, chunk_ids: Collection[int]) -> dict[int, Vector]:
+        """Return the vectors of these chunks, by chunk id; those that are gone are left out."""
+
+    @abstractmethod
     def stats(self, media_ids: Collection[int] | None = None) -> StoreStats:
         """Say what is stored for these items, or for all."""
 

@@ -2,6 +2,7 @@
 
 Of a question only the words count: what else it holds is no query syntax."""
 
+import itertools
 import json
 import re
 import unicodedata
@@ -126,11 +127,25 @@ def folded(word: str) -> str:
 def words_of(text: str) -> list[str]:
     """Return the words of `text`, each once: runs of letters, marks and digits."""
     letters = "".join(
-        character if unicodedata.category(character)[0] in "LMN" else " "
+        character if _is_of_a_word(character) else " "
         for character in text[:MAX_CHARACTERS]
     )
     by_lower = {word.lower(): word for word in reversed(letters.split())}
     return list(by_lower.values())[::-1][:MAX_WORDS]
+
+
+def marked(text: str, passage: str) -> list[tuple[str, bool]]:
+    """Return `passage` in pieces, each with whether it is one of the words of `text`."""
+    wanted = {folded(word) for word in words_of(text)}
+    pieces: list[tuple[str, bool]] = []
+    for is_word, run in itertools.groupby(passage, key=_is_of_a_word):
+        piece = "".join(run)
+        found = is_word and folded(piece) in wanted
+        if pieces and not found and not pieces[-1][1]:
+            pieces[-1] = (pieces[-1][0] + piece, False)
+        else:
+            pieces.append((piece, found))
+    return pieces
 
 
 def quotes(text: str, passage: str) -> bool:
@@ -139,6 +154,10 @@ def quotes(text: str, passage: str) -> bool:
     return (
         len(wanted) >= QUOTED_WORDS and f" {' '.join(wanted)} " in f" {' '.join(held)} "
     )
+
+
+def _is_of_a_word(character: str) -> bool:
+    return unicodedata.category(character)[0] in "LMN"
 
 
 def _all_words(text: str) -> list[str]:

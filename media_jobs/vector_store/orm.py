@@ -27,7 +27,7 @@ from media_jobs.vector_store.matrix import (
 )
 from media_jobs.vector_store.rows import StoredChunk, VectorSpace
 from media_jobs.vector_store.shared import SharedMatrices
-from media_jobs.vector_store.sql import Found, SqlVectorStore
+from media_jobs.vector_store.sql import Found, SqlVectorStore, one_of
 from providers.state.server_folder import server_folder
 
 READ_ROWS = 512  # at a time: a whole block's rows as objects would leave holes in the process's memory
@@ -58,6 +58,11 @@ class OrmVectorStore(SqlVectorStore):
         settings = connections[self.using].settings_dict
         database = [str(settings[name]) for name in ("ENGINE", "HOST", "PORT", "NAME")]
         return SharedMatrices(folder / "search", max_bytes, database=database)
+
+    def vectors(self, chunk_ids: Collection[int]) -> dict[int, Vector]:
+        rows = self._chunks().filter(pk__in=one_of(chunk_ids, self.using))
+        found = rows.exclude(vector=None).values_list("pk", "vector")
+        return {pk: from_bytes(vector) for pk, vector in found if vector is not None}
 
     def _insert(self, rows: Sequence[StoredChunk], vectors: Sequence[Vector]) -> None:
         for row, vector in zip(rows, vectors, strict=True):

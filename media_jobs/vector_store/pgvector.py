@@ -12,6 +12,7 @@ bytes.
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import numpy as np
 import orjson
 import structlog
 from django.db import ProgrammingError, connections, transaction
@@ -37,6 +38,7 @@ CREATE TABLE {TABLE} (
 CREATE INDEX {TABLE}_items ON {TABLE} (media_id, space_id);
 """
 INSERT = f"INSERT INTO {TABLE} (chunk_id, media_id, space_id, embedding) VALUES (%s, %s, %s, %s)"  # noqa: S608
+READ = f"SELECT chunk_id, embedding::text FROM {TABLE} WHERE chunk_id = ANY(%s)"  # noqa: S608
 # m and ef_construction: pgvector's defaults are 16 and 64.
 CREATE_INDEX = """
 CREATE INDEX {name} ON {table} USING hnsw ((embedding::{type}({dimensions})) {type}_ip_ops)
@@ -76,6 +78,14 @@ class PgVectorStore(SqlVectorStore):
         row = super()._space_for(space)
         ensure_index(connections[self.using], row.pk, row.dimensions)
         return row
+
+    def vectors(self, chunk_ids: Collection[int]) -> dict[int, Vector]:
+        with connections[self.using].cursor() as cursor:
+            cursor.execute(READ, [[int(one) for one in chunk_ids]])
+            return {
+                chunk_id: np.asarray(orjson.loads(vector), dtype=np.float32)
+                for chunk_id, vector in cursor.fetchall()
+            }
 
     def _insert(self, rows: Sequence[StoredChunk], vectors: Sequence[Vector]) -> None:
         self._chunks().bulk_create(rows)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -14,9 +15,11 @@ from typing import Any, Literal
 from uuid import uuid4
 
 from providers.exceptions import ProviderMisconfigured
+from providers.progress import progress
 
 MANIFEST_NAME = "manifest.json"
 MANIFEST_FORMAT = 1
+LOCK_LOOK_SECONDS = 0.2
 
 
 class CorruptError(Exception):
@@ -191,10 +194,20 @@ def copy_files(source: Path, target: Path, names: Iterable[str]) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock against other processes and threads; the kernel frees it if the holder dies."""
+    """Hold an exclusive lock against other processes and threads; the kernel frees it if the holder dies.
+
+    Raises ActionCancelled where somebody cancels this thread's action while it waits.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                progress().begin("waiting for another that does the same")
+                time.sleep(LOCK_LOOK_SECONDS)
+            else:
+                break
         yield
 
 

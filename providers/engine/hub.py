@@ -1,5 +1,6 @@
 """Fetch a model's files from a Hugging Face hub. The only module that imports huggingface_hub, and only when asked."""
 
+import inspect
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from providers.exceptions import (
     ProviderUnavailable,
     UnknownModel,
 )
+from providers.progress import progress
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
@@ -61,9 +63,11 @@ class Hub:
             fetched: list[str] = []
 
             def take(names: Iterable[str]) -> None:
-                for file in names:
-                    if file not in files:
-                        raise refused(f"the repository lacks {file[:80]}")
+                wanted = list(names)
+                if absent := [file for file in wanted if file not in files]:
+                    raise refused(f"the repository lacks {absent[0][:80]}")
+                progress().expect(sum(files[file].size or 0 for file in wanted))
+                for file in wanted:
                     self._file(name, commit, file, target, files[file])
                     fetched.append(file)
 
@@ -91,6 +95,7 @@ class Hub:
     ) -> None:
         from huggingface_hub import hf_hub_download
 
+        before = progress().done_bytes
         sha256 = sibling.lfs.sha256 if sibling.lfs else None
         hf_hub_download(
             name,
@@ -100,10 +105,42 @@ class Hub:
             endpoint=self.endpoint,
             token=self.token or False,
             etag_timeout=_ETAG_TIMEOUT_SECONDS,
+            **_bar(),
         )
+        progress().reach(before + (sibling.size or 0))
         if sha256 is not None and sha256_of(target / file) != sha256:
             (target / file).unlink()
             raise _damaged(name)
+
+
+def _bar() -> dict[str, Any]:
+    """Return what has a file's bytes counted while they come; older versions of the library count whole files only.
+
+    With the library's own transfer protocol a cancelled download may end only with its file.
+    """
+    from huggingface_hub import hf_hub_download
+    from tqdm import tqdm
+
+    counted = progress()
+
+    class Bar(tqdm):  # type: ignore[type-arg]
+        """Draws nothing."""
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            shape = {name: options.get(name) for name in ("total", "initial")}
+            super().__init__(disable=True, total=shape["total"])
+            if shape["initial"]:
+                self.update(shape["initial"])
+
+        def update(self, n: float | None = 1) -> bool | None:
+            counted.advance(int(n or 0))
+            return None
+
+        def update_transfer(self, n: float) -> None:
+            counted.check()
+
+    known = inspect.signature(hf_hub_download).parameters
+    return {"tqdm_class": Bar} if "tqdm_class" in known else {}
 
 
 def _describes(file: str, folders: Collection[str]) -> bool:

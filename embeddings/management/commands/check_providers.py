@@ -1,38 +1,27 @@
 """Tell which providers work."""
 
-import time
 from argparse import ArgumentParser
-from dataclasses import dataclass
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from embeddings.services.catalog import ProviderState, list_providers, unknown_names
-from providers.exceptions import ProviderError
+from embeddings.services.catalog import list_providers, unknown_names
+from embeddings.services.provider_tests import try_provider
+from providers.models import ProviderTest
 
 COLUMNS = ("provider", "configured", "reachable", "model", "latency")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One provider's row. `reachable` is None where nothing was called."""
-
-    state: ProviderState
-    model: str | None = None
-    reachable: bool | None = None
-    seconds: float | None = None
-    problem: str | None = None
-
-    def cells(self) -> tuple[str, ...]:
-        reachable = {None: "-", True: "yes", False: "no"}[self.reachable]
-        latency = "-" if self.seconds is None else f"{self.seconds * 1000:.0f} ms"
-        return (
-            self.state.name,
-            "no" if self.state.problem else "yes",
-            reachable,
-            self.model or "-",
-            latency,
-        )
+def cells(test: ProviderTest, *, configured: bool) -> tuple[str, ...]:
+    """Return one provider's row; what is not set up was not called."""
+    called = test.milliseconds is not None
+    return (
+        test.provider,
+        "yes" if configured else "no",
+        ("yes" if test.ok else "no") if called else "-",
+        test.model or "-",
+        f"{test.milliseconds} ms" if test.ok else "-",
+    )
 
 
 class Command(BaseCommand):
@@ -54,12 +43,18 @@ class Command(BaseCommand):
         states = list(list_providers())
         if unknown := set(providers) - {state.name for state in states}:
             raise CommandError(f"Unknown provider: {', '.join(sorted(unknown))}")
-        checks = [
-            self._check(state, timeout)
-            for state in states
-            if not providers or state.name in providers
+        wanted = [one for one in states if not providers or one.name in providers]
+        tests = [
+            try_provider(one.name, by="manage.py", timeout_seconds=timeout)
+            for one in wanted
         ]
-        rows = [COLUMNS, *(check.cells() for check in checks)]
+        rows = [
+            COLUMNS,
+            *(
+                cells(test, configured=state.problem is None)
+                for state, test in zip(wanted, tests, strict=True)
+            ),
+        ]
         widths = [
             max(len(row[column]) for row in rows) for column in range(len(COLUMNS))
         ]
@@ -69,37 +64,10 @@ class Command(BaseCommand):
                     cell.ljust(width) for cell, width in zip(row, widths, strict=True)
                 ).rstrip()
             )
-        for check in checks:
-            if check.problem:
-                self.stdout.write(f"{check.state.name}: {check.problem}")
+        for test in tests:
+            if test.problem:
+                self.stdout.write(f"{test.provider}: {test.problem}")
         for _, sentence in unknown_names():
             self.stdout.write(sentence)
-        if any(check.reachable is False for check in checks):
+        if any(not test.ok and test.milliseconds is not None for test in tests):
             raise CommandError("Not every configured provider can be reached.")
-
-    @staticmethod
-    def _check(state: ProviderState, timeout_seconds: float) -> Check:
-        if state.problem:
-            return Check(state=state, problem=state.problem)
-        usable = [
-            model.target
-            for model in state.models
-            if model.allowed and not model.target.model.retired
-        ]
-        if not usable:
-            return Check(
-                state=state, problem="It lists no model to try; add one in the console."
-            )
-        first, started = usable[0], time.monotonic()
-        try:
-            first.provider.warm_up(first.model, timeout_seconds=timeout_seconds)
-        except ProviderError as error:
-            return Check(
-                state=state, model=first.model.name, reachable=False, problem=str(error)
-            )
-        return Check(
-            state=state,
-            model=first.model.name,
-            reachable=True,
-            seconds=time.monotonic() - started,
-        )

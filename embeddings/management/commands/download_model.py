@@ -5,7 +5,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from embeddings.services import catalog
+from embeddings.conf import DEFAULT_LOCAL_MODEL
+from embeddings.management.progress_bar import progress_bar
+from embeddings.services import model_actions
 from embeddings.services.errors import ServiceError
 from embeddings.services.preparation import prepare_local_model
 
@@ -24,9 +26,14 @@ class Command(BaseCommand):
     def handle(self, *, models: list[str], **options: Any) -> None:
         try:
             if not models:
-                self.stdout.write(f"{prepare_local_model()}  ready")
+                with progress_bar(DEFAULT_LOCAL_MODEL) as watch:
+                    name = prepare_local_model(watch)
+                self.stdout.write(f"{name}  ready")
             for model in models:
-                provider, download = catalog.download(model=model)
+                with progress_bar(model) as watch:
+                    provider, download = model_actions.download(
+                        model=model, watch=watch
+                    )
                 size = f"{download.size_bytes / 1e6:.1f} MB"
                 self.stdout.write(
                     f"{provider.name}:{download.model.name}  {size}  {download.path}"

@@ -4,9 +4,9 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from tqdm import tqdm
 
-from embeddings.services import catalog
+from embeddings.management.progress_bar import progress_bar
+from embeddings.services import model_actions
 from embeddings.services.errors import ServiceError
 
 
@@ -19,9 +19,10 @@ class Command(BaseCommand):
         )
 
     def handle(self, *, models: list[str], **options: Any) -> None:
-        for model in tqdm(models, unit="model", disable=None):
+        for model in models:
             try:
-                target, seconds = catalog.warm_up(model=model)
+                with progress_bar(model) as watch:
+                    target, seconds = model_actions.warm_up(model=model, watch=watch)
             except ServiceError as error:
                 raise CommandError(f"{model}: {error.message}") from error
             self.stdout.write(f"{target.label}  ready in {seconds:.2f} s")

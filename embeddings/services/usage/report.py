@@ -112,6 +112,17 @@ def usage_over_time(
     )
 
 
+def usage_by_provider(since: datetime) -> dict[str, UsageRow]:
+    """Return the sums of each provider over the hours that begin from `since` on."""
+    usage().flush()
+    rows = UsageHour.objects.filter(hour__gte=since).order_by().values("provider")
+    sums: dict[str, Aggregate] = {name: Sum(name) for name in SUMS}
+    return {
+        found["provider"]: _row({"provider": found["provider"]}, found)
+        for found in rows.annotate(**sums)
+    }
+
+
 def _visible(viewer: Caller, caller: str | None) -> QuerySet[UsageHour]:
     rows = UsageHour.objects.all()
     if not viewer.may("embeddings.view_usagehour"):

@@ -15,6 +15,8 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
+from embeddings.conf import DEFAULT_LOCAL_MODEL
+from embeddings.management.progress_bar import progress_bar
 from embeddings.services.catalog import DEFAULT_PROVIDER, unknown_names
 from embeddings.services.errors import ServiceError
 from embeddings.services.preparation import prepare_local_model
@@ -135,7 +137,8 @@ class Command(BaseCommand):
 
     def _prepare_model(self) -> None:
         try:
-            model = prepare_local_model()
+            with progress_bar(DEFAULT_LOCAL_MODEL) as watch:
+                model = prepare_local_model(watch)
         except ServiceError as error:
             raise CommandError(
                 f"The local model could not be prepared: {error.message}"

@@ -47,7 +47,9 @@ def test_model_is_described_by_an_id_with_slashes(client, model_id):
         "method": "fp32",
         "prompts": {"query": "", "document": ""},
         "drifted": False,
+        "memory_bytes": None,
         "problem": None,
+        "action": None,
     }
 
 

@@ -12,11 +12,11 @@ from rest_framework.test import APIClient
 
 from embeddings.access.limiter.limiter import Limiter
 from embeddings.access.limiter.sqlite_buckets import SqliteBuckets
-from media_jobs.api import item_views
 from media_jobs.conf import conf
 from media_jobs.extraction import slots
 from media_jobs.extraction.file_formats import Extracted
 from media_jobs.models import MediaItem
+from media_jobs.services import ingestion
 from providers.registry import registry
 from tests.fakes import MINILM
 from tests.media_jobs.conftest import MEDIA
@@ -285,7 +285,7 @@ def test_file_on_its_way_has_no_name_that_could_be_left(upload, tmp_path, monkey
         file.seek(0)
         return Extracted(text=file.read().decode())
 
-    monkeypatch.setattr(item_views, "extracted", look)
+    monkeypatch.setattr(ingestion, "extracted", look)
     text = "x" * 3 * 2**20
     assert upload("a.txt", text.encode()).json()["characters"] == len(text)
     assert seen == []

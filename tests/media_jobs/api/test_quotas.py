@@ -88,7 +88,7 @@ def test_larger_text_of_a_document_is_refused_and_a_smaller_one_frees_bytes(
 def test_file_is_refused_before_it_is_read(by, create, quotas, monkeypatch):
     quotas(documents=1)
     create(by=by)
-    monkeypatch.setattr("media_jobs.api.item_views.extracted", None)
+    monkeypatch.setattr("media_jobs.services.ingestion.extracted", None)
     upload = SimpleUploadedFile("a.txt", b"text")
     refused(by.post(MEDIA, {"file": upload}, format="multipart"), "documents")
 

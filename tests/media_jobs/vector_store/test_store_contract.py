@@ -311,3 +311,13 @@ def test_replacements_of_one_item_at_once_leave_one_of_them_whole(store, new_ite
     assert len(hits) == 30
     assert len({hit.text.partition(":")[0] for hit in hits}) == 1
     assert ItemVectors.objects.using(store.using).get().chunks == 30
+
+
+def test_vectors_are_read_by_their_chunks(store, new_item):
+    item = new_item()
+    store.replace(item, SPACE, chunks(EAST, NORTH))
+    rows = StoredChunk.objects.using(store.using).order_by("index")
+    ids = [*rows.values_list("pk", flat=True), 2**40]
+    read = store.vectors(ids)
+    assert [read[pk].tolist() for pk in ids[:2]] == [EAST.tolist(), NORTH.tolist()]
+    assert len(read) == 2

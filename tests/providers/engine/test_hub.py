@@ -1,11 +1,8 @@
-"""Fetching from a hub: a local server that speaks as much of the protocol as huggingface_hub needs."""
+"""Fetching from a hub, a local one."""
 
-import hashlib
 import json
 import shutil
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -23,135 +20,16 @@ from providers.engine.pool import Pool, PoolLimits
 from providers.engine.runtime import Row
 from providers.engine.weights import Weights
 from providers.exceptions import (
+    ActionCancelled,
     ProviderDenied,
     ProviderMisconfigured,
     ProviderUnavailable,
     UnknownModel,
 )
+from providers.progress import Progress, progress_of
 from tests.providers.engine import tiny
+from tests.providers.engine.fake_hub import COMMIT, NAME, FakeHub
 from tests.servers import serving
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-NAME = "org/hubbed"
-
-
-class FakeHub(ThreadingHTTPServer):
-    """Serves one folder as one repository; faults are set by the tests."""
-
-    daemon_threads = True
-
-    def __init__(self, folder):
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.folder = folder
-        self.requests = []
-        self.fault: tuple[int, str] | None = None
-        self.cuts = []
-        self.damaged = False
-
-    @property
-    def endpoint(self):
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-    def files(self):
-        return {
-            path.relative_to(self.folder).as_posix(): path
-            for path in self.folder.rglob("*")
-            if path.is_file()
-        }
-
-    def handle_error(self, request, client_address):
-        pass
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: FakeHub
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *args):
-        pass
-
-    def do_HEAD(self):
-        self._answer(body=False)
-
-    def do_GET(self):
-        self._answer(body=True)
-
-    def _answer(self, body):
-        path = unquote(self.path.split("?")[0])
-        self.server.requests.append(
-            (
-                self.command,
-                path,
-                self.headers.get("Range"),
-                self.headers.get("Authorization"),
-            )
-        )
-        if self.server.fault is not None:
-            status, code = self.server.fault
-            self._send(
-                status, {"X-Error-Code": code, "X-Error-Message": "no"}, b"{}", body
-            )
-        elif path.startswith("/api/models/"):
-            self._send(
-                200,
-                {"Content-Type": "application/json"},
-                json.dumps(self._info()).encode(),
-                body,
-            )
-        else:
-            self._send_file(path.split(f"/resolve/{COMMIT}/", 1)[1], body)
-
-    def _info(self):
-        siblings = []
-        for name, path in self.server.files().items():
-            content = path.read_bytes()
-            entry = {"rfilename": name, "size": len(content), "blobId": "x"}
-            if name.endswith((".safetensors", ".onnx")):
-                entry["lfs"] = {
-                    "sha256": hashlib.sha256(content).hexdigest(),
-                    "size": len(content),
-                    "pointerSize": 1,
-                }
-            siblings.append(entry)
-        return {
-            "id": NAME,
-            "modelId": NAME,
-            "sha": COMMIT,
-            "siblings": siblings,
-            "tags": [],
-            "private": False,
-        }
-
-    def _send_file(self, name, body):
-        content = self.server.files()[name].read_bytes()
-        headers = {
-            "ETag": f'"{hashlib.sha256(content).hexdigest()}"',
-            "X-Repo-Commit": COMMIT,
-            "Accept-Ranges": "bytes",
-        }
-        if self.server.damaged and name.endswith(".safetensors"):
-            content = content[:-1] + bytes([content[-1] ^ 1])
-        start = int(
-            (self.headers.get("Range") or "bytes=0-").split("=")[1].split("-")[0]
-        )
-        if start:
-            headers["Content-Range"] = (
-                f"bytes {start}-{len(content) - 1}/{len(content)}"
-            )
-        cuts = self.server.cuts if body and name.endswith(".safetensors") else None
-        cut = cuts.pop(0) if cuts else None
-        self._send(206 if start else 200, headers, content[start:], body, cut)
-
-    def _send(self, status, headers, content, body, cut=None):
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if body:
-            self.wfile.write(content[:cut])
-            if cut is not None:
-                self.close_connection = True
 
 
 @pytest.fixture
@@ -495,4 +373,72 @@ def test_a_repository_with_nothing_but_pickles_is_refused(hub, weights, reposito
     (repository / "model.safetensors").unlink()
     (repository / "onnx" / "model.onnx").unlink()
     with pytest.raises(ProviderMisconfigured, match="pickled"):
+        weights.prepare(NAME)
+
+
+class Watched(Progress):
+    """Note every change; cancel at the first one for which `when` holds."""
+
+    def __init__(self, when=lambda progress: False):
+        super().__init__(self._note)
+        self.seen = []
+        self._when = when
+
+    def _note(self, progress):
+        self.seen.append((progress.stage, progress.done_bytes, progress.total_bytes))
+        if self._when(progress):
+            self.cancel()
+
+
+@pytest.fixture
+def watched():
+    """Return a function that has this thread's actions watched."""
+    tokens = []
+
+    def watch(when=lambda progress: False):
+        progress = Watched(when)
+        tokens.append(progress_of.set(progress))
+        return progress
+
+    yield watch
+    for token in reversed(tokens):
+        progress_of.reset(token)
+
+
+def test_bytes_are_counted_while_they_come(weights, repository, watched):
+    progress = watched()
+    weights.prepare(NAME)
+    stages = list(dict.fromkeys(stage for stage, *_ in progress.seen))
+    assert stages == [
+        "checking what is here",
+        "fetching",
+        "building its graph",
+        "checking its vectors",
+    ]
+    fetched = [(done, total) for stage, done, total in progress.seen if total]
+    done, total = fetched[-1]
+    assert done == total >= (repository / "model.safetensors").stat().st_size
+
+
+def test_cancelled_download_loads_nowhere_and_the_next_one_goes_on(
+    hub, weights, repository, watched
+):
+    size = (repository / "model.safetensors").stat().st_size
+    watched(lambda progress: progress.done_bytes >= size)
+    with pytest.raises(ActionCancelled):
+        weights.prepare(NAME)
+    assert weights.find(NAME) is None
+    watched()
+    before = len(hub.requests)
+    assert weights.prepare(NAME)
+    fetched = [path for command, path, *_ in hub.requests[before:] if command == "GET"]
+    assert not any(path.endswith("/tokenizer.json") for path in fetched)
+
+
+def test_who_waits_for_another_s_download_can_be_cancelled(weights, watched, tmp_path):
+    watched(lambda progress: progress.stage.startswith("waiting"))
+    with (
+        files.locked(tmp_path / "data" / "locks" / f"{NAME.replace('/', '--')}.lock"),
+        pytest.raises(ActionCancelled),
+    ):
         weights.prepare(NAME)

@@ -17,14 +17,17 @@ from providers.engine.files import FileRecord, Manifest
 from providers.engine.folders import valid_name
 from providers.engine.graph import FAST_GRAPH_FILE, GRAPH_FILE, PARAMETERS_FILE
 from providers.engine.model_config import ModelConfig
+from providers.engine.pins import PinnedWheel
 from providers.engine.pool import Pool, PoolLimits
 from providers.engine.vocabulary import prepare_vocabulary, vocabulary_file
 from providers.engine.weights import Prepared, Weights
 from providers.exceptions import (
+    ActionCancelled,
     ProviderMisconfigured,
     ProviderUnavailable,
     UnknownModel,
 )
+from providers.progress import Progress, progress_of
 from tests.providers.engine import tiny
 
 PREPARE = """
@@ -192,6 +195,33 @@ def test_an_environment_without_pip_is_explained(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "isatty", lambda descriptor: False)
     with pytest.raises(ProviderMisconfigured, match="ensurepip"):
         wheels.pip_download("tiny==1", tmp_path)
+
+
+def test_pip_is_ended_and_leaves_nothing_when_the_download_is_cancelled(
+    monkeypatch, tmp_path
+):
+    interpreter = tmp_path / "python"
+    interpreter.write_text(
+        "#!/bin/sh\nprintf 12345 > $TMPDIR/part.whl; exec sleep 60\n"
+    )
+    interpreter.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(interpreter))
+    seen = []
+
+    def watch(progress):
+        seen.append(progress.done_bytes)
+        if progress.done_bytes == 5:
+            progress.cancel()
+
+    token = progress_of.set(Progress(watch))
+    pin = PinnedWheel(requirement="tiny==1", sha256="0", folder="", files={})
+    try:
+        with pytest.raises(ActionCancelled):
+            wheels.fetch_pinned(pin, tmp_path / "tree", keep_in=tmp_path / "kept")
+    finally:
+        progress_of.reset(token)
+    assert seen[-1] == 5
+    assert not list((tmp_path / "kept").iterdir())
 
 
 def test_an_operators_folder_is_prepared_and_followed_when_it_changes(tmp_path):

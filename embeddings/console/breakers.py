@@ -1,0 +1,75 @@
+"""The circuit breakers' rows, to look at and to reset. Their story is on the page of their provider."""
+
+from typing import Any, ClassVar
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from unfold.decorators import display
+
+from embeddings.console.audited_page import AuditedPage
+from embeddings.services.audit import snapshot
+from embeddings.services.provider_overview import breaker_story
+from providers import breaker
+from providers.admin import FixedRowsAdmin
+from providers.models import Breaker
+
+NO_SAVING = {"show_save": False, "show_save_and_continue": False}
+
+
+@admin.register(Breaker)
+class BreakerAdmin(AuditedPage, FixedRowsAdmin):
+    section = "Gateway"
+    icon = "electrical_services"
+    list_display = (
+        "provider",
+        "light",
+        "failure_count",
+        "opened_at",
+        "retry_at",
+        "last_error",
+    )
+    fields = (
+        "provider",
+        "light",
+        "failure_count",
+        "success_count",
+        "opened_at",
+        "retry_at",
+        "last_error",
+    )
+    readonly_fields = fields
+    list_filter = ("state",)
+    actions: ClassVar = ["reset_breakers"]
+    change_form_outer_after_template = "console/breaker_story.html"
+
+    @display(  # type: ignore[untyped-decorator]
+        description="state",
+        ordering="state",
+        label={"closed": "success", "open": "danger", "half open": "warning"},
+    )
+    def light(self, row: Breaker) -> str:
+        return str(row.get_state_display())
+
+    @admin.action(
+        description="Close (reset) the selected breakers", permissions=["change"]
+    )
+    def reset_breakers(self, request: HttpRequest, queryset: QuerySet[Breaker]) -> None:
+        for row in queryset:
+            before = snapshot(row)
+            breaker.reset(row.provider, by=request.user.get_username())
+            self.note(request, "reset", row, before=before, after={"state": "closed"})
+        messages.success(request, f"Closed {len(queryset)} circuit breaker(s).")
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any
+    ) -> HttpResponse:
+        """Offer no saving of what nobody can edit, and show the breaker's story."""
+        row = context.get("original")
+        story = breaker_story(row.provider) if row else []
+        may = {"reset": request.user.has_perm("providers.change_breaker")}
+        context |= {**NO_SAVING, "changes": story, "may": may}
+        shown: HttpResponse = super().render_change_form(
+            request, context, *args, **options
+        )
+        return shown
