@@ -242,11 +242,10 @@ def _asked(
 ) -> tuple[EmbeddingResult, dict[str, str], float]:
     """Return the answer, its headers, and the seconds it took. Raises ServiceError, ProviderError, RateLimited."""
     use = ConsoleUse(request.caller)
-    started = time.perf_counter()
-    result = embed(request)
-    seconds = time.perf_counter() - started
+    with recorded(Event(endpoint="playground", caller=request.caller)) as event:
+        result = embed(request)
     limits = use.charge(result.prompt_tokens)
-    return result, {**embedding_headers(result), **limits}, seconds
+    return result, {**embedding_headers(result), **limits}, event.seconds
 
 
 def _answer(

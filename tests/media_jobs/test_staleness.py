@@ -36,7 +36,7 @@ def shown(client, admin_client, item):
         detail = client.get(f"{MEDIA}/{item.pk}").json()
         status = client.get(f"{MEDIA}/{item.pk}/embeddings/status").json()
         page = admin_client.get(CONSOLE).content.decode()
-        cell = page.partition('data-label="Vectors"')[2].partition("</td>")[0]
+        cell = page.partition('data-label="vectors"')[2].partition("</td>")[0]
         return {
             *(one["embeddings_stale"] for one in (listed, detail, status)),
             "stale" in cell,
