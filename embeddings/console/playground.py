@@ -1,7 +1,6 @@
 """The playground: texts in, and what one or two models make of them, to look at."""
 
 import re
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +23,8 @@ from embeddings.services.embed import embed
 from embeddings.services.errors import ServiceError
 from embeddings.services.similarity import cosines, nearest_pairs, projected
 from embeddings.services.types import EmbeddingRequest, EmbeddingResult, Target
+from embeddings.services.usage.events import Event
+from embeddings.services.usage.ledger import recorded
 from providers.exceptions import ProviderError
 
 MAX_TEXTS = 40  # a table of 1,600 cosines
