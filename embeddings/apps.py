@@ -8,3 +8,6 @@ class EmbeddingsConfig(AppConfig):
 
     def ready(self) -> None:
         from embeddings import checks  # noqa: F401  (registers the system checks)
+        from embeddings.access.login_records import watch_logouts
+
+        watch_logouts()

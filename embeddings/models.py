@@ -140,7 +140,7 @@ class AuditEntry(models.Model):
     class Meta:
         ordering: ClassVar = ["-at", "-pk"]
         verbose_name = "audit entry"
-        verbose_name_plural = "audit log"
+        verbose_name_plural = "audit entries"
 
     def __str__(self) -> str:
         return f"{self.actor}: {self.action} {self.target}"
@@ -208,8 +208,8 @@ class UsageHour(models.Model):
 
     class Meta:
         ordering: ClassVar = ["-hour", "caller", "provider", "model"]
-        verbose_name = "usage"
-        verbose_name_plural = "usage"
+        verbose_name = "hour of usage"
+        verbose_name_plural = "hours of usage"
         constraints: ClassVar = [
             models.UniqueConstraint(
                 fields=["caller", "hour", "provider", "model", "asked"],
@@ -219,9 +219,8 @@ class UsageHour(models.Model):
         indexes: ClassVar = [models.Index(fields=["hour"], name="usage_by_hour")]
 
     def __str__(self) -> str:
-        return (
-            f"{self.username}: {self.provider}:{self.model}, {self.hour:%Y-%m-%d %H}:00"
-        )
+        served = f"{self.provider}:{self.model}" if self.provider else "no model"
+        return f"{self.username}: {served}, {self.hour:%Y-%m-%d %H}:00 UTC"
 
 
 class EndUserDay(models.Model):
@@ -235,7 +234,9 @@ class EndUserDay(models.Model):
 
     class Meta:
         ordering: ClassVar = ["-day", "caller", "end_user"]
-        verbose_name = "end user's day"
+        verbose_name = "day of an end user"
+        verbose_name_plural = "days of end users"
+        indexes: ClassVar = [models.Index(fields=["day"], name="end_user_days_by_day")]
         constraints: ClassVar = [
             models.UniqueConstraint(
                 fields=["caller", "day", "end_user"], name="one_row_a_user_a_day"

@@ -141,7 +141,7 @@ MIDDLEWARE = [
     "embeddings_project.api_middleware.ApiMiddleware",
     "embeddings.fast_path.middleware.FastPathMiddleware",  # what follows is for pages
     *HEADER_MIDDLEWARE,
-    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "embeddings_project.static_files.StaticFilesMiddleware",
     "embeddings_project.middleware.PageCompressionMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -200,6 +200,7 @@ DATABASE_TIMEOUT_SECONDS = env.seconds("DATABASE_TIMEOUT", 10, maximum=600)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_PASSWORD_VALIDATORS = frameworks.AUTH_PASSWORD_VALIDATORS
+CSRF_FAILURE_VIEW = "embeddings_project.error_pages.csrf_failure"
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
 
@@ -210,6 +211,10 @@ FORMAT_MODULE_PATH = "embeddings_project.formats"
 STATIC_URL = "static/"
 # Nothing to collect: the console's files are served from the packages.
 WHITENOISE_USE_FINDERS = True
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "embeddings_project.static_files.VersionedStorage"},
+}
 
 LOG_LEVEL = env.choice("LOG_LEVEL", "info", ["debug", "info", "warning", "error"])
 LOG_FORMAT = env.choice("LOG_FORMAT", "json", ["json", "console"])

@@ -28,5 +28,6 @@ urlpatterns = [
 ]
 
 handler400 = "embeddings.api.exception_handler.bad_request"
-handler404 = "embeddings.api.exception_handler.not_found"
-handler500 = "embeddings.api.exception_handler.server_error"
+handler403 = "embeddings_project.error_pages.forbidden"
+handler404 = "embeddings_project.error_pages.not_found"
+handler500 = "embeddings_project.error_pages.server_error"

@@ -7,6 +7,7 @@ from unfold.forms import AuthenticationForm
 
 from embeddings.access.client_address import client_address
 from embeddings.access.login_guard import LockedOut, guarded_login
+from embeddings.models import AuditEntry
 
 
 class GuardedLoginForm(AuthenticationForm):  # type: ignore[misc]
@@ -17,7 +18,11 @@ class GuardedLoginForm(AuthenticationForm):  # type: ignore[misc]
         if username is None or not self.cleaned_data.get("password"):
             return dict(super().clean())
         try:
-            with guarded_login(username=username, address=client_address(self.request)):
+            with guarded_login(
+                username=username,
+                address=client_address(self.request),
+                source=AuditEntry.Source.CONSOLE,
+            ):
                 return dict(super().clean())
         except LockedOut as locked:
             minutes = -(-locked.retry_after_seconds // 60)

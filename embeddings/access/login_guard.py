@@ -17,7 +17,8 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from embeddings.models import LoginFailures
+from embeddings.access.login_records import note_failure, note_login
+from embeddings.models import AuditEntry, LoginFailures
 
 FIRST_LOCK_SECONDS = 30
 LONGEST_LOCK_SECONDS = 3600
@@ -32,12 +33,13 @@ log = structlog.get_logger(__name__)
 class Rule:
     """How many failures are free, and how often one of them is forgotten."""
 
+    of: str
     free: int
     forgotten_every: timedelta
 
 
-BY_ADDRESS = Rule(free=30, forgotten_every=timedelta(minutes=10))
-BY_NAME_AND_ADDRESS = Rule(free=5, forgotten_every=timedelta(hours=1))
+BY_ADDRESS = Rule(of="address", free=30, forgotten_every=timedelta(minutes=10))
+BY_NAME_AND_ADDRESS = Rule(of="name", free=5, forgotten_every=timedelta(hours=1))
 
 
 class LockedOut(Exception):
@@ -49,14 +51,19 @@ class LockedOut(Exception):
 
 
 @contextmanager
-def guarded_login(*, username: str, address: str) -> Iterator[None]:
-    """Surround the check of a password; leaving by any exception counts as a failure. Raises LockedOut."""
+def guarded_login(
+    *, username: str, address: str, source: AuditEntry.Source = AuditEntry.Source.API
+) -> Iterator[None]:
+    """Surround the check of a password; leaving by any exception counts as a failure. Raises LockedOut.
+
+    Both ends are in the audit log, as of `source`; see login_records.py.
+    """
     sources = {
         _digest("address", address): BY_ADDRESS,
         _digest("name", _folded(username), address): BY_NAME_AND_ADDRESS,
     }
     try:
-        _count(sources)
+        locks = _count(sources)
     except LockedOut as locked:
         log.warning(
             "login_locked_out", address=address, seconds=locked.retry_after_seconds
@@ -66,12 +73,17 @@ def guarded_login(*, username: str, address: str) -> Iterator[None]:
         yield
     except Exception:
         log.warning("login_failed", address=address)
+        note_failure(source, username, address, locks)
         raise
     _take_back(sources)
+    note_login(source, username, address)
 
 
-def _count(sources: dict[str, Rule]) -> None:
-    """Count one failure at each source, unless one of them is locked: then none. Raises LockedOut."""
+def _count(sources: dict[str, Rule]) -> dict[str, int]:
+    """Count one failure at each source, unless one of them is locked: then none. Raises LockedOut.
+
+    Return the seconds of each lock that begins with it, if it is one, by what is locked.
+    """
     with transaction.atomic():
         # Always in the same order, so that two attempts at once wait for each other rather than lock each other out.
         rows = [(_row(source), rule) for source, rule in sources.items()]
@@ -84,6 +96,7 @@ def _count(sources: dict[str, Rule]) -> None:
         for row, rule in rows:
             _add_one(row, rule, moment)
             row.save()
+    return {rule.of: _lock_seconds(row, rule) for row, rule in rows if row.locked_until}
 
 
 def _row(source: str) -> LoginFailures:

@@ -156,6 +156,19 @@ def _takes_bearer() -> bool:
     return conf().access.multi_user or conf().single_user_accept_bearer
 
 
+STEERING_EXPLAINED = {
+    "X-Embeddings-Fallback": (
+        "Who may answer where the provider asked for cannot: `any` other of the chain, whose vectors may not be"
+        " comparable; only one of the `same_space`; or nobody, `off`."
+    ),
+    "X-Embeddings-Truncate": "`end`: cut texts that are too long for the model at their end, rather than refuse them.",
+    "X-Embeddings-Token-Encoding": (
+        "What the numbers of a token array mean: tokens of OpenAI's vocabulary (`openai`) or of the `model`'s own."
+    ),
+    INPUT_TYPE_HEADER: (
+        "What the texts are: `document`s to be found, or the `query` that finds them; some models embed both alike."
+    ),
+}
 STEERING_PARAMETERS = [
     OpenApiParameter(
         "x-provider",
@@ -169,7 +182,7 @@ STEERING_PARAMETERS = [
             str,
             OpenApiParameter.HEADER,
             enum=(*allowed, ""),
-            description="See docs/api.md. Empty: as if it was not sent.",
+            description=f"{STEERING_EXPLAINED[name]} Empty: as if it was not sent.",
         )
         for name, allowed in STEERING_HEADERS.items()
     ),

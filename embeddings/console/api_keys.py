@@ -9,12 +9,14 @@ from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from embeddings.access import api_keys
-from embeddings.access.caller_lookup import LIMIT_NAMES
+from embeddings.access.caller_lookup import LIMIT_NAMES, caller_of_key, known_keys
 from embeddings.access.rights import Rights
 from embeddings.console.audited_page import AuditedPage
+from embeddings.console.limits import TEMPLATE, shown_limits
 from embeddings.console.lists import BigList, typed
 from embeddings.console.ranked_pages import RankedPage, problem_of_owner
 from embeddings.models import ApiKey
@@ -86,7 +88,7 @@ class ApiKeyAdmin(UnicodeSearch, AuditedPage, RankedPage, BigList):
         "prefix",
         "name",
         "user",
-        "status",
+        "state",
         "created_at",
         "last_used_at",
         "expires_at",
@@ -106,6 +108,26 @@ class ApiKeyAdmin(UnicodeSearch, AuditedPage, RankedPage, BigList):
     )
     autocomplete_fields = ("user",)
     actions: ClassVar = ["revoke_keys"]
+
+    change_form_before_template = TEMPLATE
+
+    def render_change_form(
+        self, request: HttpRequest, context: Any, *args: Any, **options: Any
+    ) -> HttpResponse:
+        if key := context["original"]:
+            caller = caller_of_key(known_keys().get(pk=key.pk))
+            context["limits"] = shown_limits(caller)
+        response: HttpResponse = super().render_change_form(
+            request, context, *args, **options
+        )
+        return response
+
+    @display(  # type: ignore[untyped-decorator]
+        description="status",
+        label={"active": "success", "expired": "warning", "revoked": "danger"},
+    )
+    def state(self, row: ApiKey) -> tuple[str, str]:
+        return row.status, row.status
 
     def rights_given(self, row: ApiKey) -> Rights:
         return Rights.of(row.user)

@@ -14,6 +14,7 @@ from embeddings.console.charts import Chart, Series
 from embeddings.console.page import ConsolePage, action
 from embeddings.console.words import count, dollars, milliseconds, share
 from embeddings.services.breaker_states import breaker_states, reset_breaker
+from embeddings.services.cache.cache import embedding_cache
 from embeddings.services.errors import ServiceError
 from embeddings.services.hints import hints
 from embeddings.services.monitoring import active_requests
@@ -90,6 +91,12 @@ class Overview(ConsolePage):
             after={"state": after.state},
         )
         messages.success(request, f"Closed the circuit breaker of {after.provider}.")
+
+    @action("providers.change_modelentry")
+    def clear_cache(self, request: HttpRequest) -> None:
+        cleared = embedding_cache().clear()
+        self.note("clear", "embedding cache", before={"vectors": cleared})
+        messages.success(request, f"Cleared the cache of {cleared:,} vectors.")
 
 
 def _traffic(period: Period, *, now: int) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path, reverse
+from django.utils.text import capfirst
 from django.views.generic import TemplateView
 
 from embeddings.models import AuditEntry
@@ -181,6 +182,6 @@ def _menu(request: HttpRequest) -> Iterator[tuple[Section, dict[str, Any]]]:
             link = reverse(
                 f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist"
             )
-            title = str(model._meta.verbose_name_plural).capitalize()
+            title = capfirst(str(model._meta.verbose_name_plural))
             icon = getattr(rows, "icon", "circle")
             yield section, {"title": title, "icon": icon, "link": link}

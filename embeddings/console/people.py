@@ -11,14 +11,22 @@ from django.http import HttpRequest, HttpResponse
 from unfold.admin import ModelAdmin, StackedInline
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from embeddings.access.caller_lookup import LIMIT_NAMES, user_limits
+from embeddings.access.caller_lookup import (
+    LIMIT_NAMES,
+    caller_of_user,
+    known_users,
+    user_limits,
+)
 from embeddings.access.rights import Rights
 from embeddings.console.audited_page import AuditedPage
+from embeddings.console.limits import TEMPLATE, shown_limits
 from embeddings.console.lists import BigList
 from embeddings.console.ranked_pages import RankedPage, rights_of_group
-from embeddings.models import UserLimits
+from embeddings.models import ApiKey, UserLimits
 from embeddings.services.audit import snapshot
 from providers.folding import UnicodeSearch
+
+MOST_KEYS = 20
 
 for model in (User, Group):
     admin.site.unregister(model)
@@ -40,6 +48,21 @@ class UserAdmin(UnicodeSearch, AuditedPage, RankedPage, DjangoUserAdmin, BigList
     inlines = (UserLimitsInline,)
     list_filter = ("is_staff", "is_superuser", "is_active")
     sortable_by = ("username",)
+
+    change_form_before_template = TEMPLATE
+
+    def render_change_form(
+        self, request: HttpRequest, context: Any, *args: Any, **options: Any
+    ) -> HttpResponse:
+        if user := context.get("original"):
+            caller = caller_of_user(known_users().get(pk=user.pk))
+            context["limits"] = shown_limits(caller)
+            if request.user.has_perm("embeddings.view_apikey"):
+                context["keys_of_user"] = ApiKey.objects.filter(user=user)[:MOST_KEYS]
+        response: HttpResponse = super().render_change_form(
+            request, context, *args, **options
+        )
+        return response
 
     def rights_given(self, row: User) -> Rights:
         return Rights.of(row)

@@ -3,11 +3,12 @@
 from typing import Any, ClassVar
 
 from django.contrib import admin
-from django.db.models import Sum
+from django.db.models import QuerySet, Sum
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from embeddings.console.lists import BigList, among, typed
+from embeddings.console.words import dollars
 from embeddings.models import EndUserDay, UsageHour
 from embeddings.services.usage.ledger import usage
 from providers.admin import ReadOnlyAdmin
@@ -42,7 +43,8 @@ class UsageHourAdmin(UsageAdmin):
         "caller",
         "provider",
         "model",
-        *SUMS,
+        *SUMS[:-1],
+        "dollars",
     )
     list_filter = (
         among("provider", "provider", lambda: ((n, n) for n in registry().names())),
@@ -54,17 +56,19 @@ class UsageHourAdmin(UsageAdmin):
     sortable_by = ("hour",)
     list_before_template = "admin/usage_totals.html"
 
+    @admin.display(description="cost")
+    def dollars(self, row: UsageHour) -> str:
+        return dollars(row.cost)
+
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         response = super().changelist_view(request, extra_context)
         if isinstance(response, TemplateResponse) and response.context_data:
-            rows = response.context_data["cl"].queryset.order_by()
-            totals = rows.aggregate(**{name: Sum(name) for name in SUMS})
-            response.context_data["totals"] = [
-                (name.replace("_", " "), _written(name, totals[name] or 0))
-                for name in SUMS
-            ]
+            rows = response.context_data["cl"]
+            # Of more than are listed, sums would take the longer the more there are; the charts have them.
+            if not rows.paginator.has_more:
+                response.context_data["totals"] = _totals(rows.queryset)
         return response
 
 
@@ -79,5 +83,10 @@ class EndUserDayAdmin(UsageAdmin):
     list_filter = (typed("caller", "caller"), typed("end_user", "end user"))
 
 
+def _totals(rows: QuerySet[UsageHour]) -> list[tuple[str, str]]:
+    sums = rows.order_by().aggregate(**{name: Sum(name) for name in SUMS})
+    return [(name.replace("_", " "), _written(name, sums[name] or 0)) for name in SUMS]
+
+
 def _written(name: str, value: Any) -> str:
-    return f"${value:,.4f}" if name == "cost" else f"{value:,}"
+    return dollars(value) if name == "cost" else f"{value:,}"

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -80,6 +81,80 @@ def changed(before: State, after: State) -> tuple[dict[str, Any], dict[str, Any]
     return {name: before.get(name) for name in names}, {
         name: after[name] for name in names
     }
+
+
+# What was done, with what; another action is shown by its own name.
+SENTENCES = {
+    "accept": "accepted a new revision of {}",
+    "add": "added {}",
+    "cancel": "cancelled {}",
+    "change": "changed {}",
+    "clear": "cleared the {}",
+    "create": "created {}",
+    "delete": "deleted {}",
+    "download": "downloaded {}",
+    "embed": "had {} embedded",
+    "fail to log in": "failed to log in {}",
+    "lock": "locked {}",
+    "log in": "logged in {}",
+    "log out": "logged out {}",
+    "make default": "made {} the default",
+    "remove vectors": "removed the vectors of {}",
+    "reset": "closed (reset) the {}",
+    "retry": "started {} once more",
+    "revoke": "revoked {}",
+    "test": "tested {}",
+    "warm up": "warmed up {}",
+}
+LONGEST_VALUE = 500
+
+
+def sentence(entry: AuditEntry) -> str:
+    """Say what an entry is about: who did what."""
+    done = SENTENCES.get(entry.action)
+    if done is None:
+        return f"{entry.actor}: {entry.action} {entry.target}"
+    return f"{entry.actor} {done.format(entry.target)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One field, in words, as it was and as it became; empty where it was not, or held nothing."""
+
+    field: str
+    before: str
+    after: str
+
+
+def differences(entry: AuditEntry) -> list[Difference]:
+    """Return what an entry says of each field that is not alike before and after."""
+    before, after = _flat(entry.before), _flat(entry.after)
+    return [
+        Difference(field=name, before=before.get(name, ""), after=after.get(name, ""))
+        for name in {**before, **after}
+        if before.get(name, "") != after.get(name, "")
+    ]
+
+
+def _flat(state: Any, path: str = "") -> dict[str, str]:
+    """Return fields by their names in words, those of fields included."""
+    if isinstance(state, dict):
+        fields: dict[str, str] = {}
+        for name, value in state.items():
+            fields |= _flat(value, f"{path}, {name}" if path else str(name))
+        return fields
+    return {path.replace("_", " ") or "value": _in_words(state)}
+
+
+def _in_words(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(_in_words, value))
+    text = str(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"
 
 
 def _value(row: Model, name: str) -> Any:

@@ -32,6 +32,23 @@ class Used:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetUse:
+    """One monthly budget, or none (`limit` None), and what of it is used. `is_shared`: by all of the user's keys."""
+
+    what: str
+    used: int | Decimal
+    limit: int | Decimal | None
+    is_shared: bool
+
+    @property
+    def percent(self) -> int:
+        """Return the share that is used; of a budget of nothing, all."""
+        if self.limit is None:
+            return 0
+        return min(100, int(self.used * 100 / self.limit)) if self.limit else 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Read:
     """A sum from the database, and when it was read."""
 
@@ -70,6 +87,23 @@ class Budgets:
                     f"{used.cost_usd:.4f}",
                     now=now,
                 )
+
+    def use(self, caller: Caller) -> list[BudgetUse]:
+        """Return what is used this month of each budget, by whom the budget is for."""
+        month = month_start(datetime.fromtimestamp(self.clock(), UTC))
+        budgets = {"monthly_tokens": "tokens", "monthly_cost_usd": "cost_usd"}
+        found = []
+        for name, measure in budgets.items():
+            owner = caller.limits_owner(name)
+            found.append(
+                BudgetUse(
+                    what=measure.partition("_")[0],
+                    used=getattr(self._used(owner, month), measure),
+                    limit=getattr(caller.limits, name),
+                    is_shared=owner != caller.id,
+                )
+            )
+        return found
 
     def _used(self, owner: str, month: datetime) -> Used:
         # In this order, what is stored meanwhile may be counted twice for a moment, but never not at all.
