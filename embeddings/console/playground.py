@@ -1,7 +1,6 @@
 """The playground: texts in, and what one or two models make of them, to look at."""
 
 import re
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +23,8 @@ from embeddings.services.embed import embed
 from embeddings.services.errors import ServiceError
 from embeddings.services.similarity import cosines, nearest_pairs, projected
 from embeddings.services.types import EmbeddingRequest, EmbeddingResult, Target
+from embeddings.services.usage.events import Event
+from embeddings.services.usage.ledger import recorded
 from providers.exceptions import ProviderError
 
 MAX_TEXTS = 40  # a table of 1,600 cosines
@@ -242,11 +243,10 @@ def _asked(
 ) -> tuple[EmbeddingResult, dict[str, str], float]:
     """Return the answer, its headers, and the seconds it took. Raises ServiceError, ProviderError, RateLimited."""
     use = ConsoleUse(request.caller)
-    started = time.perf_counter()
-    result = embed(request)
-    seconds = time.perf_counter() - started
+    with recorded(Event(endpoint="playground", caller=request.caller)) as event:
+        result = embed(request)
     limits = use.charge(result.prompt_tokens)
-    return result, {**embedding_headers(result), **limits}, seconds
+    return result, {**embedding_headers(result), **limits}, event.seconds
 
 
 def _answer(

@@ -3,11 +3,20 @@
 from typing import Any
 
 from embeddings.access.caller_lookup import console_caller
+from embeddings.console.overview import Overview, Panel
 from media_jobs.console.job_rows import JobActions, job_rows, may_of
+from media_jobs.models import Job
 from media_jobs.services.jobs import visible_jobs
 from media_jobs.services.progress import MAX_COUNTED, pace_of, queue, worker_light
 
-LIGHTS = {"working": "good", "idle": "", "busy": "warn", "absent": "bad"}
+MOST_ON_OVERVIEW = 5
+LIGHTS = {
+    "working": "good",
+    "idle": "good",
+    "busy": "warn",
+    "stuck": "bad",
+    "absent": "bad",
+}
 
 
 class JobQueue(JobActions):
@@ -49,3 +58,24 @@ class JobQueue(JobActions):
 
 def _figure(count: int) -> str:
     return f"{count:,}" + ("+" if count == MAX_COUNTED else "")
+
+
+def _panel() -> dict[str, Any]:
+    found, light = queue(Job.objects.all()), worker_light()
+    return {
+        "light": light,
+        "light_tone": LIGHTS[light.state],
+        "running": job_rows(found.running[:MOST_ON_OVERVIEW], {}),
+        "running_count": _figure(found.running_count),
+        "waiting_count": _figure(found.waiting_count),
+        "failed": job_rows(found.failed[:MOST_ON_OVERVIEW], {}),
+    }
+
+
+Overview.panels.append(
+    Panel(
+        template="console/jobs_panel.html",
+        permission="media_jobs.view_job",
+        show=_panel,
+    )
+)

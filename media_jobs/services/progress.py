@@ -8,6 +8,7 @@ from typing import Literal
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
+from embeddings.services.processes import runs
 from media_jobs.models import Job, MediaItem
 from media_jobs.services.claims import due_jobs
 from media_jobs.services.recovery import HUNG_SECONDS
@@ -40,9 +41,9 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerLight:
-    """Whether a worker runs jobs, as far as the jobs show it."""
+    """Whether a worker runs jobs."""
 
-    state: Literal["working", "idle", "busy", "absent"]
+    state: Literal["working", "idle", "busy", "stuck", "absent"]
     sentence: str
 
 
@@ -102,10 +103,7 @@ def titles_of(jobs: Sequence[Job]) -> dict[int, str]:
 
 
 def worker_light() -> WorkerLight:
-    """Say whether a worker is at work: jobs that run show it by their heartbeats, one that is left lying the opposite.
-
-    An idle worker leaves no trace in the jobs.
-    """
+    """Say whether a worker is at work: jobs that run show it, and the worker itself says that it runs."""
     now = timezone.now()
     alive = Job.objects.filter(
         status=Job.Status.PROCESSING,
@@ -113,15 +111,19 @@ def worker_light() -> WorkerLight:
     )
     if alive.exists():
         return WorkerLight(state="working", sentence="A worker is at work.")
+    if not runs("worker"):
+        return WorkerLight(
+            state="absent",
+            sentence="No worker runs: start one with MEDIA_WORKERS=1 or more, or with manage.py runworker.",
+        )
     first = due_jobs().first()
     if first is None:
-        return WorkerLight(state="idle", sentence="No job is due.")
+        return WorkerLight(state="idle", sentence="A worker runs, and no job is due.")
     if (now - first.not_before).total_seconds() < UNTAKEN_SECONDS:
         return WorkerLight(state="busy", sentence="A job waits to be taken.")
     return WorkerLight(
-        state="absent",
-        sentence="Jobs are due, and no worker takes them: start one with MEDIA_WORKERS=1 or more, or with"
-        " manage.py runworker, and look into its log.",
+        state="stuck",
+        sentence="Jobs are due, and the worker that runs takes none: look into its log.",
     )
 
 

@@ -7,6 +7,7 @@ from django.utils import timezone
 
 from embeddings.services.callers import SYSTEM
 from embeddings.services.errors import Conflict
+from embeddings.services.processes import Beat
 from media_jobs.models import Job, MediaItem
 from media_jobs.services import claims
 from media_jobs.services.claims import hand_back, try_again, wait
@@ -132,10 +133,12 @@ def test_queue_takes_few_queries_however_many_jobs(
 
 
 def test_light_shows_a_worker_at_work_and_one_that_is_missing(queued):
-    assert worker_light().state == "busy"
-    Job.objects.update(not_before=timezone.now() - timedelta(seconds=31))
     assert worker_light().state == "absent"
     assert "manage.py runworker" in worker_light().sentence
+    Beat("worker").when_due()
+    assert worker_light().state == "busy"
+    Job.objects.update(not_before=timezone.now() - timedelta(seconds=31))
+    assert worker_light().state == "stuck"
     claimed_job()
     assert worker_light().state == "working"
     Job.objects.update(status="completed")

@@ -36,10 +36,10 @@ def shown(client, admin_client, item):
         detail = client.get(f"{MEDIA}/{item.pk}").json()
         status = client.get(f"{MEDIA}/{item.pk}/embeddings/status").json()
         page = admin_client.get(CONSOLE).content.decode()
-        cell = page.partition('data-label="Stale"')[2].partition("</td>")[0]
+        cell = page.partition('data-label="vectors"')[2].partition("</td>")[0]
         return {
             *(one["embeddings_stale"] for one in (listed, detail, status)),
-            'title="True"' in cell,
+            "stale" in cell,
         }
 
     return look
