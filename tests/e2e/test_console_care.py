@@ -14,10 +14,10 @@ WIDE, PHONE = 1440, 390
 
 @pytest.fixture(scope="module", autouse=True)
 def rows(server):
-    """Something in most lists."""
+    """Something in most lists, with markup in it: were it run, the policy would complain."""
     server.embed(["one", "two"])
-    title = "x" * 120
-    body = {"title": title, "content": "The cat sat on the mat. " * 20}
+    title = f"""<script>run()</script>"><img src=x onerror=run()>{"x" * 120}"""
+    body = {"title": title, "content": f"{title} sat on the mat. " * 20}
     kept = {"headers": server.headers, "timeout": 60}
     made = requests.post(f"{server.api}/media", json=body, **kept).json()
     address = f"{server.api}/media/{made['media_id']}"
