@@ -25,7 +25,7 @@ class AuditEntryAdmin(UnicodeSearch, BigList, ReadOnlyAdmin):
     )
     search_fields = ("actor", "target", "request_id")
     search_help_text = "Who, what or request id"
-    search_among = 10_000
+    search_among = 5_000
     period = "at"
     sortable_by = ("at",)
     empty_text = (

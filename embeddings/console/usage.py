@@ -21,7 +21,7 @@ SUMS = ("requests", "errors", "tokens", "cache_hits", "cost")
 class UsageAdmin(UnicodeSearch, BigList, ReadOnlyAdmin):
     """What was counted up to now."""
 
-    search_among = 10_000
+    search_among = 5_000
     period_at_first = "month"
     empty_text = "Usage is listed as soon as a caller embeds something, or another time is chosen under Filters."
 
