@@ -1,5 +1,5 @@
-/* What unfold's attributes need of Alpine's CSP build, which evaluates them itself and so reaches no global by name;
-   and keys for what unfold makes clickable only. */
+/* What unfold's attributes need of Alpine's CSP build (alpine/alpine.csp.js: @alpinejs/csp 3.17.4, MIT), which evaluates
+   them itself and so reaches no global by name; and keys for what unfold makes clickable only. */
 (() => {
   "use strict";
 
