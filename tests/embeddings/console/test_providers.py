@@ -136,6 +136,13 @@ def test_key_shows_its_last_four_characters_only(console, settings):
     assert key not in page
 
 
+def test_short_key_is_not_given_away(console, settings):
+    settings.PROVIDERS = {**settings.PROVIDERS, "openai": {"api_key": "short-WXYZ"}}
+    page = console.get(URL).content.decode()
+    assert "OPENAI_API_KEY: set" in page
+    assert "WXYZ" not in page
+
+
 def test_who_may_only_look_sees_no_buttons_and_can_press_none(viewer):
     page = viewer.get(URL).content.decode()
     assert 'name="action"' not in page
