@@ -69,7 +69,9 @@ def test_every_list_of_the_console_opens(expect, console):
     assert "/admin/auth/user/" in lists
     for link in sorted(lists):
         console.goto(link)
-        expect(console.locator("#content-main, #changelist").first).to_be_visible()
+        expect(
+            console.locator("#content-main, #changelist, .console").first
+        ).to_be_visible()
 
 
 def test_a_user_can_be_opened(expect, console):
