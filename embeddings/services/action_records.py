@@ -243,5 +243,5 @@ def _forgiving() -> Iterator[None]:
     """Note that the database is away, and go on: the model is what counts."""
     try:
         yield
-    except DATABASE_PROBLEMS:
-        log.warning("model_action_not_noted", exc_info=True)
+    except DATABASE_PROBLEMS as error:
+        log.warning("model_action_not_noted", reason=type(error).__name__)
