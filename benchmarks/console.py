@@ -138,12 +138,12 @@ def _ask(client: Any, address: str) -> Page:
     from django.test.utils import CaptureQueriesContext
 
     with CaptureQueriesContext(connection) as caught:
-        answer = client.get(address)
+        answer = client.get(address, follow=True)
     queries = len(caught)
     times = []
     for _ in range(LAPS):
         started = time.perf_counter()
-        answer = client.get(address)
+        answer = client.get(address, follow=True)
         times.append((time.perf_counter() - started) * 1000)
     if answer.status_code != 200:
         sys.exit(f"{address} answers {answer.status_code}.")

@@ -13,8 +13,15 @@ def pages(console: Any) -> list[str]:
     console.goto("/admin/")
     menu = console.locator("#nav-sidebar-apps a").evaluate_all(LINKS)
     found = [*dict.fromkeys(menu), "/admin/password_change/"]
+    kinds = {address.rpartition("/")[0] for address in found}
     for address in menu:
         console.goto(address)
+        for link in console.locator("#content a[href^='/admin/']").evaluate_all(LINKS):
+            path = link.partition("?")[0].partition("#")[0]
+            kind = path.rstrip("/").rpartition("/")[0]  # one page of each kind
+            if "/change/" not in path and kind not in kinds:
+                kinds.add(kind)
+                found.append(path)
         found += _of_list(console, address)
     return list(dict.fromkeys(found))
 
@@ -41,6 +48,9 @@ def serious(page: Any) -> list[str]:
     found = []
     for theme in ("", "dark dark-mode"):
         page.evaluate(f"document.documentElement.className = '{theme}'")
+        page.evaluate(
+            "Promise.all(document.getAnimations().map(one => one.finished.catch(() => 0)))"
+        )
         found += [
             f"{page.url} {theme} {one['id']}: {one['help']}: {node['html'][:200]} {node['any'][:1]}"
             for one in page.evaluate("axe.run({resultTypes: ['violations']})")[

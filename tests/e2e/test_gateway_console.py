@@ -63,7 +63,7 @@ def test_provider_is_tried_switched_off_and_asked_about(expect, console):
     console.goto("/admin/gateway/providers/")
     console.get_by_role("button", name="Test huggingface").click()
     expect(console.get_by_text("huggingface works: ")).to_be_visible()
-    console.get_by_role("button", name="Switch onnx off").click()
+    console.get_by_role("button", name="Switch off onnx").click()
     card = console.get_by_role("region", name="onnx")
     expect(card).to_contain_text("switched off", timeout=30_000)
     console.goto("/admin/gateway/routing/")
