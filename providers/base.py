@@ -202,7 +202,10 @@ class Provider(ABC):
         return None
 
     def download(self, name: str) -> Download:
-        """Fetch and prepare a model's files, listed or not. Raises ProviderError (UnknownModel: no such model)."""
+        """Fetch and prepare a model's files, listed or not. Raises ProviderError (UnknownModel: no such model).
+
+        What takes long says how far it is to `providers.progress.progress()`, which raises where it is cancelled.
+        """
         raise NotImplementedError(
             f"{self.name} serves its models remotely; there is nothing to download."
         )

@@ -123,6 +123,14 @@ def recorded(
             _finish(row, done, state, problem)
 
 
+def beat(row: ModelAction, done: Progress) -> None:
+    """Write how far the action is, and learn whether somebody cancelled it."""
+    mine = ModelAction.objects.filter(pk=row.pk)
+    mine.update(**_figures(done))
+    if mine.filter(cancel_requested=True).exists():
+        done.cancel()
+
+
 def cancel_actions(kind: Kind, provider: str, model: str) -> bool:
     """Have all running actions of that kind and model stop; return whether there was one."""
     rows = _running(kind, provider, model)
@@ -192,29 +200,21 @@ def _beating(row: ModelAction | None, done: Progress) -> Iterator[None]:
         return
     stop = threading.Event()
 
-    def beat() -> None:
+    def run() -> None:
         try:
             while not stop.wait(BEAT_SECONDS):
                 with _forgiving():
-                    _write(row, done)
+                    beat(row, done)
         finally:
             connections.close_all()
 
-    thread = threading.Thread(target=beat, name="model-action", daemon=True)
+    thread = threading.Thread(target=run, name="model-action", daemon=True)
     thread.start()
     try:
         yield
     finally:
         stop.set()
         thread.join()
-
-
-def _write(row: ModelAction, done: Progress) -> None:
-    """Write how far the action is, and learn whether somebody cancelled it."""
-    mine = ModelAction.objects.filter(pk=row.pk)
-    mine.update(**_figures(done))
-    if mine.filter(cancel_requested=True).exists():
-        done.cancel()
 
 
 def _finish(
@@ -243,5 +243,5 @@ def _forgiving() -> Iterator[None]:
     """Note that the database is away, and go on: the model is what counts."""
     try:
         yield
-    except DATABASE_PROBLEMS:
-        log.warning("model_action_not_noted", exc_info=True)
+    except DATABASE_PROBLEMS as error:
+        log.warning("model_action_not_noted", reason=type(error).__name__)

@@ -145,12 +145,15 @@ def _verdict(
             tone="bad" if breaker.state == "open" else "warn",
             sentence=breaker.last_error or "",
         )
-    if test and not test.ok:
+    called = test is not None and test.milliseconds is not None
+    if test and called and not test.ok:
         return Verdict(word="failed its test", tone="bad", sentence=test.problem)
-    if test or used.requests:
+    if called or used.requests:
         return Verdict(word="works", tone="good")
     return Verdict(
-        word="not tried yet", tone="", sentence="It is set up. Test it to see it work."
+        word="not tried yet",
+        tone="",
+        sentence=test.problem if test else "It is set up. Test it to see it work.",
     )
 
 

@@ -2,11 +2,14 @@
 
 import contextlib
 import time
+from datetime import timedelta
 
 import structlog
 from django.db import DatabaseError, InterfaceError, transaction
 from django.db.models import Max
+from django.utils import timezone
 
+from embeddings.models import UsageHour
 from embeddings.services.catalog import default_target
 from embeddings.services.errors import ProviderNotFound, ServiceError
 from embeddings.services.routing import find_target, is_allowed
@@ -20,7 +23,9 @@ TEXTS = ("A test of the connection.",)
 TIMEOUT_SECONDS = 10.0
 # Tests that are kept for each provider.
 KEPT_TESTS = 50
-NO_MODEL = "It lists no model to try; add one in the console."
+NO_MODEL = "It lists no model to try; name one, or add one in the console."
+# A provider that lists no models is tried with what it was used with this recently.
+RECENT = timedelta(days=7)
 
 log = structlog.get_logger(__name__)
 
@@ -82,8 +87,18 @@ def usable_models(provider: Provider) -> list[str]:
 
 
 def _target(provider: Provider, model: str | None) -> Target | None:
-    name = model or next(iter(usable_models(provider)), None)
+    name = model or next(iter(usable_models(provider)), None) or _used(provider)
     return find_target(model=name, provider=provider.name) if name else None
+
+
+def _used(provider: Provider) -> str | None:
+    """Return the model with which the provider answered last: in a test, else in a request."""
+    tested = ProviderTest.objects.filter(provider=provider.name, ok=True).first()
+    if tested is not None:
+        return tested.model
+    hours = UsageHour.objects.filter(hour__gte=timezone.now() - RECENT, requests__gt=0)
+    rows = hours.filter(provider=provider.name).order_by("-hour")
+    return rows.values_list("model", flat=True).first()
 
 
 def _call(test: ProviderTest, target: Target, timeout_seconds: float) -> None:

@@ -1,11 +1,13 @@
+import sys
 from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
 
 from providers.exceptions import ProviderUnavailable
-from providers.models import ProviderSetting
+from providers.models import ProviderSetting, ProviderTest
 from providers.operator_settings import reader
+from providers.progress import progress
 from providers.seeding import seed_registry
 from tests.fakes import MINILM
 
@@ -34,6 +36,33 @@ def test_warmup_of_an_unknown_model_fails_by_name():
 
 def test_download_model_tells_where_it_is():
     assert "/models/minilm" in run("download_model", MINILM)
+
+
+class Terminal(StringIO):
+    def isatty(self):
+        return True
+
+
+def test_download_model_draws_how_far_it_is_on_a_terminal(fakes, monkeypatch):
+    fetch = fakes["huggingface"].download
+
+    def download(name):
+        progress().begin("fetching", total_bytes=200)
+        progress().advance(100)
+        return fetch(name)
+
+    monkeypatch.setattr(fakes["huggingface"], "download", download)
+    monkeypatch.setenv("COLUMNS", "120")
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    run("download_model", MINILM)
+    assert f"{MINILM}: fetching:  50%" in terminal.getvalue()
+
+
+def test_check_providers_keeps_its_tests(fakes):
+    run("check_providers", "onnx")
+    kept = ProviderTest.objects.get()
+    assert (kept.provider, kept.ok, kept.by) == ("onnx", True, "manage.py")
 
 
 def test_check_providers_tells_what_works_and_what_is_missing():

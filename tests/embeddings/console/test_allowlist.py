@@ -67,7 +67,9 @@ def test_pattern_that_matches_nothing_is_warned_of(console, kind, pattern, meant
 
 
 def test_provider_in_another_case_is_the_provider(console):
-    assert "No known" not in previewed(console, "provider", "OpenAI")
+    shown = previewed(console, "provider", "OpenAI")
+    assert "No known" not in shown
+    assert "2 of them by this entry" in shown
 
 
 def test_hostile_pattern_is_text(console):

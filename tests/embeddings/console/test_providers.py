@@ -5,6 +5,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from embeddings.models import AuditEntry, UsageHour
+from providers.base import ModelSpec
 from providers.exceptions import ProviderUnavailable
 from providers.models import (
     AllowlistEntry,
@@ -15,6 +16,7 @@ from providers.models import (
     ProviderTest,
 )
 from providers.operator_settings import reader
+from providers.registry import registry
 from tests.fakes import MINILM
 
 URL = "/admin/gateway/providers/"
@@ -80,6 +82,23 @@ def test_what_is_not_set_up_is_not_called(console, fakes):
     assert ProviderTest.objects.get().milliseconds is None
 
 
+def test_provider_without_a_list_is_tried_with_what_it_answered_last(console, fakes):
+    fakes["onnx"].specs = ()
+    ModelEntry.objects.filter(provider="onnx").delete()
+    reader.cache_clear()
+    registry().list_again()
+    page = press(console, action="test", provider="onnx").content.decode()
+    assert "name one" in page
+    assert verdicts(console)["onnx"] == ("not tried yet", "")
+    spec = ModelSpec(name="m", dimensions=8, max_tokens=9, vector_space="m")
+    fakes["onnx"].resolve = lambda name: spec
+    UsageHour.objects.create(
+        caller="user:1", hour=timezone.now(), provider="onnx", model="m", requests=1
+    )
+    press(console, action="test", provider="onnx")
+    assert ProviderTest.objects.filter(model="m", ok=True).exists()
+
+
 def test_plug_in_that_breaks_in_a_test_is_a_sentence(console, fakes):
     fakes["onnx"].fault = ZeroDivisionError("secret")
     page = press(console, action="test", provider="onnx").content.decode()
@@ -134,6 +153,13 @@ def test_key_shows_its_last_four_characters_only(console, settings):
     page = console.get(URL).content.decode()
     assert "…WXYZ" in page
     assert key not in page
+
+
+def test_short_key_is_not_given_away(console, settings):
+    settings.PROVIDERS = {**settings.PROVIDERS, "openai": {"api_key": "short-WXYZ"}}
+    page = console.get(URL).content.decode()
+    assert "OPENAI_API_KEY: set" in page
+    assert "WXYZ" not in page
 
 
 def test_who_may_only_look_sees_no_buttons_and_can_press_none(viewer):
