@@ -7,7 +7,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 
-from media_jobs.console.long_lists import LongList
+from embeddings.console.lists import BigList
+from media_jobs.console.linked_rows import LinkedRows
 from media_jobs.models import StoredChunk
 from providers.admin import ReadOnlyAdmin
 from providers.folding import UnicodeSearch
@@ -17,7 +18,7 @@ MAX_DIGITS = 18
 
 
 @admin.register(StoredChunk)
-class StoredChunkAdmin(LongList, UnicodeSearch, ReadOnlyAdmin):
+class StoredChunkAdmin(LinkedRows, UnicodeSearch, BigList, ReadOnlyAdmin):
     section = "Documents"
     icon = "segment"
     list_display = ("place", "media_id", "start", "end", "space", "snippet")

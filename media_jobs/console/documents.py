@@ -9,11 +9,11 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
-from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from embeddings.access.caller_lookup import console_caller
 from embeddings.console.audited_page import AuditedPage
+from embeddings.console.lists import BigList
 from embeddings.services.callers import SYSTEM
 from media_jobs.console.document import state_of
 from media_jobs.console.embedding import embed_documents
@@ -24,14 +24,14 @@ from media_jobs.console.filters import (
     OwnerFilter,
 )
 from media_jobs.console.forms import EmbedForm, MediaItemForm
-from media_jobs.console.long_lists import LongList
+from media_jobs.console.linked_rows import LinkedRows
 from media_jobs.models import MediaItem
 from media_jobs.services.jobs import MAX_BATCH, delete_item
 from providers.folding import UnicodeSearch
 
 
 @admin.register(MediaItem)
-class MediaItemAdmin(LongList, UnicodeSearch, AuditedPage, ModelAdmin):  # type: ignore[misc]
+class MediaItemAdmin(LinkedRows, UnicodeSearch, AuditedPage, BigList):
     section = "Documents"
     icon = "description"
     form = MediaItemForm
@@ -48,6 +48,7 @@ class MediaItemAdmin(LongList, UnicodeSearch, AuditedPage, ModelAdmin):  # type:
     search_fields = ("title", "source_filename", "owner__username")
     search_help_text = "A part of a title, of a file's name, or of an owner's name."
     list_select_related = ("owner",)
+    ordering = ("-pk",)
     fields = ("title", "language", "metadata", "owner", "text")
     readonly_fields = ("text",)
     actions: ClassVar = ["embed"]

@@ -17,7 +17,7 @@ class RecentValues(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         model: type[Model] = model_admin.model
-        newest = model._default_manager.order_by("-created_at")
+        newest = model._default_manager.order_by("-pk")
         rows = newest.values_list(self.column, self.shown)[:NEWEST]
         return [
             (str(value), str(shown))

@@ -14,10 +14,11 @@ from unfold.decorators import display
 from embeddings.access.caller_lookup import console_caller
 from embeddings.access.throttling import ConsoleUse, RateLimited
 from embeddings.console.audited_page import AuditedPage
+from embeddings.console.lists import BigList
 from embeddings.services.errors import ServiceError
 from media_jobs.console.filters import ModelFilter, OwnerFilter, ProviderFilter
 from media_jobs.console.job_rows import status_of
-from media_jobs.console.long_lists import ShownElsewhere
+from media_jobs.console.linked_rows import ShownElsewhere
 from media_jobs.models import Job
 from media_jobs.services.jobs import CHANGE_JOB, cancel_job, retry_job
 from providers.admin import ReadOnlyAdmin
@@ -36,7 +37,7 @@ for model in (
 
 
 @admin.register(Job)
-class JobAdmin(ShownElsewhere, UnicodeSearch, ReadOnlyAdmin, AuditedPage):
+class JobAdmin(ShownElsewhere, UnicodeSearch, BigList, ReadOnlyAdmin, AuditedPage):
     section = "Documents"
     icon = "work_history"
     list_display = (
@@ -55,6 +56,7 @@ class JobAdmin(ShownElsewhere, UnicodeSearch, ReadOnlyAdmin, AuditedPage):
     search_help_text = "A job's id, the number of a media item, or an owner's name."
     list_select_related = ("owner",)
     list_fullwidth = True
+    ordering = ("-pk",)
     actions: ClassVar = ["cancel", "retry"]
 
     def address_of(self, row: Job) -> str:

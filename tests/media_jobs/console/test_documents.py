@@ -60,7 +60,7 @@ def test_who_may_only_look_sees_no_buttons_and_can_press_none(item, console):
     viewer = console("viewer")
     shown = viewer.get(address(item)).content.decode()
     assert (
-        "<button" not in shown.partition('class="console"')[2].partition("<footer")[0]
+        "<button" not in shown.partition('class="console"')[2].partition("</main>")[0]
     )
     for action in ("embed", "remove", "replace"):
         answer = viewer.post(address(item), {"action": action, **HOW})

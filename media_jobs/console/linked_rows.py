@@ -1,20 +1,14 @@
-"""Lists of tables that may be very long: no row is counted, and each row leads to a page of the console's own."""
+"""Lists whose rows lead to pages of the console's own."""
 
 from typing import Any
 
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import Model
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from unfold.paginator import InfinitePaginator
 
 
-class LongList:
+class LinkedRows:
     """Put before an admin class. `address_of` says where the page of a row is."""
-
-    paginator = InfinitePaginator
-    show_full_result_count = False
-    list_per_page = 50
-    list_disable_select_all = True  # of rows that nobody counted
 
     def address_of(self, row: Any) -> str:
         """Return the address of a row's page."""
@@ -30,7 +24,7 @@ class LongList:
         return Linked
 
 
-class ShownElsewhere(LongList):
+class ShownElsewhere(LinkedRows):
     """The same, for rows that have no page here at all."""
 
     def change_view(
