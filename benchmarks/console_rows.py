@@ -3,13 +3,25 @@
 import random
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import islice, product
 from typing import Any
 
 from django.contrib.auth.models import User
 from django.db.models import Model
 
-from embeddings.models import ApiKey, AuditEntry, EndUserDay, UsageHour
+from embeddings.models import (
+    HOUR,
+    MINUTE,
+    ApiKey,
+    AuditEntry,
+    EndUserDay,
+    LatencyCount,
+    Level,
+    LoggedRequest,
+    Traffic,
+    UsageHour,
+)
+from embeddings.services.processes import QUEUED_TOKENS
 from media_jobs.models import Job, MediaItem, StoredChunk, VectorSpace
 from providers.seeding import seed_registry
 
@@ -138,7 +150,57 @@ def fill(share: float) -> User:
         "chunks",
         share,
     )
+    _store_traffic(start)
     return operator
+
+
+def _store_traffic(start: datetime) -> None:
+    """What charts show: every minute of three days and every hour of 400, whatever the share; the last requests."""
+    minutes = [(start - timedelta(minutes=n), MINUTE) for n in range(3 * 24 * 60)]
+    hours = [(start - timedelta(hours=n), HOUR) for n in range(400 * 24)]
+    slots = [(int(at.timestamp()), span) for at, span in minutes + hours]
+
+    def traffic() -> Iterator[Model]:
+        for (at, span), (provider, model) in product(slots, MODELS):
+            place = {"start": at, "span": span, "endpoint": "POST /api/v1/embeddings"}
+            named = {"provider": provider, "model": model, "requests": 50}
+            yield Traffic(**place, **named, asked=f"{provider}:{model}", texts=90)
+            yield Traffic(**place, **named, asked="openai:text-embedding-3-large")
+            yield Traffic(**place, asked=model, outcome="503", requests=2)
+
+    def latencies() -> Iterator[Model]:
+        stages = ("total", "queue", "infer", "tokenise")
+        for (at, span), (provider, model), stage, bucket in product(
+            slots, MODELS, stages, range(4, 9)
+        ):
+            yield LatencyCount(
+                start=at,
+                span=span,
+                provider=provider,
+                model=model,
+                stage=stage,
+                bucket=bucket,
+                requests=9,
+            )
+
+    def levels() -> Iterator[Model]:
+        for at, span in slots:
+            yield Level(start=at, span=span, name=QUEUED_TOKENS, samples=6, highest=9)
+
+    def requests() -> Iterator[Model]:
+        for n in range(10_000):
+            yield LoggedRequest(
+                at=start - timedelta(seconds=n),
+                request_id=f"request-{n}",
+                endpoint="POST /api/v1/embeddings",
+                status=200 if n % 9 else 429,
+                milliseconds=n % 100,
+            )
+
+    _store_all(Traffic, traffic())
+    _store_all(LatencyCount, latencies())
+    _store_all(Level, levels())
+    _store_all(LoggedRequest, requests())
 
 
 def _numbers(what: str, share: float) -> range:
@@ -148,6 +210,9 @@ def _numbers(what: str, share: float) -> range:
 def _store(
     model: type[Model], make: Callable[[int], Model], what: str, share: float
 ) -> None:
-    rows: Iterator[Any] = map(make, _numbers(what, share))
+    _store_all(model, map(make, _numbers(what, share)))
+
+
+def _store_all(model: type[Model], rows: Iterator[Any]) -> None:
     while batch := list(islice(rows, BATCH)):
         model._default_manager.bulk_create(batch)

@@ -48,6 +48,14 @@ class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]
     allowed_providers = PatternsField()
     allowed_models = PatternsField()
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        if "user" in self.data and not self.data["user"].isdecimal():
+            self.data = {
+                **self.data.dict(),
+                "user": "",
+            }  # Django's widget takes numbers
+
     class Meta:
         model = ApiKey
         fields = (
