@@ -120,6 +120,9 @@ def _addresses(client: Any) -> Iterator[str]:
     shown = client.get("/admin/").context_data["sidebar_navigation"]
     for group in shown:
         yield from (str(item["link"]) for item in group["items"])
+    for period in ("day", "week", "month"):
+        yield f"/admin/?period={period}"
+        yield f"/admin/usage/?by=caller&period={period}"
     for model, rows in admin.site._registry.items():
         name = f"{model._meta.app_label}_{model._meta.model_name}"
         address = reverse(f"admin:{name}_changelist")

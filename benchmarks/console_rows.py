@@ -168,25 +168,6 @@ def _store_traffic(start: datetime) -> None:
             yield Traffic(**place, **named, asked="openai:text-embedding-3-large")
             yield Traffic(**place, asked=model, outcome="503", requests=2)
 
-    def latencies() -> Iterator[Model]:
-        stages = ("total", "queue", "infer", "tokenise")
-        for (at, span), (provider, model), stage, bucket in product(
-            slots, MODELS, stages, range(4, 9)
-        ):
-            yield LatencyCount(
-                start=at,
-                span=span,
-                provider=provider,
-                model=model,
-                stage=stage,
-                bucket=bucket,
-                requests=9,
-            )
-
-    def levels() -> Iterator[Model]:
-        for at, span in slots:
-            yield Level(start=at, span=span, name=QUEUED_TOKENS, samples=6, highest=9)
-
     def requests() -> Iterator[Model]:
         for n in range(10_000):
             yield LoggedRequest(
@@ -198,9 +179,24 @@ def _store_traffic(start: datetime) -> None:
             )
 
     _store_all(Traffic, traffic())
-    _store_all(LatencyCount, latencies())
-    _store_all(Level, levels())
     _store_all(LoggedRequest, requests())
+    _store_all(LatencyCount, _latencies(slots))
+    _store_all(
+        Level,
+        (
+            Level(start=at, span=span, name=QUEUED_TOKENS, samples=6, highest=9)
+            for at, span in slots
+        ),
+    )
+
+
+def _latencies(slots: list[tuple[int, int]]) -> Iterator[Model]:
+    stages = ("total", "queue", "infer", "tokenise")
+    for (at, span), (provider, model), stage, bucket in product(
+        slots, MODELS, stages, range(4, 9)
+    ):
+        place = {"start": at, "span": span, "stage": stage, "bucket": bucket}
+        yield LatencyCount(provider=provider, model=model, requests=9, **place)
 
 
 def _numbers(what: str, share: float) -> range:

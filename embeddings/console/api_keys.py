@@ -52,7 +52,7 @@ class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]
         super().__init__(*args, **options)
         if "user" in self.data and not self.data["user"].isdecimal():
             self.data = {
-                **self.data.dict(),
+                **self.data,
                 "user": "",
             }  # Django's widget takes numbers
 

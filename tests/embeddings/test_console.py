@@ -54,6 +54,12 @@ def entries():
     ]
 
 
+def test_key_for_a_user_that_is_no_number_is_refused_in_words(console):
+    answer = console.post(url(ApiKey, "add"), {**LIMITS, "user": "nobody'\"<"})
+    assert answer.status_code == 200
+    assert "This field is required." in answer.content.decode()
+
+
 def test_key_is_shown_once_and_works(console, operator):
     fields = {
         **LIMITS,
