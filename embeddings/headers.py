@@ -1,10 +1,12 @@
 """The headers of answers: their names for whoever sets one, and what /openapi.json says of each."""
 
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from embeddings.conf import DimensionsPolicy
-from embeddings.services.types import EmbeddingResult
+
+if TYPE_CHECKING:  # the settings read the names here, and load no numpy
+    from embeddings.services.types import EmbeddingResult
 
 RETRY_AFTER = "Retry-After"
 REQUEST_ID = "X-Request-ID"
@@ -72,7 +74,7 @@ def described(*names: str) -> dict[str, Any]:
     return {name: DESCRIBED[name] for name in names}
 
 
-def embedding_headers(result: EmbeddingResult) -> dict[str, str]:
+def embedding_headers(result: "EmbeddingResult") -> dict[str, str]:
     """Return the headers that say what this answer is."""
     headers = {
         PROVIDER: result.target.provider.name,

@@ -94,9 +94,10 @@ def _ended(process: subprocess.Popen[bytes]) -> bool:
 def _largest(folder: Path) -> int:
     """Return the bytes of the largest file below: the wheel so far. Files may go meanwhile."""
     sizes = [0]
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):
-            sizes.append(path.stat().st_size)
+    for parent, _, names in os.walk(folder):  # passes by what is gone
+        for name in names:
+            with contextlib.suppress(OSError):
+                sizes.append(Path(parent, name).stat().st_size)
     return max(sizes)
 
 
