@@ -52,10 +52,8 @@ def build_fast_graph(
 def _graph(
     folder: Path, config: GraphConfig, projections: Projections
 ) -> onnx.ModelProto:
-    if not config.supported:
-        raise Unbuildable(
-            f"its encoder ({config.model_type[:40] or 'no model_type'}) or a setting of it is not supported"
-        )
+    if config.unsupported is not None:
+        raise Unbuildable(config.unsupported)
     nodes = Nodes()
     with open_tensors(folder) as tensors:
         checkpoint = Checkpoint(tensors, config)

@@ -11,7 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from providers.engine.graph.architectures import ARCHITECTURES, INNER_SIZE, LAYERS
+from providers.engine.graph.architectures import (
+    ARCHITECTURES,
+    BUCKETS,
+    HEADS,
+    INNER_SIZE,
+    LAYERS,
+)
 from providers.engine.graph.config import (
     DenseConfig,
     GraphConfig,
@@ -98,6 +104,11 @@ class Checkpoint:
             else positions
         )
 
+    def relative_bias(self) -> Array | None:
+        """What attention adds by the distance of two tokens, (buckets, heads), if the architecture has such a table."""
+        name = self._names.relative_bias
+        return None if name is None else self._array(name)
+
     def embeddings_norm(self) -> Norm:
         """Normalisation after the embeddings."""
         return self._norm("embeddings.LayerNorm")
@@ -173,6 +184,8 @@ class Checkpoint:
         }
         if self._names.token_types:
             shapes["embeddings.token_type_embeddings.weight"] = (None, hidden)
+        if self._names.relative_bias:
+            shapes[self._names.relative_bias] = (BUCKETS, config.size(*HEADS))
         norms = ["embeddings.LayerNorm"]
         # A layer has more than one parameter: beyond this many, some are missing for certain.
         for index in range(min(self._layers, len(self._tensors.names))):

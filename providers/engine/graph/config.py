@@ -9,10 +9,18 @@ from typing import Any
 from providers.engine.graph.architectures import (
     ACTIVATIONS,
     ARCHITECTURES,
+    BUCKETS,
     HIDDEN_SIZE,
     POSITIONS_AFTER_PADDING,
 )
 
+# What changes a BERT-like encoder's vectors, and the values that are built. Without the setting, the first.
+_SUPPORTED: Mapping[str, tuple[Any, ...]] = {
+    "position_embedding_type": ("absolute", None),
+    "sinusoidal_pos_embds": (False, None),
+    "is_decoder": (False, None),
+    "relative_attention_num_buckets": (BUCKETS,),
+}
 _MOST = 1 << 24  # no size in a real config.json comes near
 _MOST_BYTES = 1 << 24
 
@@ -74,6 +82,9 @@ class GraphConfig:
         """The number of a text's first token in the position table."""
         if self.model_type not in POSITIONS_AFTER_PADDING:
             return 0
+        row = ARCHITECTURES.get(self.model_type)
+        if row is not None and row.padding is not None:
+            return row.padding + 1
         pad = self.encoder.get("pad_token_id")
         return (1 if pad is None else int(pad)) + 1
 
@@ -85,16 +96,21 @@ class GraphConfig:
         )
 
     @property
+    def unsupported(self) -> str | None:
+        """Why no graph can be built of such an encoder, or None. Whether its parameters fit, only they show."""
+        if self.model_type not in ARCHITECTURES:
+            return f"its architecture ({self.model_type[:40] or 'no model_type'}) is not supported"
+        if self.activation not in ACTIVATIONS:
+            return f"its activation ({self.activation[:40]}) is not supported"
+        for name, supported in _SUPPORTED.items():
+            if self.encoder.get(name, supported[0]) not in supported:
+                return f"{name} in its config.json is not supported"
+        return None
+
+    @property
     def supported(self) -> bool:
-        """Whether the encoder is one to build: known architecture and activation, absolute positions, no decoder."""
-        return (
-            self.model_type in ARCHITECTURES
-            and self.activation in ACTIVATIONS
-            and self.encoder.get("position_embedding_type", "absolute")
-            in (None, "absolute")
-            and not self.encoder.get("sinusoidal_pos_embds", False)
-            and not self.encoder.get("is_decoder", False)
-        )
+        """Whether the encoder is one to build."""
+        return self.unsupported is None
 
     def size(self, *names: str) -> int:
         """Return the first of these settings of config.json. Raises Unbuildable where none is a size."""

@@ -5,19 +5,23 @@ blob/main/docs/ContribOperators.md): docs/performance.md has the measurements. B
 tokens of a batch are rows of one matrix, (batch * length, channels).
 """
 
+import math
 from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import TensorProto
 
 from providers.engine.graph.architectures import (
     ACTIVATIONS,
+    BUCKETS,
+    FARTHEST,
     HEADS,
     LAYERS,
     POSITIONS_AFTER_PADDING,
 )
-from providers.engine.graph.checkpoint import Checkpoint, Linear, Norm
+from providers.engine.graph.checkpoint import Array, Checkpoint, Linear, Norm
 from providers.engine.graph.config import GraphConfig, Unbuildable
 from providers.engine.graph.nodes import FUSED, Nodes
 
@@ -65,7 +69,7 @@ class Encoder:
 
     def write(self, checkpoint: Checkpoint) -> str:
         """Write everything from `input_ids` to the token vectors."""
-        self._masks()
+        self._masks(checkpoint.relative_bias())
         embedded = self._embeddings(checkpoint)
         x = self._reshape(embedded, self._rows(checkpoint.words().shape[1]))
         for index in range(self._layers):
@@ -73,8 +77,11 @@ class Encoder:
             x = self._feed_forward(checkpoint, index, x)
         return self._reshape(x, self._by_text)
 
-    def _masks(self) -> None:
-        """Write the mask as float32 (batch, length), and what attention adds: 0 for a token, a large negative else."""
+    def _masks(self, relative_bias: Array | None) -> None:
+        """Write the mask as float32 (batch, length), and what attention adds: 0 for a token, a large negative else.
+
+        A relative bias is added to that, by head.
+        """
         nodes = self._nodes
         nodes.node("Cast", ["input_ids"], "ids", to=TensorProto.INT32)
         nodes.node("Cast", ["attention_mask"], "mask", to=TensorProto.INT32)
@@ -89,7 +96,25 @@ class Encoder:
         queries = nodes.node(
             "Concat", [nodes.integers(1, 1), length, once], "mask.queries", axis=0
         )
-        nodes.node("Expand", [keys, queries], "mask.added")
+        if relative_bias is None:
+            nodes.node("Expand", [keys, queries], "mask.added")
+        else:
+            nodes.node("Add", [keys, self._bias(relative_bias)], "mask.added")
+
+    def _bias(self, table: Array) -> str:
+        """Write the bias of each pair of tokens, float32 (heads, length, length): transformers' MPNetEncoder."""
+        nodes, longest = self._nodes, self._config.size("max_position_embeddings")
+        by_distance = table[buckets(np.arange(1 - longest, longest))].T
+        stored = nodes.parameter("bias.by_distance", by_distance)
+        zero = nodes.parameter("zero", np.array(0, np.int64))
+        once = nodes.parameter("axis.scalar", np.array(1, np.int64))
+        length = nodes.node("Squeeze", ["length"], "length.scalar")
+        numbers = nodes.node("Range", [zero, length, once], "numbers")
+        rows = nodes.node("Unsqueeze", [numbers, nodes.integers(1)], "numbers.rows")
+        distances = nodes.node("Sub", [numbers, rows], "distances")
+        nearest = nodes.integers(longest - 1)
+        index = nodes.node("Add", [distances, nearest], "bias.index")
+        return nodes.node("Gather", [stored, index], "bias", axis=1)
 
     @property
     def _by_text(self) -> str:
@@ -184,6 +209,21 @@ class Encoder:
             self._nodes.parameter(f"{name}.norm.scale", norm.scale),
             self._nodes.parameter(f"{name}.norm.shift", norm.shift),
         )
+
+
+def buckets(distances: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the row of a relative bias' table for each distance from a query to a key.
+
+    Half of the rows are for keys behind the query. Of each half, one half is for a distance each, the other for
+    distances that grow by the logarithm (arXiv:1910.10683), in float32 as MPNetEncoder computes it.
+    """
+    half = BUCKETS // 2
+    exact = half // 2
+    far = np.abs(distances)
+    ratios = np.log(np.maximum(far, 1).astype(np.float32) / np.float32(exact))
+    steps = ratios / np.float32(math.log(FARTHEST / exact)) * np.float32(half - exact)
+    grown = np.minimum(exact + steps.astype(np.int64), half - 1)
+    return np.where(distances > 0, half, 0) + np.where(far < exact, far, grown)
 
 
 def activate(nodes: Nodes, x: str, kind: str) -> str:

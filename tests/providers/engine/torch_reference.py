@@ -33,6 +33,7 @@ FAMILIES = {
     "xlm-roberta": ("XLMRobertaConfig", ROBERTA),
     "camembert": ("CamembertConfig", ROBERTA),
     "distilbert": ("DistilBertConfig", {}),
+    "mpnet": ("MPNetConfig", {"pad_token_id": 1}),
 }
 
 
