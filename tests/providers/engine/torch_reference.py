@@ -1,6 +1,7 @@
 """The same tiny models run by torch. Only tests that run import this: torch and transformers take seconds."""
 
 import json
+from typing import Any
 
 import numpy as np
 import sentence_transformers
@@ -27,7 +28,7 @@ __all__ = [
 ]
 
 ROBERTA = {"pad_token_id": 1, "type_vocab_size": 1, "layer_norm_eps": 1e-5}
-FAMILIES = {
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("BertConfig", {}),
     "roberta": ("RobertaConfig", ROBERTA),
     "xlm-roberta": ("XLMRobertaConfig", ROBERTA),
