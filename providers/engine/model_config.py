@@ -20,7 +20,8 @@ from providers.engine.graph.architectures import (
     HIDDEN_SIZE,
     POSITIONS_AFTER_PADDING,
 )
-from providers.engine.graph.config import GraphConfig, is_whole
+from providers.engine.graph.config import GraphConfig
+from providers.engine.graph.settings import is_whole
 from providers.engine.modules import (
     Head,
     Module,

@@ -84,13 +84,15 @@ HIDDEN_SIZE = ("hidden_size", "dim", "d_model", "n_embd")
 INNER_SIZE = ("intermediate_size", "hidden_dim")
 HEADS = ("num_attention_heads", "n_heads")
 LAYERS = ("num_hidden_layers", "n_layers")
-# Operator and attributes in ONNX, by transformers' names.
-ACTIVATIONS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
-    "gelu": ("Gelu", {}),
-    "gelu_python": ("Gelu", {}),
-    "gelu_new": ("Gelu", {"approximate": "tanh"}),
-    "gelu_pytorch_tanh": ("Gelu", {"approximate": "tanh"}),
-    "relu": ("Relu", {}),
-    "sigmoid": ("Sigmoid", {}),
-    "tanh": ("Tanh", {}),
+# Operator, domain and attributes in ONNX, by transformers' names.
+ACTIVATIONS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
+    "gelu": ("Gelu", "", {}),
+    "gelu_python": ("Gelu", "", {}),
+    "gelu_new": ("Gelu", "", {"approximate": "tanh"}),
+    "gelu_pytorch_tanh": ("Gelu", "", {"approximate": "tanh"}),
+    "relu": ("Relu", "", {}),
+    "sigmoid": ("Sigmoid", "", {}),
+    "silu": ("QuickGelu", "com.microsoft", {"alpha": 1.0}),
+    "swish": ("QuickGelu", "com.microsoft", {"alpha": 1.0}),
+    "tanh": ("Tanh", "", {}),
 }

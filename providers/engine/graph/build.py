@@ -1,4 +1,4 @@
-"""Write a BERT-family model with its pooling as optimised ONNX graphs, from safetensors; no torch.
+"""Write a text encoder with its pooling as optimised ONNX graphs, from safetensors; no torch.
 
 A graph takes `input_ids` and `attention_mask`, int64 (batch, length), padded on the right, and answers
 `sentence_embedding`, float32 (batch, dimensions). The exact one computes in float32, the fast one mostly in int8.
@@ -13,17 +13,23 @@ from pathlib import Path
 import onnx
 
 from providers.engine.graph import FAST_GRAPH_FILE, GRAPH_FILE
-from providers.engine.graph.checkpoint import Checkpoint, open_tensors, read_linear
-from providers.engine.graph.config import GraphConfig, Unbuildable
-from providers.engine.graph.encoder import Encoder, Projections
+from providers.engine.graph.bert_checkpoint import BertCheckpoint
+from providers.engine.graph.bert_encoder import BertEncoder
+from providers.engine.graph.checkpoint import Tensors, open_tensors, read_linear
+from providers.engine.graph.config import GraphConfig
 from providers.engine.graph.exact import ExactProjections
 from providers.engine.graph.head import write_head
 from providers.engine.graph.int8 import Int8Projections
 from providers.engine.graph.nodes import Nodes, save
+from providers.engine.graph.parts import Projections
+from providers.engine.graph.rotary_checkpoint import RotaryCheckpoint
+from providers.engine.graph.rotary_encoder import RotaryEncoder
+from providers.engine.graph.rotary_families import ROTARY, read_rotary
 from providers.engine.graph.samples import take_samples
 from providers.engine.graph.session import TokenIds
+from providers.engine.graph.settings import Unbuildable
 
-_SHARED_PARAMETERS = frozenset({"words", "positions"})
+_SHARED_PARAMETERS = ("words", "positions", "rotations.")
 
 
 def build_graph(folder: Path, config: GraphConfig) -> Path:
@@ -56,8 +62,7 @@ def _graph(
         raise Unbuildable(config.unsupported)
     nodes = Nodes()
     with open_tensors(folder) as tensors:
-        checkpoint = Checkpoint(tensors, config)
-        tokens = Encoder(nodes, config, projections).write(checkpoint)
+        tokens = _write_encoder(nodes, config, projections, tensors)
     if not config.include_prompt:
         # Only the runtime knows which tokens are a prompt's, so it pools by itself.
         nodes.node("Identity", [tokens], "last_hidden_state")
@@ -67,9 +72,21 @@ def _graph(
     return nodes.model("sentence_embedding", ["batch", config.dimensions])
 
 
+def _write_encoder(
+    nodes: Nodes, config: GraphConfig, projections: Projections, tensors: Tensors
+) -> str:
+    """Write the encoder, and return the name of its token vectors, float32 (batch, length, hidden)."""
+    if config.model_type in ROTARY:
+        rotary = read_rotary(config.encoder)
+        parameters = RotaryCheckpoint(tensors, rotary)
+        return RotaryEncoder(nodes, rotary, projections).write(parameters)
+    checkpoint = BertCheckpoint(tensors, config)
+    return BertEncoder(nodes, config, projections).write(checkpoint)
+
+
 def _share_parameters(model: onnx.ModelProto, exact: onnx.ModelProto) -> None:
     """Let `model` use the embeddings in the exact graph's file."""
     stored = {tensor.name: tensor for tensor in exact.graph.initializer}
     for tensor in model.graph.initializer:
-        if tensor.name in _SHARED_PARAMETERS:
+        if tensor.name.startswith(_SHARED_PARAMETERS):
             tensor.CopyFrom(stored[tensor.name])

@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from providers.engine.graph.config import Unbuildable
+from providers.engine.graph.settings import Unbuildable
 
 TokenIds = NDArray[np.int64]
 

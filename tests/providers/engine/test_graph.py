@@ -7,15 +7,18 @@ import pytest
 
 from providers.engine.building import build_graph
 from providers.engine.graph import GRAPH_FILE
+from providers.engine.graph.bert_encoder import buckets
 from providers.engine.graph.build import build_fast_graph
-from providers.engine.graph.encoder import buckets
 from providers.engine.model_config import read_model_config
 from providers.engine.onnx_runtime import OnnxRuntime
 from providers.engine.pooling import normalize, pool
 from providers.engine.runtime import Row
 from tests.providers.engine import tiny
 
-FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "mpnet")
+FAMILIES = (
+    *("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "mpnet"),
+    *("modernbert", "nomic_bert", "gte", "qwen3", "gemma3_text"),
+)
 MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 
 
@@ -81,7 +84,7 @@ def test_mpnet_numbers_positions_from_2_whatever_its_padding(tmp_path, torch_ref
     close(built(tmp_path).run(rows()), torch_reference.run(encoder, rows(), heads))
 
 
-@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])
+@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu", "silu"])
 def test_every_activation_matches_torch(tmp_path, torch_reference, activation):
     encoder = torch_reference.save_encoder(tmp_path, "bert", activation)
     tiny.write_modules(tmp_path, normalize=False)
@@ -170,7 +173,7 @@ def test_half_precision_and_a_task_prefix_are_understood(tmp_path, torch_referen
         {"position_embedding_type": "relative_key"},
         {"model_type": "deberta-v2"},
         {"model_type": "mpnet", "relative_attention_num_buckets": 64},
-        {"hidden_act": "swish"},
+        {"hidden_act": "mish"},
         {"is_decoder": True},
     ],
 )

@@ -1,52 +1,39 @@
-"""A BERT-family encoder as nodes: embeddings, attention, feed-forward layers. onnx and numpy only.
+"""A BERT-like encoder as nodes: absolute positions, norms after each sum, feed-forward layers without a gate.
 
-Standard operators wherever ONNX Runtime runs them faster than its fused ones (https://github.com/microsoft/onnxruntime/
-blob/main/docs/ContribOperators.md): docs/performance.md has the measurements. Between embeddings and pooling, all
-tokens of a batch are rows of one matrix, (batch * length, channels).
+onnx and numpy only.
 """
 
 import math
-from collections.abc import Mapping
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
 from providers.engine.graph.architectures import (
-    ACTIVATIONS,
     BUCKETS,
     FARTHEST,
     HEADS,
     LAYERS,
     POSITIONS_AFTER_PADDING,
 )
-from providers.engine.graph.checkpoint import Array, Checkpoint, Linear, Norm
-from providers.engine.graph.config import GraphConfig, Unbuildable
+from providers.engine.graph.bert_checkpoint import BertCheckpoint
+from providers.engine.graph.checkpoint import Array, Norm
+from providers.engine.graph.config import GraphConfig
 from providers.engine.graph.nodes import FUSED, Nodes
+from providers.engine.graph.parts import (
+    Projections,
+    by_text,
+    distances,
+    norm_parameters,
+    normalized,
+    reshape,
+    rows,
+    write_masks,
+)
+from providers.engine.graph.settings import Unbuildable
 
 
-class Projections(Protocol):
-    """How the products with parameters are computed: in float32, or in int8."""
-
-    def project(
-        self, nodes: Nodes, x: str, name: str, linears: Mapping[str, Linear]
-    ) -> list[str]:
-        """Write `x @ weight + bias` for each of `linears`, under its key after `name`."""
-
-    def feed_forward(
-        self,
-        nodes: Nodes,
-        x: str,
-        name: str,
-        inner: Linear,
-        outer: Linear,
-        activation: str,
-    ) -> str:
-        """Write `activation(x @ inner) @ outer` under `name`."""
-
-
-class Encoder:
+class BertEncoder:
     """Writes the encoder's layers; `write` returns the name of the token vectors, float32 (batch, length, hidden)."""
 
     def __init__(
@@ -67,15 +54,17 @@ class Encoder:
             raise Unbuildable("layer_norm_eps in its config.json is not a small number")
         self._epsilon = float(epsilon)
 
-    def write(self, checkpoint: Checkpoint) -> str:
+    def write(self, checkpoint: BertCheckpoint) -> str:
         """Write everything from `input_ids` to the token vectors."""
         self._masks(checkpoint.relative_bias())
         embedded = self._embeddings(checkpoint)
-        x = self._reshape(embedded, self._rows(checkpoint.words().shape[1]))
+        x = reshape(
+            self._nodes, embedded, rows(self._nodes, checkpoint.words().shape[1])
+        )
         for index in range(self._layers):
             x = self._attention(checkpoint, index, x)
             x = self._feed_forward(checkpoint, index, x)
-        return self._reshape(x, self._by_text)
+        return reshape(self._nodes, x, by_text(self._nodes))
 
     def _masks(self, relative_bias: Array | None) -> None:
         """Write the mask as float32 (batch, length), and what attention adds: 0 for a token, a large negative else.
@@ -83,20 +72,13 @@ class Encoder:
         A relative bias is added to that, by head.
         """
         nodes = self._nodes
-        nodes.node("Cast", ["input_ids"], "ids", to=TensorProto.INT32)
-        nodes.node("Cast", ["attention_mask"], "mask", to=TensorProto.INT32)
-        nodes.node("Cast", ["attention_mask"], "mask.float", to=TensorProto.FLOAT)
-        one = nodes.parameter("one", np.array(1, np.float32))
-        lowest = nodes.parameter("padding", np.array(-1e9, np.float32))
-        missing = nodes.node("Sub", [one, "mask.float"], "mask.missing")
-        lowered = nodes.node("Mul", [missing, lowest], "mask.lowered")
-        keys = nodes.node("Unsqueeze", [lowered, nodes.integers(1, 2)], "mask.keys")
-        length = nodes.node("Shape", ["ids"], "length", start=1)
-        once = nodes.integers(1)
-        queries = nodes.node(
-            "Concat", [nodes.integers(1, 1), length, once], "mask.queries", axis=0
-        )
+        keys = write_masks(nodes)
         if relative_bias is None:
+            length = nodes.node("Shape", ["ids"], "length", start=1)
+            once = nodes.integers(1)
+            queries = nodes.node(
+                "Concat", [nodes.integers(1, 1), length, once], "mask.queries", axis=0
+            )
             nodes.node("Expand", [keys, queries], "mask.added")
         else:
             nodes.node("Add", [keys, self._bias(relative_bias)], "mask.added")
@@ -106,31 +88,11 @@ class Encoder:
         nodes, longest = self._nodes, self._config.size("max_position_embeddings")
         by_distance = table[buckets(np.arange(1 - longest, longest))].T
         stored = nodes.parameter("bias.by_distance", by_distance)
-        zero = nodes.parameter("zero", np.array(0, np.int64))
-        once = nodes.parameter("axis.scalar", np.array(1, np.int64))
-        length = nodes.node("Squeeze", ["length"], "length.scalar")
-        numbers = nodes.node("Range", [zero, length, once], "numbers")
-        rows = nodes.node("Unsqueeze", [numbers, nodes.integers(1)], "numbers.rows")
-        distances = nodes.node("Sub", [numbers, rows], "distances")
         nearest = nodes.integers(longest - 1)
-        index = nodes.node("Add", [distances, nearest], "bias.index")
+        index = nodes.node("Add", [distances(nodes), nearest], "bias.index")
         return nodes.node("Gather", [stored, index], "bias", axis=1)
 
-    @property
-    def _by_text(self) -> str:
-        """The shape (batch, length, channels)."""
-        shape = self._nodes.node("Shape", ["ids"], "ids.shape")
-        rest = self._nodes.integers(-1)
-        return self._nodes.node("Concat", [shape, rest], "shape.by_text", axis=0)
-
-    def _rows(self, channels: int) -> str:
-        """The shape (batch * length, channels)."""
-        return self._nodes.integers(-1, channels)
-
-    def _reshape(self, x: str, shape: str) -> str:
-        return self._nodes.node("Reshape", [x, shape], f"{x}.reshaped")
-
-    def _embeddings(self, checkpoint: Checkpoint) -> str:
+    def _embeddings(self, checkpoint: BertCheckpoint) -> str:
         nodes = self._nodes
         inputs = [
             "ids",
@@ -138,7 +100,7 @@ class Encoder:
             nodes.parameter("words", checkpoint.words()),
             nodes.parameter("positions", checkpoint.positions()),
             "",
-            *self._norm_parameters("embeddings", checkpoint.embeddings_norm()),
+            *norm_parameters(nodes, "embeddings", checkpoint.embeddings_norm()),
         ]
         if self._config.model_type in POSITIONS_AFTER_PADDING:
             inputs += ["", self._positions_after_padding()]
@@ -164,7 +126,7 @@ class Encoder:
         numbered = nodes.node("Mul", [counted, real], "ids.numbered")
         return nodes.node("Add", [numbered, pad], "position_ids")
 
-    def _attention(self, checkpoint: Checkpoint, index: int, x: str) -> str:
+    def _attention(self, checkpoint: BertCheckpoint, index: int, x: str) -> str:
         """Write x = norm(x + attention(x))."""
         nodes, name = self._nodes, f"layer.{index}.attention"
         inputs = checkpoint.attention_inputs(index)
@@ -172,7 +134,7 @@ class Encoder:
         mixed = nodes.node(
             "Attention",
             [
-                *(self._reshape(value, self._by_text) for value in projected),
+                *(reshape(nodes, value, by_text(nodes)) for value in projected),
                 "mask.added",
             ],
             f"{name}.mixed",
@@ -180,11 +142,11 @@ class Encoder:
             kv_num_heads=self._heads,
         )
         output = checkpoint.attention_output(index)
-        mixed = self._reshape(mixed, self._rows(len(output.weight)))
+        mixed = reshape(nodes, mixed, rows(nodes, len(output.weight)))
         [attended] = self._projections.project(nodes, mixed, name, {"output": output})
         return self._onto(x, attended, checkpoint.attention_norm(index))
 
-    def _feed_forward(self, checkpoint: Checkpoint, index: int, x: str) -> str:
+    def _feed_forward(self, checkpoint: BertCheckpoint, index: int, x: str) -> str:
         lowered = self._projections.feed_forward(
             self._nodes,
             x,
@@ -197,21 +159,10 @@ class Encoder:
 
     def _onto(self, residual: str, x: str, norm: Norm) -> str:
         total = self._nodes.node("Add", [x, residual], f"{x}.total")
-        return self._nodes.node(
-            "LayerNormalization",
-            [total, *self._norm_parameters(x, norm)],
-            f"{x}.normalized",
-            epsilon=self._epsilon,
-        )
-
-    def _norm_parameters(self, name: str, norm: Norm) -> tuple[str, str]:
-        return (
-            self._nodes.parameter(f"{name}.norm.scale", norm.scale),
-            self._nodes.parameter(f"{name}.norm.shift", norm.shift),
-        )
+        return normalized(self._nodes, total, norm, x, self._epsilon)
 
 
-def buckets(distances: NDArray[np.int64]) -> NDArray[np.int64]:
+def buckets(apart: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the row of a relative bias' table for each distance from a query to a key.
 
     Half of the rows are for keys behind the query. Of each half, one half is for a distance each, the other for
@@ -219,16 +170,8 @@ def buckets(distances: NDArray[np.int64]) -> NDArray[np.int64]:
     """
     half = BUCKETS // 2
     exact = half // 2
-    far = np.abs(distances)
+    far = np.abs(apart)
     ratios = np.log(np.maximum(far, 1).astype(np.float32) / np.float32(exact))
     steps = ratios / np.float32(math.log(FARTHEST / exact)) * np.float32(half - exact)
     grown = np.minimum(exact + steps.astype(np.int64), half - 1)
-    return np.where(distances > 0, half, 0) + np.where(far < exact, far, grown)
-
-
-def activate(nodes: Nodes, x: str, kind: str) -> str:
-    """Write an activation, named as transformers or torch call it."""
-    if kind == "Identity":
-        return x
-    operator, attributes = ACTIVATIONS[kind.lower()]
-    return nodes.node(operator, [x], f"{x}.active", **attributes)
+    return np.where(apart > 0, half, 0) + np.where(far < exact, far, grown)
