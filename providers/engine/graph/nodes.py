@@ -1,5 +1,6 @@
 """The nodes and parameters of one ONNX graph on its way. onnx and numpy only."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ class Nodes:
     A name stands for one value: asking for one that is there makes no second.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, parameters: dict[str, onnx.TensorProto] | None = None) -> None:
         self._nodes: dict[str, onnx.NodeProto] = {}
-        self._parameters: dict[str, onnx.TensorProto] = {}
+        self._parameters = {} if parameters is None else parameters
 
     def node(
         self,
@@ -57,6 +58,21 @@ class Nodes:
         """Return int64 (len(values),), as shapes and axes are given."""
         name = "integers." + ".".join(str(value) for value in values)
         return self.parameter(name, np.array(values, np.int64))
+
+    def body(self) -> "Nodes":
+        """Return the nodes of a nested graph, which sees the values of this one and shares its parameters."""
+        return Nodes(self._parameters)
+
+    def graph(
+        self, answers: Sequence[str], inputs: Sequence[onnx.ValueInfoProto] = ()
+    ) -> onnx.GraphProto:
+        """Return a nested graph: an If's branch, a Loop's body. Its answers are float32, or bool if they say so."""
+        return helper.make_graph(
+            list(self._nodes.values()),
+            answers[-1],
+            list(inputs),
+            [onnx.ValueInfoProto(name=answer) for answer in answers],
+        )
 
     def model(self, answer: str, shape: list[str | int]) -> onnx.ModelProto:
         """Return the whole model, whose one output is the float32 value `answer`."""

@@ -5,20 +5,19 @@ onnx and numpy only. The formulas are those of transformers' classes, which `rot
 
 import numpy as np
 
+from providers.engine.graph.attention import Attention
 from providers.engine.graph.checkpoint import Array, Norm
 from providers.engine.graph.nodes import FUSED, Nodes
 from providers.engine.graph.parts import (
     Projections,
     by_text,
-    distances,
     normalized,
     reshape,
     root_normalized,
     rows,
-    write_masks,
 )
 from providers.engine.graph.rotary_checkpoint import RotaryCheckpoint
-from providers.engine.graph.rotary_config import SLIDING, RotaryConfig
+from providers.engine.graph.rotary_config import RotaryConfig
 
 
 class RotaryEncoder:
@@ -30,12 +29,13 @@ class RotaryEncoder:
         self._nodes = nodes
         self._config = config
         self._projections = projections
+        self._mixing = Attention(nodes, config)
         self._rotations: dict[str, tuple[str, str]] = {}
 
     def write(self, checkpoint: RotaryCheckpoint) -> str:
         """Write everything from `input_ids` to the token vectors."""
         nodes = self._nodes
-        self._masks()
+        self._mixing.write_masks()
         self._rotations = {
             kind: self._tables(kind) for kind in dict.fromkeys(self._config.kinds)
         }
@@ -48,25 +48,6 @@ class RotaryEncoder:
             x = self._feed_forward(checkpoint, layer, x)
         x = self._normalized(x, checkpoint.final_norm(), "final")
         return reshape(nodes, x, by_text(nodes))
-
-    def _masks(self) -> None:
-        """Write what attention adds, float32 (batch, 1, length, length): `mask.added`, or `mask.sliding` if SLIDING."""
-        nodes = self._nodes
-        keys = write_masks(nodes)
-        length = nodes.node("Shape", ["ids"], "length", start=1)
-        once = nodes.integers(1)
-        queries = nodes.node(
-            "Concat", [nodes.integers(1, 1), length, once], "mask.queries", axis=0
-        )
-        nodes.node("Expand", [keys, queries], "mask.added")
-        if SLIDING in self._config.kinds:
-            apart = nodes.node("Abs", [distances(nodes)], "distances.absolute")
-            window = nodes.integers(self._config.window)
-            far = nodes.node("Greater", [apart, window], "distances.far")
-            lowest = nodes.parameter("padding", np.array(-1e9, np.float32))
-            nothing = nodes.parameter("nothing", np.array(0, np.float32))
-            added = nodes.node("Where", [far, lowest, nothing], "distances.added")
-            nodes.node("Add", [keys, added], "mask.sliding")
 
     def _tables(self, kind: str) -> tuple[str, str]:
         """Return the cosines and sines of a kind of layers."""
@@ -88,19 +69,12 @@ class RotaryEncoder:
         taken = self._normalized(x, before, name)
         parts = checkpoint.linears(layer, ("query", "key", "value"))
         query, key, value = self._projections.project(nodes, taken, name, parts)
-        mixed = nodes.node(
-            "Attention",
-            [
-                self._rotated(checkpoint, layer, query, "query"),
-                self._rotated(checkpoint, layer, key, "key"),
-                reshape(nodes, value, by_text(nodes)),
-                "mask.sliding" if config.kinds[layer] == SLIDING else "mask.added",
-            ],
+        mixed = self._mixing.write(
             f"{name}.mixed",
-            q_num_heads=config.heads,
-            kv_num_heads=config.key_heads,
-            scale=config.scale,
-            is_causal=int(config.causal),
+            config.kinds[layer],
+            self._rotated(checkpoint, layer, query, "query"),
+            self._rotated(checkpoint, layer, key, "key"),
+            reshape(nodes, value, by_text(nodes)),
         )
         mixed = reshape(nodes, mixed, rows(nodes, config.heads * config.head_size))
         output = checkpoint.linears(layer, ("output",))

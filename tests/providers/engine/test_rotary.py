@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from providers.engine.graph import attention
 from providers.engine.graph.rotary_encoder import rotations
 from providers.engine.graph.rotary_families import ROTARY
 from providers.engine.model_config import read_model_config
-from providers.engine.runtime import rows_of
+from providers.engine.runtime import Row, rows_of
 from providers.engine.tokenizer import ModelTokenizer
 from providers.exceptions import ProviderMisconfigured
 from tests.providers.engine import tiny
@@ -107,6 +108,38 @@ def test_every_setting_that_changes_vectors_is_followed(
     tiny.write_modules(tmp_path)
     expected = torch_reference.run(encoder, rows(), mean_of(torch_reference))
     close(built(tmp_path).run(rows()), expected)
+
+
+LONG_CASES = [(family, {}) for family in VARIANTS] + [
+    ("qwen3", VARIANTS["qwen3"][1]),
+    ("gemma3_text", {"use_bidirectional_attention": False, "sliding_window": 5}),
+]
+
+
+@pytest.mark.parametrize(("family", "variant"), LONG_CASES)
+def test_texts_whose_attention_is_taken_in_pieces_have_torch_s_vectors(
+    tmp_path, torch_reference, monkeypatch, family, variant
+):
+    monkeypatch.setattr(attention, "LONG", 8)
+    monkeypatch.setattr(attention, "_PIECE", 7)
+    monkeypatch.setattr(attention, "_LEAST_PIECE", 5)
+    settings = {**torch_reference.FAMILIES[family][1], **variant}
+    encoder = torch_reference.save_encoder(tmp_path, family, **settings)
+    tiny.write_modules(tmp_path)
+    runtime = built(tmp_path)
+    expected = torch_reference.run(encoder, rows(), mean_of(torch_reference))
+    close(runtime.run(rows()), expected)
+    close(np.concatenate([runtime.run([row]) for row in rows()]), expected)
+
+
+def test_a_text_of_thousands_of_tokens_has_torch_s_vector(tmp_path, torch_reference):
+    extra = {"max_position_embeddings": 2500}
+    encoder = torch_reference.save_encoder(tmp_path, "modernbert", **extra)
+    tiny.write_modules(tmp_path)
+    random = np.random.default_rng(2)
+    texts = [Row(random.integers(5, 60, length), "") for length in (5, 1025, 2500)]
+    expected = torch_reference.run(encoder, texts, mean_of(torch_reference))
+    close(built(tmp_path).run(texts), expected)
 
 
 @pytest.mark.parametrize(("family", "change"), REFUSED)
