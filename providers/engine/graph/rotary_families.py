@@ -64,8 +64,44 @@ def _modernbert(encoder: Settings) -> RotaryConfig:
     )
 
 
+# What nomic-ai/nomic-bert-2048's code calls the settings of NomicBertConfig, and of its own that change vectors those
+# values that transformers' class has built in. transformers reads the checkpoints of that code, too.
+_NOMIC_FORMER = {
+    "hidden_size": "n_embd",
+    "intermediate_size": "n_inner",
+    "layer_norm_eps": "layer_norm_epsilon",
+    "max_position_embeddings": "n_positions",
+    "num_attention_heads": "n_head",
+    "num_hidden_layers": "n_layer",
+    "rope_theta": "rotary_emb_base",
+}
+_NOMIC_BUILT_IN: Mapping[str, tuple[object, ...]] = {
+    "activation_function": ("swiglu",),
+    "causal": (False,),
+    "mlp_fc1_bias": (False,),
+    "mlp_fc2_bias": (False,),
+    "moe_every_n_layers": (None, 0),
+    "parallel_block": (False,),
+    "prenorm": (False,),
+    "qkv_proj_bias": (False,),
+    "rotary_emb_fraction": (1.0,),
+    "rotary_emb_interleaved": (False,),
+    "rotary_emb_scale_base": (None,),
+    "rotary_scaling_factor": (None,),
+    "use_rms_norm": (None, False),
+}
+
+
 def _nomic(encoder: Settings) -> RotaryConfig:
     """NomicBertModel: norms after each sum."""
+    if "n_embd" in encoder:
+        for name, values in _NOMIC_BUILT_IN.items():
+            if encoder.get(name) not in values:
+                raise unsupported(name)
+        encoder = {
+            **encoder,
+            **{new: encoder.get(old) for new, old in _NOMIC_FORMER.items()},
+        }
     return RotaryConfig(
         names=Names(
             words="embeddings.word_embeddings.weight",

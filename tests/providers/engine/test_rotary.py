@@ -235,6 +235,68 @@ def test_parameters_that_are_kept_apart_are_read_as_well(
     assert np.array_equal(built(tmp_path).run(rows()), expected)
 
 
+NOMIC = {
+    "activation_function": "swiglu",
+    "auto_map": {
+        "AutoConfig": "nomic-ai/nomic-bert-2048--configuration_hf_nomic_bert.NomicBertConfig",
+        "AutoModel": "nomic-ai/nomic-bert-2048--modeling_hf_nomic_bert.NomicBertModel",
+    },
+    "causal": False,
+    "layer_norm_epsilon": 1e-12,
+    "mlp_fc1_bias": False,
+    "mlp_fc2_bias": False,
+    "model_type": "nomic_bert",
+    "n_embd": tiny.HIDDEN,
+    "n_head": 4,
+    "n_inner": tiny.INNER,
+    "n_layer": 2,
+    "n_positions": 64,
+    "parallel_block": False,
+    "prenorm": False,
+    "qkv_proj_bias": False,
+    "rotary_emb_base": 1000,
+    "rotary_emb_fraction": 1.0,
+    "rotary_emb_interleaved": False,
+    "rotary_emb_scale_base": None,
+    "rotary_scaling_factor": None,
+    "type_vocab_size": 2,
+    "use_rms_norm": False,
+    "vocab_size": 60,
+}
+
+
+def test_nomic_s_own_config_means_what_transformers_class_does(
+    tmp_path, torch_reference
+):
+    encoder = torch_reference.save_encoder(tmp_path, "nomic_bert")
+    tiny.write_modules(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(NOMIC))
+    expected = torch_reference.run(encoder, rows(), mean_of(torch_reference))
+    close(built(tmp_path).run(rows()), expected)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"activation_function": "gelu"},
+        {"causal": True},
+        {"rotary_emb_fraction": 0.5},
+        {"rotary_scaling_factor": 2.0},
+        {"moe_every_n_layers": 2},
+        {"use_rms_norm": True},
+        {"auto_map": {"AutoModel": "somebody/code--modeling.Own"}},
+    ],
+)
+def test_nomic_s_own_config_with_another_computation_is_not_built(tmp_path, change):
+    tiny.write_model(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(NOMIC))
+    assert read_model_config(tmp_path).buildable
+    (tmp_path / "config.json").write_text(json.dumps(NOMIC | change))
+    config = read_model_config(tmp_path)
+    assert not config.buildable
+    assert "remote code" in str(config.onnx_only)
+
+
 @pytest.mark.parametrize("family", sorted(ROTARY))
 def test_a_layer_that_the_file_lacks_is_named(tmp_path, torch_reference, family):
     torch_reference.save_encoder(tmp_path, family)
