@@ -175,6 +175,7 @@ OLDER = [
         ("rope_parameters",),
         {"rope_theta": 1000000.0, "rope_local_base_freq": 10000.0},
     ),
+    ("gemma3_text", ("layer_types",), {"sliding_window_pattern": 2}),
 ]
 
 
