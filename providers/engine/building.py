@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from providers.engine.described import refusing
@@ -17,6 +18,8 @@ from providers.engine.tokenizer import ModelTokenizer, TokenIds
 
 _CALIBRATION_SEED, _CHECK_SEED = 1, 2
 _RUN_TEXTS = 4
+_NAMED_CHARACTERS = 80
+log = structlog.get_logger(__name__)
 
 build_graph = refusing(build.build_graph)
 _build_fast_graph = refusing(build.build_fast_graph)
@@ -25,13 +28,26 @@ _build_fast_graph = refusing(build.build_fast_graph)
 def build_fast_graph(
     folder: Path, config: ModelConfig, tokenizer: ModelTokenizer
 ) -> bool:
-    """Write FAST_GRAPH_FILE beside the exact graph; if it is not good enough, remove it and return False."""
+    """Write FAST_GRAPH_FILE beside the exact graph; if it is not good enough, remove it and return False.
+
+    Every text counts. The log names the one that was served worst: it is one of those that ship here, or random.
+    """
     rows = calibration_rows(tokenizer, config.max_tokens, seed=_CALIBRATION_SEED)
     fast = _build_fast_graph(folder, config, rows, threads=usable_cores())
     checked = calibration_rows(tokenizer, config.max_tokens, seed=_CHECK_SEED)
     cosines = _cosines(folder / GRAPH_FILE, fast, config, checked)
     if cosines.mean() >= FAST_MEAN_COSINE and cosines.min() >= FAST_COSINE:
         return True
+    worst = tokenizer.decode(checked[int(cosines.argmin())].tolist())
+    log.warning(
+        "fast_graph_refused",
+        folder=folder.name,
+        mean=round(float(cosines.mean()), 4),
+        least=round(float(cosines.min()), 4),
+        texts=len(cosines),
+        below=int((cosines < FAST_COSINE).sum()),
+        worst_text=worst[:_NAMED_CHARACTERS],
+    )
     fast.unlink()
     fast.with_suffix(".bin").unlink(missing_ok=True)  # a tiny model needs none
     return False

@@ -5,8 +5,8 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from providers.engine.graph import config as graph_config
-from providers.engine.graph.config import Unbuildable
+from providers.engine.graph import settings
+from providers.engine.graph.settings import Unbuildable
 from providers.exceptions import ProviderMisconfigured
 
 _P = ParamSpec("_P")
@@ -31,9 +31,9 @@ def refusing(function: Callable[_P, _R]) -> Callable[_P, _R]:
     return called
 
 
-size = refusing(graph_config.size)
-load = refusing(graph_config.load)
-object_of = refusing(graph_config.object_of)
+size = refusing(settings.size)
+load = refusing(settings.load)
+object_of = refusing(settings.object_of)
 
 
 def flag(config: Mapping[str, Any], name: str, *, default: bool) -> bool:

@@ -20,7 +20,8 @@ from providers.engine.graph.architectures import (
     HIDDEN_SIZE,
     POSITIONS_AFTER_PADDING,
 )
-from providers.engine.graph.config import GraphConfig, is_whole
+from providers.engine.graph.config import GraphConfig
+from providers.engine.graph.settings import is_whole
 from providers.engine.modules import (
     Head,
     Module,
@@ -53,6 +54,8 @@ _TOKENIZER_EXTRAS = ("tokenizer_args", "processor_kwargs")
 _HARMLESS_TOKENIZER_KEYS = frozenset(
     {"model_max_length", "max_length", "padding_side", "trust_remote_code", "use_fast"}
 )
+# Remote code that is not needed: transformers has it as a class of its own, and graphs are built of that.
+_KNOWN_CODE = {"nomic_bert": "nomic-ai/nomic-bert-2048--"}
 _TASK_HEADS = (
     "ForSequenceClassification",
     "ForTokenClassification",
@@ -200,7 +203,14 @@ def _onnx_only(encoder: Mapping[str, Any], modules: Sequence[Module]) -> str | N
     remote = encoder.get("auto_map") or {}
     if not isinstance(remote, dict):
         raise refused("the auto_map of its config.json is not an object")
-    if used := [name for name in ("AutoModel", "AutoConfig") if name in remote]:
+    known = _KNOWN_CODE.get(str(encoder.get("model_type")))
+    if not GraphConfig(encoder=encoder).supported:
+        known = None
+    if used := [
+        name
+        for name in ("AutoModel", "AutoConfig")
+        if name in remote and not (known and str(remote[name]).startswith(known))
+    ]:
         return f"it needs remote code ({used[0]} in config.json's auto_map), which is never run"
     if custom := [module.type for module in modules if module.custom]:
         return f"it needs remote code ({custom[0][:80]} in modules.json), which is never run"

@@ -11,9 +11,9 @@ from providers.base import Vectors
 from providers.engine import pooling
 from providers.engine.described import refusing
 from providers.engine.graph import FAST_GRAPH_FILE, GRAPH_FILE, checkpoint
-from providers.engine.graph.config import Unbuildable
 from providers.engine.graph.session import open_session as _open_session
 from providers.engine.graph.session import padded
+from providers.engine.graph.settings import Unbuildable
 from providers.engine.machine import map_large_blocks, trim_heap
 from providers.engine.model_config import ModelConfig
 from providers.engine.onnx_signature import Ids, Inputs, choose_output
@@ -79,7 +79,9 @@ class OnnxRuntime:
             skipped = np.array([row.prompt_tokens for row in rows], np.int64)
         vectors = pooling.pool(tokens, mask, config.pooling, skipped)
         for linear, layer in zip(self._dense, config.dense, strict=True):
-            vectors = vectors @ linear.weight + linear.bias
+            vectors = vectors @ linear.weight
+            if linear.bias is not None:
+                vectors = vectors + linear.bias
             vectors = pooling.activate(vectors, layer.activation)
         return vectors
 

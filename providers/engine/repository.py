@@ -52,7 +52,8 @@ def choose_runtime(config: ModelConfig, names: Collection[str]) -> str:
     if not weights:
         raise refused(_why_no_weights(names))
     if not machine.has_torch():
-        raise refused(NEEDS_TORCH)
+        why = config.foreign or config.unsupported
+        raise refused(f"{NEEDS_TORCH} ({why})" if why else NEEDS_TORCH)
     return "torch"
 
 

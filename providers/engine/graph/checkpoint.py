@@ -1,7 +1,7 @@
-"""A BERT-family encoder's parameters out of safetensors files, under one set of names. numpy and safetensors only."""
+"""An encoder's parameters out of safetensors files, checked. numpy and safetensors only."""
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,34 +11,31 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from providers.engine.graph.architectures import ARCHITECTURES, INNER_SIZE, LAYERS
-from providers.engine.graph.config import (
-    DenseConfig,
-    GraphConfig,
-    Unbuildable,
-    object_of,
-)
+from providers.engine.graph.config import DenseConfig
+from providers.engine.graph.settings import Unbuildable, object_of
 
 SAFETENSORS_FILE = "model.safetensors"
 SAFETENSORS_INDEX = "model.safetensors.index.json"
 
 Array = NDArray[np.float32]
+# None stands for any size.
+Shape = tuple[int | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    """`x @ weight + bias`: weight (in, out), bias (out,)."""
+    """`x @ weight + bias`: weight (in, out), bias (out,) or none."""
 
     weight: Array
-    bias: Array
+    bias: Array | None
 
 
 @dataclass(frozen=True, slots=True)
 class Norm:
-    """Layer normalisation's scale and shift, each (hidden,)."""
+    """A normalisation's scale, (channels,), and shift, (channels,) or none."""
 
     scale: Array
-    shift: Array
+    shift: Array | None = None
 
 
 # What checkpoints carry beside the encoder, or keep of it that is computed anyway: no token vector depends on these.
@@ -65,131 +62,36 @@ _HEADS = (
     "vocab_transform.",
 )
 _BUFFERS = ("position_ids", "token_type_ids", "inv_freq")
-_WORDS = "embeddings.word_embeddings.weight"
 _FLOATS = frozenset({"F16", "BF16", "F32", "F64"})
 _NAMED = 3
 
 
-class Checkpoint:
+class Parameters:
     """The parameters of one encoder, read when asked for; float16 and bfloat16 are widened to float32.
 
-    Raises Unbuildable where they are not exactly what the config asks for: an encoder with a layer too many
-    or too few still gives vectors, but not its own.
+    `words` is the name of its word embeddings, from which any prefix of the file's names is known. `former`, (pattern,
+    name), is replaced in turn in names. Raises Unbuildable where there are two encoders, or none.
     """
 
-    def __init__(self, tensors: "Tensors", config: GraphConfig) -> None:
+    def __init__(
+        self,
+        tensors: "Tensors",
+        words: str,
+        former: Sequence[tuple[str, str]] = (),
+    ) -> None:
         self._tensors = tensors
-        self._names = ARCHITECTURES[config.model_type]
-        self._layers = config.size(*LAYERS)
-        self._names_in_file = self._found()
-        self._check(self._shapes(config))
+        self._names_in_file = self._found(words, former)
 
-    def words(self) -> Array:
-        """Word embeddings, (vocabulary, hidden)."""
-        return self._array("embeddings.word_embeddings.weight")
+    @property
+    def names(self) -> Set[str]:
+        """The names of a bare encoder's parameters, and of what lies beside them."""
+        return self._names_in_file.keys()
 
-    def positions(self) -> Array:
-        """Position embeddings, (positions, hidden), with those of token type 0 added: every token here has it."""
-        positions = self._array("embeddings.position_embeddings.weight")
-        types = "embeddings.token_type_embeddings.weight"
-        return (
-            positions + self._array(types)[0]
-            if types in self._names_in_file
-            else positions
-        )
+    def check(self, shapes: Mapping[str, Shape]) -> None:
+        """Raise Unbuildable where the parameters are not exactly these.
 
-    def embeddings_norm(self) -> Norm:
-        """Normalisation after the embeddings."""
-        return self._norm("embeddings.LayerNorm")
-
-    def attention_inputs(self, layer: int) -> dict[str, Linear]:
-        """Projections before attention, as `query`, `key` and `value`: weights (hidden, hidden)."""
-        names = self._names
-        parts = {"query": names.query, "key": names.key, "value": names.value}
-        prefix = names.layer.format(layer)
-        return {part: self._linear(prefix + name) for part, name in parts.items()}
-
-    def attention_output(self, layer: int) -> Linear:
-        """Projection after attention."""
-        return self._linear(self._names.layer.format(layer) + self._names.attended)
-
-    def attention_norm(self, layer: int) -> Norm:
-        """Normalisation after attention."""
-        return self._norm(self._names.layer.format(layer) + self._names.attended_norm)
-
-    def inner(self, layer: int) -> Linear:
-        """Feed-forward layer up: weight (hidden, intermediate)."""
-        return self._linear(self._names.layer.format(layer) + self._names.inner)
-
-    def outer(self, layer: int) -> Linear:
-        """Feed-forward layer down: weight (intermediate, hidden)."""
-        return self._linear(self._names.layer.format(layer) + self._names.outer)
-
-    def outer_norm(self, layer: int) -> Norm:
-        """Normalisation after the feed-forward layers."""
-        return self._norm(self._names.layer.format(layer) + self._names.outer_norm)
-
-    def _linear(self, name: str) -> Linear:
-        return Linear(self._array(f"{name}.weight").T, self._array(f"{name}.bias"))
-
-    def _norm(self, name: str) -> Norm:
-        return Norm(self._array(f"{name}.weight"), self._array(f"{name}.bias"))
-
-    def _array(self, name: str) -> Array:
-        return as_float32(self._tensors[self._names_in_file[name]])
-
-    def _found(self) -> dict[str, str]:
-        """Return the file's names by those of a bare encoder."""
-        # Checkpoints of a whole task model put the encoder under a prefix such as "bert." or "roberta.".
-        prefixes = [
-            name.removesuffix(_WORDS)
-            for name in self._tensors.names
-            if name.endswith(_WORDS)
-        ]
-        if len(prefixes) != 1:
-            raise Unbuildable(
-                f"its checkpoint has {len(prefixes) or 'no'} tables of word embeddings ({_WORDS}); it must have one"
-            )
-        found = {}
-        for name in self._tensors.names:
-            if name.startswith(prefixes[0]):
-                # Checkpoints converted from TensorFlow long ago say gamma and beta.
-                bare = name.removeprefix(prefixes[0])
-                bare = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", bare)
-                found[re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", bare)] = name
-        return found
-
-    def _shapes(self, config: GraphConfig) -> dict[str, tuple[int | None, ...]]:
-        """Return what the config asks for: shapes by name, None where it leaves a size open."""
-        hidden = config.hidden
-        inner = _known(config, *INNER_SIZE)
-        sides = {"inner": (inner, hidden), "outer": (hidden, inner)}
-        shapes: dict[str, tuple[int | None, ...]] = {
-            _WORDS: (_known(config, "vocab_size"), hidden),
-            "embeddings.position_embeddings.weight": (
-                _known(config, "max_position_embeddings"),
-                hidden,
-            ),
-        }
-        if self._names.token_types:
-            shapes["embeddings.token_type_embeddings.weight"] = (None, hidden)
-        norms = ["embeddings.LayerNorm"]
-        # A layer has more than one parameter: beyond this many, some are missing for certain.
-        for index in range(min(self._layers, len(self._tensors.names))):
-            prefix = self._names.layer.format(index)
-            for part in ("query", "key", "value", "attended", "inner", "outer"):
-                name = f"{prefix}{getattr(self._names, part)}"
-                weight = sides.get(part, (hidden, hidden))
-                shapes |= {f"{name}.weight": weight, f"{name}.bias": weight[:1]}
-            norms += [
-                prefix + self._names.attended_norm,
-                prefix + self._names.outer_norm,
-            ]
-        for name in norms:
-            shapes |= {f"{name}.weight": (hidden,), f"{name}.bias": (hidden,)}
-        return shapes
-
-    def _check(self, shapes: Mapping[str, tuple[int | None, ...]]) -> None:
+        An encoder with a layer too many or too few still gives vectors, but not its own.
+        """
         found = self._names_in_file
         raise_for(
             "lacks {} that its config.json asks for", shapes.keys() - found.keys()
@@ -204,6 +106,43 @@ class Checkpoint:
                 if not self._tensors.fits(found[name], shape)
             ),
         )
+
+    def array(self, name: str) -> Array:
+        """Read one parameter."""
+        return as_float32(self._tensors[self._names_in_file[name]])
+
+    def linear(self, name: str) -> Linear:
+        """Read a product's parameters, with its bias if there is one."""
+        bias = f"{name}.bias"
+        weight = self.array(f"{name}.weight").T
+        return Linear(weight, self.array(bias) if bias in self.names else None)
+
+    def norm(self, name: str) -> Norm:
+        """Read a normalisation's parameters, with its shift if there is one."""
+        shift = f"{name}.bias"
+        scale = self.array(f"{name}.weight")
+        return Norm(scale, self.array(shift) if shift in self.names else None)
+
+    def _found(self, words: str, former: Sequence[tuple[str, str]]) -> dict[str, str]:
+        """Return the file's names by those of a bare encoder."""
+        # Checkpoints of a whole task model put the encoder under a prefix such as "bert." or "roberta.".
+        prefixes = [
+            name.removesuffix(words)
+            for name in self._tensors.names
+            if name.endswith(words)
+        ]
+        if len(prefixes) != 1:
+            raise Unbuildable(
+                f"its checkpoint has {len(prefixes) or 'no'} tables of word embeddings ({words}); it must have one"
+            )
+        found = {}
+        for name in self._tensors.names:
+            if name.startswith(prefixes[0]):
+                bare = name.removeprefix(prefixes[0])
+                for pattern, replacement in former:
+                    bare = re.sub(pattern, replacement, bare)
+                found[bare] = name
+        return found
 
 
 def beside_the_encoder(names: Iterable[str]) -> list[str]:
@@ -228,12 +167,6 @@ def raise_for(fault: str, names: Iterable[str]) -> None:
     )
 
 
-def _known(config: GraphConfig, *names: str) -> int | None:
-    return (
-        config.size(*names) if any(name in config.encoder for name in names) else None
-    )
-
-
 class Tensors:
     """Tensors of several safetensors files by name, read one at a time, so that a checkpoint is never held twice."""
 
@@ -248,7 +181,7 @@ class Tensors:
     def __getitem__(self, name: str) -> Any:
         return self._owners[name].get_tensor(name)
 
-    def fits(self, name: str, shape: tuple[int | None, ...]) -> bool:
+    def fits(self, name: str, shape: Shape) -> bool:
         """Whether a tensor is of floats and of this shape, None standing for any size, without reading it."""
         stored = self._owners[name].get_slice(name)
         sizes = stored.get_shape()
@@ -299,8 +232,8 @@ def open_tensors(folder: Path) -> Iterator[Tensors]:
 
 
 def read_linear(folder: Path, layer: DenseConfig) -> Linear:
-    """Read sentence-transformers' Dense module of a model's folder; a missing bias becomes zeros."""
-    shapes: dict[str, tuple[int | None, ...]] = {
+    """Read sentence-transformers' Dense module of a model's folder."""
+    shapes: dict[str, Shape] = {
         "linear.weight": (layer.out_features, layer.in_features)
     }
     if layer.bias:
@@ -313,11 +246,7 @@ def read_linear(folder: Path, layer: DenseConfig) -> Linear:
                 f"the parameters in its {layer.folder} are not those that the config.json there describes"
             )
         weight = as_float32(tensors["linear.weight"]).T
-        bias = (
-            as_float32(tensors["linear.bias"])
-            if layer.bias
-            else np.zeros(layer.out_features, np.float32)
-        )
+        bias = as_float32(tensors["linear.bias"]) if layer.bias else None
     return Linear(weight, bias)
 
 

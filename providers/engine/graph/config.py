@@ -1,24 +1,26 @@
 """What a graph is built from, besides parameters: the encoder's config.json and the head. Standard library only."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from providers.engine.graph.architectures import (
     ACTIVATIONS,
     ARCHITECTURES,
+    BUCKETS,
     HIDDEN_SIZE,
     POSITIONS_AFTER_PADDING,
 )
+from providers.engine.graph.rotary_families import ROTARY, read_rotary
+from providers.engine.graph.settings import Unbuildable, size
 
-_MOST = 1 << 24  # no size in a real config.json comes near
-_MOST_BYTES = 1 << 24
-
-
-class Unbuildable(Exception):
-    """No graph can be built of a model's files; the text says what is wrong with them."""
+# What changes a BERT-like encoder's vectors, and the values that are built. Without the setting, the first.
+_SUPPORTED: Mapping[str, tuple[Any, ...]] = {
+    "position_embedding_type": ("absolute", None),
+    "sinusoidal_pos_embds": (False, None),
+    "is_decoder": (False, None),
+    "relative_attention_num_buckets": (BUCKETS,),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,9 @@ class GraphConfig:
         """The number of a text's first token in the position table."""
         if self.model_type not in POSITIONS_AFTER_PADDING:
             return 0
+        row = ARCHITECTURES.get(self.model_type)
+        if row is not None and row.padding is not None:
+            return row.padding + 1
         pad = self.encoder.get("pad_token_id")
         return (1 if pad is None else int(pad)) + 1
 
@@ -85,58 +90,28 @@ class GraphConfig:
         )
 
     @property
+    def unsupported(self) -> str | None:
+        """Why no graph can be built of such an encoder, or None. Whether its parameters fit, only they show."""
+        if self.model_type in ROTARY:
+            try:
+                read_rotary(self.encoder)
+            except Unbuildable as error:
+                return str(error)
+            return None
+        if self.model_type not in ARCHITECTURES:
+            return f"its architecture ({self.model_type[:40] or 'no model_type'}) is not supported"
+        if self.activation not in ACTIVATIONS:
+            return f"its activation ({self.activation[:40]}) is not supported"
+        for name, supported in _SUPPORTED.items():
+            if self.encoder.get(name, supported[0]) not in supported:
+                return f"{name} in its config.json is not supported"
+        return None
+
+    @property
     def supported(self) -> bool:
-        """Whether the encoder is one to build: known architecture and activation, absolute positions, no decoder."""
-        return (
-            self.model_type in ARCHITECTURES
-            and self.activation in ACTIVATIONS
-            and self.encoder.get("position_embedding_type", "absolute")
-            in (None, "absolute")
-            and not self.encoder.get("sinusoidal_pos_embds", False)
-            and not self.encoder.get("is_decoder", False)
-        )
+        """Whether the encoder is one to build."""
+        return self.unsupported is None
 
     def size(self, *names: str) -> int:
         """Return the first of these settings of config.json. Raises Unbuildable where none is a size."""
         return size(self.encoder, names)
-
-
-def size(
-    config: Mapping[str, Any], names: Sequence[str], file: str = "config.json"
-) -> int:
-    """Return the first of these settings, a whole number above 0. Raises Unbuildable where there is none."""
-    for name in names:
-        if name in config:
-            value = config[name]
-            if is_whole(value) and 0 < value <= _MOST:
-                return int(value)
-            raise Unbuildable(f"{name} in its {file} is not a size")
-    raise Unbuildable(f"its {file} does not say {' or '.join(names)}")
-
-
-def is_whole(value: object) -> bool:
-    """Whether JSON's value is a whole number, which true and false are not."""
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def object_of(path: Path) -> dict[str, Any]:
-    """Read a JSON file that must be there and hold an object. Raises Unbuildable."""
-    content = load(path)
-    if not isinstance(content, dict):
-        raise Unbuildable(f"its {path.name} is not a JSON object")
-    return content
-
-
-def load(path: Path) -> Any:
-    """Read a JSON file that must be there. Raises Unbuildable."""
-    # Looked at before it is read: a pipe would never end, and no description is this large.
-    if not path.is_file():
-        raise Unbuildable(
-            f"it has no {path.name}: it is not a model this server can run"
-        )
-    if path.stat().st_size > _MOST_BYTES:
-        raise Unbuildable(f"its {path.name} is larger than {_MOST_BYTES >> 20} MB")
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise Unbuildable(f"its {path.name} is no JSON that can be read") from error

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from providers.engine.graph.checkpoint import Linear
-from providers.engine.graph.encoder import activate
 from providers.engine.graph.nodes import Nodes
+from providers.engine.graph.parts import activate, multiplied, product
 
 
 class ExactProjections:
@@ -15,7 +15,7 @@ class ExactProjections:
     ) -> list[str]:
         """Write each product with its bias."""
         return [
-            self._product(nodes, x, f"{name}.{part}", linear)
+            product(nodes, x, f"{name}.{part}", linear)
             for part, linear in linears.items()
         ]
 
@@ -29,11 +29,21 @@ class ExactProjections:
         activation: str,
     ) -> str:
         """Write both products, and the activation between them."""
-        raised = self._product(nodes, x, f"{name}.inner", inner)
+        raised = product(nodes, x, f"{name}.inner", inner)
         active = activate(nodes, raised, activation)
-        return self._product(nodes, active, f"{name}.outer", outer)
+        return product(nodes, active, f"{name}.outer", outer)
 
-    def _product(self, nodes: Nodes, x: str, name: str, linear: Linear) -> str:
-        weight = nodes.parameter(f"{name}.weight", linear.weight)
-        bias = nodes.parameter(f"{name}.bias", linear.bias)
-        return nodes.node("Gemm", [x, weight, bias], name)
+    def gated(
+        self,
+        nodes: Nodes,
+        x: str,
+        name: str,
+        gate: Linear,
+        up: Linear,
+        down: Linear,
+        activation: str,
+    ) -> str:
+        """Write the three products, and the activation and gate between them."""
+        opened, raised = self.project(nodes, x, name, {"gate": gate, "up": up})
+        inner = multiplied(nodes, opened, raised, activation)
+        return product(nodes, inner, f"{name}.down", down)

@@ -8,8 +8,8 @@ from onnx import TensorProto
 
 from providers.engine.graph.checkpoint import Linear
 from providers.engine.graph.config import GraphConfig
-from providers.engine.graph.encoder import activate
 from providers.engine.graph.nodes import Nodes
+from providers.engine.graph.parts import activate, product
 
 
 def write_head(
@@ -19,10 +19,7 @@ def write_head(
     x = _pooled(nodes, config.pooling, tokens)
     for index, (layer, settings) in enumerate(zip(dense, config.dense, strict=True)):
         name = f"dense.{index}"
-        weight = nodes.parameter(f"{name}.weight", layer.weight)
-        bias = nodes.parameter(f"{name}.bias", layer.bias)
-        linear = nodes.node("Gemm", [x, weight, bias], name)
-        x = activate(nodes, linear, settings.activation)
+        x = activate(nodes, product(nodes, x, name, layer), settings.activation)
     if config.normalize:
         # torch's normalize divides by max(norm, 1e-12), so a zero vector stays zero.
         norm = nodes.node("ReduceL2", [x, nodes.integers(1)], "norm", keepdims=1)

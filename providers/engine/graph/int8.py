@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from providers.engine.graph.checkpoint import Array, Linear
-from providers.engine.graph.encoder import activate
 from providers.engine.graph.nodes import FUSED, Nodes
+from providers.engine.graph.parts import activate, multiplied
 from providers.engine.graph.samples import Sample
 
 # How much of a channel's range is moved into the parameters, 0 to 1.
@@ -64,19 +64,52 @@ class Int8Projections:
         activation: str,
     ) -> str:
         """Write both products, with copies of the inner channels that stand out."""
-        sample = self._samples[f"{name}.outer"]
-        divisors = _divisors(sample.ranges, outer.weight, _INNER_SMOOTHING)
-        counts = _copies(np.abs(outer.weight * divisors[:, None]).max(axis=1))
-        copied = np.repeat(np.arange(len(counts)), counts)
-        inner = Linear(inner.weight[:, copied], inner.bias[copied])
-        shared = outer.weight[copied] / counts[copied, None]
-        [raised] = self.project(nodes, x, name, {"inner": inner})
-        outer = Linear(shared.astype(np.float32), outer.bias)
+        split = _Split(self._samples[f"{name}.outer"], outer)
+        [raised] = self.project(nodes, x, name, {"inner": split.copies(inner)})
         active = activate(nodes, raised, activation)
-        levels = _Levels(
-            nodes, active, f"{name}.outer", divisors[copied], sample.of_channels(copied)
-        )
-        return levels.product(nodes, f"{name}.outer", outer)
+        return split.product(nodes, active, f"{name}.outer")
+
+    def gated(
+        self,
+        nodes: Nodes,
+        x: str,
+        name: str,
+        gate: Linear,
+        up: Linear,
+        down: Linear,
+        activation: str,
+    ) -> str:
+        """Write the three products, with copies of the inner channels that stand out."""
+        split = _Split(self._samples[f"{name}.down"], down)
+        linears = {"gate": split.copies(gate), "up": split.copies(up)}
+        opened, raised = self.project(nodes, x, name, linears)
+        inner = multiplied(nodes, opened, raised, activation)
+        return split.product(nodes, inner, f"{name}.down")
+
+
+class _Split:
+    """A product whose input channels are computed several times where its parameters would stick out."""
+
+    def __init__(self, sample: Sample, linear: Linear) -> None:
+        self._sample, self._linear = sample, linear
+        self._divisors = _divisors(sample.ranges, linear.weight, _INNER_SMOOTHING)
+        weight = np.abs(linear.weight * self._divisors[:, None])
+        self._counts = _copies(weight.max(axis=1))
+        self._copied = np.repeat(np.arange(len(self._counts)), self._counts)
+
+    def copies(self, before: Linear) -> Linear:
+        """Return the product that computes the input channels, with the copies."""
+        bias = None if before.bias is None else before.bias[self._copied]
+        return Linear(before.weight[:, self._copied], bias)
+
+    def product(self, nodes: Nodes, x: str, name: str) -> str:
+        """Write the product with the copies, under `name`."""
+        copied = self._copied
+        shared = self._linear.weight[copied] / self._counts[copied, None]
+        sample = self._sample.of_channels(copied)
+        levels = _Levels(nodes, x, name, self._divisors[copied], sample)
+        linear = Linear(shared.astype(np.float32), self._linear.bias)
+        return levels.product(nodes, name, linear)
 
 
 def _divisors(ranges: Array, weight: Array, smoothing: float) -> Array:
@@ -127,7 +160,9 @@ class _Levels:
         quantised = np.rint(weight / scales).astype(np.int8)
         computed = self._quantised_tokens @ (quantised * scales)
         error = computed - self._tokens @ linear.weight
-        bias = linear.bias - error.mean(axis=0)
+        bias = -error.mean(axis=0)
+        if linear.bias is not None:
+            bias = linear.bias + bias
         inputs = [
             self._name,
             nodes.parameter(f"{name}.weight", quantised),

@@ -89,7 +89,7 @@ def take_samples(
     watched = graph.with_name(f"{graph.stem}-watched.onnx")
     onnx.save(model, watched)
     try:
-        session = open_session(watched, threads=threads)
+        session = open_session(watched, threads=threads, packed=False)
     finally:
         watched.unlink()
     kept = max(_KEPT_TOKENS / sum(len(row) for row in rows), 0.0)

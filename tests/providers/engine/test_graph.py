@@ -7,13 +7,18 @@ import pytest
 
 from providers.engine.building import build_graph
 from providers.engine.graph import GRAPH_FILE
+from providers.engine.graph.bert_encoder import buckets
+from providers.engine.graph.build import build_fast_graph
 from providers.engine.model_config import read_model_config
 from providers.engine.onnx_runtime import OnnxRuntime
 from providers.engine.pooling import normalize, pool
 from providers.engine.runtime import Row
 from tests.providers.engine import tiny
 
-FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert")
+FAMILIES = (
+    *("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "mpnet"),
+    *("modernbert", "nomic_bert", "gte", "qwen3", "gemma3_text"),
+)
 MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 
 
@@ -47,7 +52,39 @@ def test_every_family_matches_torch(tmp_path, torch_reference, family):
     close(built(tmp_path).run(rows()), torch_reference.run(encoder, rows(), heads))
 
 
-@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_s_int8_graph_is_near_the_exact_one(
+    tmp_path, torch_reference, family
+):
+    torch_reference.save_encoder(tmp_path, family)
+    tiny.write_modules(tmp_path)
+    exact = built(tmp_path).run(rows())
+    config = read_model_config(tmp_path)
+    random = np.random.default_rng(4)
+    samples = [random.integers(5, 60, length) for length in range(1, 33)]
+    fast = build_fast_graph(tmp_path, config, samples, threads=1)
+    found = OnnxRuntime(fast, config, threads=1).run(rows())
+    assert (found * exact).sum(axis=1).min() > 0.97
+
+
+def test_mpnet_s_tokens_see_as_far_as_torch_s(torch_reference):
+    encoder = torch_reference.transformers.models.mpnet.modeling_mpnet.MPNetEncoder
+    distances = np.arange(-700, 700)
+    expected = encoder.relative_position_bucket(
+        torch_reference.torch.tensor(distances)
+    ).numpy()
+    assert np.array_equal(buckets(distances), expected)
+
+
+def test_mpnet_numbers_positions_from_2_whatever_its_padding(tmp_path, torch_reference):
+    encoder = torch_reference.save_encoder(tmp_path, "mpnet", pad_token_id=0)
+    tiny.write_modules(tmp_path)
+    heads = [torch_reference.Pooling(tiny.HIDDEN), torch_reference.Normalize()]
+    assert read_model_config(tmp_path).max_tokens == 32
+    close(built(tmp_path).run(rows()), torch_reference.run(encoder, rows(), heads))
+
+
+@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu", "silu"])
 def test_every_activation_matches_torch(tmp_path, torch_reference, activation):
     encoder = torch_reference.save_encoder(tmp_path, "bert", activation)
     tiny.write_modules(tmp_path, normalize=False)
@@ -134,8 +171,9 @@ def test_half_precision_and_a_task_prefix_are_understood(tmp_path, torch_referen
     "config",
     [
         {"position_embedding_type": "relative_key"},
-        {"model_type": "mpnet"},
-        {"hidden_act": "swish"},
+        {"model_type": "deberta-v2"},
+        {"model_type": "mpnet", "relative_attention_num_buckets": 64},
+        {"hidden_act": "mish"},
         {"is_decoder": True},
     ],
 )

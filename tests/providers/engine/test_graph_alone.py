@@ -13,7 +13,9 @@ import pytest
 from providers.engine import building, graph
 from providers.engine.graph.architectures import ACTIVATIONS, ARCHITECTURES
 from providers.engine.graph.build import build_graph
-from providers.engine.graph.config import GraphConfig, Unbuildable
+from providers.engine.graph.config import GraphConfig
+from providers.engine.graph.rotary_families import ROTARY
+from providers.engine.graph.settings import Unbuildable
 from providers.engine.model_config import read_model_config
 from providers.engine.onnx_runtime import OnnxRuntime
 from providers.engine.runtime import Row
@@ -72,17 +74,23 @@ def test_the_example_imports_nothing_else_of_the_project(example):
 
 
 def test_the_readme_and_the_comparison_with_torch_name_every_architecture():
-    assert set(FAMILIES) == set(ARCHITECTURES)
+    assert set(FAMILIES) == {*ARCHITECTURES, *ROTARY}
     section = README.partition("## Architectures")[2].partition("To add one")[0]
     named = set(re.findall(r"`([\w-]+)`", section))
-    assert named == {*ARCHITECTURES, *ACTIVATIONS}
+    assert named == {*ARCHITECTURES, *ROTARY, *ACTIVATIONS}
 
 
 @pytest.mark.parametrize(
-    "change", [{"model_type": "mpnet"}, {"hidden_act": "swish"}, {"is_decoder": True}]
+    ("change", "named"),
+    [
+        ({"model_type": "deberta-v2"}, "deberta-v2"),
+        ({"hidden_act": "mish"}, "mish"),
+        ({"is_decoder": True}, "is_decoder"),
+        ({"position_embedding_type": "relative_key"}, "position_embedding_type"),
+    ],
 )
-def test_an_encoder_that_is_not_supported_is_refused_and_named(tmp_path, change):
+def test_what_is_not_supported_is_refused_and_named(tmp_path, change, named):
     folder = tiny.write_model(tmp_path / "m", **change)
     encoder = json.loads((folder / "config.json").read_text())
-    with pytest.raises(Unbuildable, match=encoder["model_type"]):
+    with pytest.raises(Unbuildable, match=named):
         build_graph(folder, GraphConfig(encoder=encoder))

@@ -151,9 +151,11 @@ def test_what_needs_torch_is_refused_before_its_weights_are_fetched(
     monkeypatch.setattr(machine, "has_torch", lambda: False)
     (repository / "onnx" / "model.onnx").unlink()
     path = repository / "config.json"
-    described = json.loads(path.read_text()) | {"hidden_act": "swish"}
+    described = json.loads(path.read_text()) | {"hidden_act": "mish"}
     path.write_text(json.dumps(described))
-    with pytest.raises(ProviderMisconfigured, match="only run on torch"):
+    with pytest.raises(
+        ProviderMisconfigured, match=r"only run on torch.*\(its activation \(mish\)"
+    ):
         weights.prepare(NAME)
     assert "model.safetensors" not in fetched_from(hub)
 

@@ -39,13 +39,13 @@ def embed(pool, name, texts):
 
 
 @pytest.fixture
-def swishing(tmp_path):
+def torch_only(tmp_path):
     """A model that no graph is built for, since its activation is none of those a graph has."""
-    return write_swishing(tmp_path / "swishing")
+    return write_torch_only(tmp_path / "torch_only")
 
 
-def write_swishing(folder):
-    tiny.write_model(folder, hidden_act="swish")
+def write_torch_only(folder):
+    tiny.write_model(folder, hidden_act="mish")
     tiny.describe_tokenizer(folder)
     return folder
 
@@ -65,20 +65,20 @@ def load(tmp_path, folder):
 
 
 def test_sentence_transformers_runs_what_no_graph_is_built_for(
-    tmp_path, swishing, reference
+    tmp_path, torch_only, reference
 ):
     texts = ["a", "b c d", "e f"]
-    expected = reference(str(swishing)).encode(texts)
-    pool = load(tmp_path, swishing)
-    assert np.abs(embed(pool, "swishing", texts) - expected).max() < 1e-5
-    assert pool.tokenizer("swishing").count(["a b"]) == [4]
+    expected = reference(str(torch_only)).encode(texts)
+    pool = load(tmp_path, torch_only)
+    assert np.abs(embed(pool, "torch_only", texts) - expected).max() < 1e-5
+    assert pool.tokenizer("torch_only").count(["a b"]) == [4]
     pool.close()
 
 
 @pytest.mark.torch
 def test_a_torch_model_is_unloaded_for_another_and_its_memory_is_free(tmp_path):
     names = ("one", "two")
-    folders = tuple(write_swishing(tmp_path / name) for name in names)
+    folders = tuple(write_torch_only(tmp_path / name) for name in names)
     weights = Weights(tmp_path / "data", model_paths=folders)
     sizes = [weights.prepare(name).weights_bytes(fast=False) for name in names]
     pool = Pool(weights, PoolLimits(threads=1, memory_bytes=int(1.5 * sizes[0])))
@@ -93,32 +93,32 @@ def test_a_torch_model_is_unloaded_for_another_and_its_memory_is_free(tmp_path):
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_half_precision_checkpoints_are_computed_in_float32(
-    tmp_path, swishing, reference, torch_reference, precision
+    tmp_path, torch_only, reference, torch_reference, precision
 ):
     torch = torch_reference.torch
-    half = reference(str(swishing))[0].auto_model.to(getattr(torch, precision))
-    half.save_pretrained(swishing)
+    half = reference(str(torch_only))[0].auto_model.to(getattr(torch, precision))
+    half.save_pretrained(torch_only)
     # A model may ask for its own precision, too.
     asked = {"max_seq_length": 32, "model_args": {"torch_dtype": precision}}
-    (swishing / "sentence_bert_config.json").write_text(json.dumps(asked))
+    (torch_only / "sentence_bert_config.json").write_text(json.dumps(asked))
     texts = ["a", "b c d", "e f g h i j k l m n"]
-    expected = reference(str(swishing), model_kwargs={"dtype": torch.float32}).encode(
+    expected = reference(str(torch_only), model_kwargs={"dtype": torch.float32}).encode(
         texts
     )
-    pool = load(tmp_path, swishing)
-    assert np.abs(embed(pool, "swishing", texts) - expected).max() < 1e-6
+    pool = load(tmp_path, torch_only)
+    assert np.abs(embed(pool, "torch_only", texts) - expected).max() < 1e-6
     pool.close()
 
 
 def test_vectors_are_whole_where_a_model_asks_sentence_transformers_to_cut_them(
-    tmp_path, swishing, reference
+    tmp_path, torch_only, reference
 ):
-    expected = reference(str(swishing)).encode(["a b"])
+    expected = reference(str(torch_only)).encode(["a b"])
     cut = json.dumps({"truncate_dim": 5})
-    (swishing / "config_sentence_transformers.json").write_text(cut)
-    assert reference(str(swishing)).encode(["a b"]).shape == (1, 5)
-    pool = load(tmp_path, swishing)
-    assert np.abs(embed(pool, "swishing", ["a b"]) - expected).max() < 1e-6
+    (torch_only / "config_sentence_transformers.json").write_text(cut)
+    assert reference(str(torch_only)).encode(["a b"]).shape == (1, 5)
+    pool = load(tmp_path, torch_only)
+    assert np.abs(embed(pool, "torch_only", ["a b"]) - expected).max() < 1e-6
     pool.close()
 
 
@@ -136,59 +136,59 @@ def configure(folder, **changes):
 )
 @pytest.mark.torch
 def test_torch_serves_no_checkpoint_of_other_layers_than_its_config_says(
-    tmp_path, swishing, layers, reason
+    tmp_path, torch_only, layers, reason
 ):
-    configure(swishing, num_hidden_layers=layers)
+    configure(torch_only, num_hidden_layers=layers)
     with pytest.raises(ProviderMisconfigured, match=reason):
-        load(tmp_path, swishing).model("swishing")
+        load(tmp_path, torch_only).model("torch_only")
 
 
 @pytest.mark.torch
-def test_torch_serves_no_checkpoint_of_other_names_or_shapes(tmp_path, swishing):
-    path = swishing / "model.safetensors"
+def test_torch_serves_no_checkpoint_of_other_names_or_shapes(tmp_path, torch_only):
+    path = torch_only / "model.safetensors"
     tensors = load_file(path)
     strange = {"encoder.layer.0.mlp.gated_layers.weight": np.ones(3, np.float32)}
     save_file(tensors | strange, path)
     with pytest.raises(ProviderMisconfigured, match="gated_layers"):
-        load(tmp_path, swishing).model("swishing")
+        load(tmp_path, torch_only).model("torch_only")
 
 
 @pytest.mark.torch
-def test_torch_loads_no_model_of_remote_code_whoever_prepared_it(tmp_path, swishing):
-    configure(swishing, auto_map={"AutoModel": "modeling.Own"})
+def test_torch_loads_no_model_of_remote_code_whoever_prepared_it(tmp_path, torch_only):
+    configure(torch_only, auto_map={"AutoModel": "modeling.Own"})
     with pytest.raises(ProviderMisconfigured, match="remote code"):
-        torch_runtime.TorchRuntime(swishing, name="swishing", threads=1)
+        torch_runtime.TorchRuntime(torch_only, name="torch_only", threads=1)
 
 
 def test_a_pooler_that_is_missing_and_a_task_head_that_is_there_do_not_matter(
-    tmp_path, swishing, reference
+    tmp_path, torch_only, reference
 ):
-    expected = reference(str(swishing)).encode(["a b"])
-    path = swishing / "model.safetensors"
+    expected = reference(str(torch_only)).encode(["a b"])
+    path = torch_only / "model.safetensors"
     tensors = load_file(path)
     assert not any("pooler" in name for name in tensors)
     save_file(tensors | {"cls.predictions.bias": np.ones(3, np.float32)}, path)
-    pool = load(tmp_path, swishing)
-    assert np.abs(embed(pool, "swishing", ["a b"]) - expected).max() < 1e-6
+    pool = load(tmp_path, torch_only)
+    assert np.abs(embed(pool, "torch_only", ["a b"]) - expected).max() < 1e-6
     pool.close()
 
 
 def test_torch_leaves_a_prompt_out_of_the_pooling_where_the_model_says_so(
-    tmp_path, swishing, reference
+    tmp_path, torch_only, reference
 ):
     tiny.write_modules(
-        swishing, {"pooling_mode_mean_tokens": True, "include_prompt": False}
+        torch_only, {"pooling_mode_mean_tokens": True, "include_prompt": False}
     )
     prompts = {"prompts": {"query": "q q q q ", "document": "d d "}}
-    (swishing / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    (torch_only / "config_sentence_transformers.json").write_text(json.dumps(prompts))
     texts = ["a", "b c d e", "f"]
-    model = reference(str(swishing))
+    model = reference(str(torch_only))
     whole = model.encode([f"q q q q {text}" for text in texts], prompt="")
     provider = HuggingFaceProvider.from_settings(
-        {"data_dir": tmp_path / "data", "model_paths": (swishing,)}
+        {"data_dir": tmp_path / "data", "model_paths": (torch_only,)}
     )
-    provider.download("swishing")
-    spec = provider.resolve("swishing")
+    provider.download("torch_only")
+    spec = provider.resolve("torch_only")
     assert spec is not None
     by_input_type: dict[InputType, Any] = {
         "query": model.encode_query(texts),
@@ -208,14 +208,14 @@ def test_torch_leaves_a_prompt_out_of_the_pooling_where_the_model_says_so(
 
 
 def test_texts_of_several_prompts_in_one_batch_keep_their_order(
-    tmp_path, swishing, reference
+    tmp_path, torch_only, reference
 ):
     tiny.write_modules(
-        swishing, {"pooling_mode_mean_tokens": True, "include_prompt": False}
+        torch_only, {"pooling_mode_mean_tokens": True, "include_prompt": False}
     )
-    model = reference(str(swishing))
-    pool = load(tmp_path, swishing)
-    loaded = pool.model("swishing")
+    model = reference(str(torch_only))
+    pool = load(tmp_path, torch_only)
+    loaded = pool.model("torch_only")
     texts = [("q q ", "a b"), ("d ", "c"), ("q q ", "e")]
     rows = [
         Row(loaded.tokenizer.encode([prompt + text])[0], prompt + text, prompt, 0)
@@ -228,19 +228,19 @@ def test_texts_of_several_prompts_in_one_batch_keep_their_order(
 
 
 def test_what_needs_torch_is_refused_at_preparation_where_there_is_none(
-    tmp_path, swishing, monkeypatch
+    tmp_path, torch_only, monkeypatch
 ):
     monkeypatch.setattr(machine, "has_torch", lambda: False)
     with pytest.raises(ProviderMisconfigured, match=r"embeddings-server\[torch\]"):
-        prepare(tmp_path, swishing)
+        prepare(tmp_path, torch_only)
 
 
 @pytest.mark.torch
-def test_other_safetensors_are_not_prepared_for_torch(tmp_path, swishing):
+def test_other_safetensors_are_not_prepared_for_torch(tmp_path, torch_only):
     for name in ("model_old.safetensors", "checkpoint-5/model.safetensors"):
-        (swishing / name).parent.mkdir(exist_ok=True)
-        shutil.copy(swishing / "model.safetensors", swishing / name)
-    _, prepared = prepare(tmp_path, swishing)
+        (torch_only / name).parent.mkdir(exist_ok=True)
+        shutil.copy(torch_only / "model.safetensors", torch_only / name)
+    _, prepared = prepare(tmp_path, torch_only)
     stored = {name for name in prepared.manifest.files if "safetensors" in name}
     assert stored == {"model.safetensors"}
 

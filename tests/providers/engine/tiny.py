@@ -51,7 +51,7 @@ def write_tokenizer(folder, words=WORDS):
     tokenizer.save(str(folder / "tokenizer.json"))
 
 
-def describe_tokenizer(folder):
+def describe_tokenizer(folder, **more):
     """Say of the tokenizer what transformers needs to know of it."""
     described = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -60,7 +60,7 @@ def describe_tokenizer(folder):
         "cls_token": "[CLS]",
         "sep_token": "[SEP]",
     }
-    (folder / "tokenizer_config.json").write_text(json.dumps(described))
+    (folder / "tokenizer_config.json").write_text(json.dumps(described | more))
 
 
 def export(folder: Path, name="onnx/model.onnx", *, keep_checkpoint=False):

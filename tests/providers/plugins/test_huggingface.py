@@ -149,7 +149,7 @@ def test_a_folder_that_is_no_model_is_not_listed(tmp_path, provider):
 
 def needs_torch(folder):
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"hidden_act": "swish"}))
+    (folder / "config.json").write_text(json.dumps(config | {"hidden_act": "mish"}))
     tiny.describe_tokenizer(folder)
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from providers.plugins.huggingface import HuggingFaceProvider
 from providers.plugins.onnx import OnnxProvider
@@ -66,3 +67,13 @@ def test_a_model_that_int8_serves_badly_is_served_exactly_from_one_copy(
     assert huggingface.engine.pool.model("my-model") is onnx.engine.pool.model(
         "my-model", "fast"
     )
+
+
+def test_the_text_that_int8_serves_worst_is_named(both, monkeypatch):
+    monkeypatch.setattr("providers.engine.building.FAST_COSINE", 1.1)
+    with capture_logs() as logs:
+        both[0].download("my-model")
+    [refused] = [entry for entry in logs if entry["event"] == "fast_graph_refused"]
+    assert refused["worst_text"]
+    assert refused["below"] == refused["texts"] > 100
+    assert refused["least"] < refused["mean"]
