@@ -32,15 +32,25 @@ def rows(server):
     requests.delete(address, **kept)
 
 
+@pytest.fixture(scope="module")
+def addresses():
+    """The pages, once a test has found them."""
+    return []
+
+
 @pytest.mark.parametrize("width", [WIDE, PHONE])
-def test_axe_finds_nothing_grave_and_nothing_sticks_out(console, width):
+def test_axe_finds_nothing_grave_nothing_sticks_out_and_all_can_be_pressed(
+    console, addresses, width
+):
     console.set_viewport_size({"width": width, "height": 900})
+    addresses += [] if addresses else pages(console)
     found = []
-    for address in pages(console):
+    for address in addresses:
         console.goto(address)
         if console.evaluate("document.documentElement.scrollWidth > innerWidth"):
             found.append(f"{address} is wider than the window")
         found += serious(console)
+        use(console)
     assert not found, "\n".join(found)
 
 
@@ -48,14 +58,6 @@ def test_axe_finds_nothing_grave_in_the_docs(page, expect):
     page.goto("/docs")
     expect(page.locator(".opblock").first).to_be_visible()
     assert not serious(page)
-
-
-@pytest.mark.parametrize("width", [WIDE, PHONE])
-def test_policy_lets_every_page_do_what_it_does(console, width):
-    console.set_viewport_size({"width": width, "height": 900})
-    for address in pages(console):
-        console.goto(address)
-        use(console)
 
 
 def test_theme_is_kept_and_docs_follow_it(console, expect):

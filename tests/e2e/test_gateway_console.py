@@ -68,7 +68,7 @@ def test_provider_is_tried_switched_off_and_asked_about(expect, console):
     expect(card).to_contain_text("switched off", timeout=30_000)
     console.goto("/admin/gateway/routing/")
     console.get_by_role("combobox", name="Model").fill(f"onnx:{MINILM}")
-    console.get_by_role("button", name="Show").click()
+    console.get_by_role("button", name="Show", exact=True).click()
     expect(console.get_by_text("Nothing answers.")).to_be_visible()
     expect(console.get_by_text("switched off in the console").first).to_be_visible()
     console.get_by_text("The chains in words").click()

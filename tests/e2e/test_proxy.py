@@ -38,6 +38,7 @@ def log_in(site):
     password, *_ = re.findall(
         r"^Login +admin / (\S+) ", site.server.output, re.MULTILINE
     )
+    site.cookies.clear()  # another test may have logged in
     page = site.get(f"{site.url}/admin/")
     token = re.findall(r'name="csrfmiddlewaretoken" value="(\w+)"', page.text)[0]
     return site.post(
