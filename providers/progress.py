@@ -10,8 +10,10 @@ from providers.exceptions import ActionCancelled
 class Progress:
     """One action's stage and bytes. `total_bytes`: None while it is not known. May be read and cancelled by any thread.
 
-    `watch` is called after each change, by the thread that works.
+    `watch` is called after each change, by the thread that works. `look`, before each stage: it may cancel.
     """
+
+    look: Callable[[], None] | None = None
 
     def __init__(self, watch: Callable[["Progress"], None] | None = None) -> None:
         self.stage = ""
@@ -22,6 +24,8 @@ class Progress:
 
     def begin(self, stage: str, *, total_bytes: int | None = None) -> None:
         """Begin the next stage, without bytes done. Raises ActionCancelled."""
+        if self.look:
+            self.look()
         self.check()
         self.stage, self.done_bytes, self.total_bytes = stage, 0, total_bytes
         self._changed()

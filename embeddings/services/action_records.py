@@ -200,14 +200,18 @@ def _beating(row: ModelAction | None, done: Progress) -> Iterator[None]:
         return
     stop = threading.Event()
 
+    def look() -> None:
+        with _forgiving():
+            beat(row, done)
+
     def run() -> None:
         try:
             while not stop.wait(BEAT_SECONDS):
-                with _forgiving():
-                    beat(row, done)
+                look()
         finally:
             connections.close_all()
 
+    done.look = look
     thread = threading.Thread(target=run, name="model-action", daemon=True)
     thread.start()
     try:

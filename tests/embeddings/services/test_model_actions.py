@@ -177,3 +177,14 @@ def test_progress_is_watched():
     watched.advance(-4)
     assert seen == [("fetching", 0), ("fetching", 0), ("fetching", 3), ("fetching", 0)]
     assert watched.total_bytes == 10
+
+
+def test_cancel_is_seen_before_the_next_stage_without_waiting_for_a_beat(db):
+    with (
+        pytest.raises(ActionCancelled),
+        recorded("download", "huggingface", "org/one", by="boss") as done,
+    ):
+        done.begin("fetching")
+        assert cancel_actions("download", "huggingface", "org/one")
+        done.begin("building its graph")
+    assert latest_action("huggingface", "org/one").state == "cancelled"
