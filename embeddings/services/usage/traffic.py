@@ -2,7 +2,6 @@
 
 import operator
 from bisect import bisect_left
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -20,7 +19,7 @@ from providers.metrics import TIME_BUCKETS
 # While the database is away, further slots are summed up in one, so that memory stays bounded.
 MAX_SLOTS = 5000
 OTHERS = "(others)"
-# Requests that one process puts into the log at once, those that failed apart: under load the latest of each.
+# Requests that one process puts into the log at once, those that failed apart: under load the first of each.
 MAX_LOGGED = 250
 
 TRAFFIC_KEYS = ("start", "span", "endpoint", "provider", "model", "asked", "outcome")
@@ -38,8 +37,8 @@ class TrafficCounts:
     def __init__(self) -> None:
         self._slots: dict[_Slot, list[int]] = {}
         self._buckets: dict[_Bucket, int] = {}
-        self._answered: deque[Event] = deque(maxlen=MAX_LOGGED)
-        self._failed: deque[Event] = deque(maxlen=MAX_LOGGED)
+        self._answered: list[Event] = []
+        self._failed: list[Event] = []
 
     def __bool__(self) -> bool:
         return bool(self._slots)
@@ -51,9 +50,9 @@ class TrafficCounts:
         figures = (1, event.texts, event.tokens, event.cache_hits, event.cost)
         self._add_slot(slot, figures)
         if outcome:
-            self._failed.append(event)
+            _log(self._failed, event)
             return
-        self._answered.append(event)
+        _log(self._answered, event)
         if event.provider:
             place = (minute, event.provider, event.model)
             self._add_bucket(
@@ -68,8 +67,8 @@ class TrafficCounts:
             self._add_slot(slot, figures)
         for bucket, count in older._buckets.items():
             self._add_bucket(bucket, count)
-        self._answered.extendleft(reversed(older._answered))
-        self._failed.extendleft(reversed(older._failed))
+        self._answered = [*older._answered, *self._answered][:MAX_LOGGED]
+        self._failed = [*older._failed, *self._failed][:MAX_LOGGED]
 
     def store(self) -> None:
         """Add all to the database, in the caller's transaction. Raises DatabaseError."""
@@ -123,6 +122,11 @@ def _by_span(
         hour = (minute // HOUR * HOUR, HOUR, *names)
         slots[hour] = add(slots[hour], value) if hour in slots else value
     return sorted(slots.items(), key=itemgetter(0))
+
+
+def _log(events: list[Event], event: Event) -> None:
+    if len(events) < MAX_LOGGED:
+        events.append(event)
 
 
 def _logged(event: Event) -> LoggedRequest:

@@ -187,4 +187,6 @@ def test_cancel_is_seen_before_the_next_stage_without_waiting_for_a_beat(db):
         done.begin("fetching")
         assert cancel_actions("download", "huggingface", "org/one")
         done.begin("building its graph")
-    assert latest_action("huggingface", "org/one").state == "cancelled"
+    action = latest_action("huggingface", "org/one")
+    assert action is not None
+    assert action.state == "cancelled"

@@ -132,7 +132,7 @@ def test_memory_is_bounded_while_the_database_is_away(ledger, monkeypatch):
     assert rows.count() == 4
     assert rows.get(endpoint=traffic.OTHERS).requests == 7
     models = LoggedRequest.objects.values_list("model", flat=True)
-    assert list(models) == ["m9", "m8"]
+    assert list(models) == ["m1", "m0"]
 
 
 def test_log_names_caller_time_and_stages_and_no_text(ledger):
