@@ -8,13 +8,37 @@ from django.http import HttpRequest, HttpResponse
 from unfold.decorators import display
 
 from embeddings.console.audited_page import AuditedPage
+from embeddings.console.page import ConsolePage, action
 from embeddings.services.audit import snapshot
+from embeddings.services.breaker_states import reset_breaker
+from embeddings.services.errors import ProviderNotFound
 from embeddings.services.provider_overview import breaker_story
 from providers import breaker
 from providers.admin import FixedRowsAdmin
 from providers.models import Breaker
 
 NO_SAVING = {"show_save": False, "show_save_and_continue": False}
+
+
+class BreakerActions(ConsolePage):
+    """What a page's forms do to the breaker of the provider that they name."""
+
+    @action("providers.change_breaker")
+    def reset(self, request: HttpRequest) -> None:
+        """Close a provider's breaker."""
+        name, by = request.POST.get("provider", ""), request.user.get_username()
+        try:
+            before, after = reset_breaker(name, by=by)
+        except ProviderNotFound as error:
+            messages.error(request, error.message)
+            return
+        self.note(
+            "reset",
+            f"circuit breaker {after.provider}",
+            before={"state": before.state},
+            after={"state": after.state},
+        )
+        messages.success(request, f"Closed the circuit breaker of {after.provider}.")
 
 
 @admin.register(Breaker)

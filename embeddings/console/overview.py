@@ -10,12 +10,12 @@ from django.contrib import messages
 from django.http import HttpRequest
 from django.utils import timezone
 
+from embeddings.console.breakers import BreakerActions
 from embeddings.console.charts import Chart, Series
-from embeddings.console.page import ConsolePage, action
+from embeddings.console.page import action
 from embeddings.console.words import count, dollars, milliseconds, share
-from embeddings.services.breaker_states import breaker_states, reset_breaker
+from embeddings.services.breaker_states import breaker_states
 from embeddings.services.cache.cache import embedding_cache
-from embeddings.services.errors import ServiceError
 from embeddings.services.hints import hints
 from embeddings.services.monitoring import active_requests
 from embeddings.services.processes import (
@@ -46,7 +46,7 @@ class Panel:
     show: Callable[[], Mapping[str, Any]]
 
 
-class Overview(ConsolePage):
+class Overview(BreakerActions):
     """`panels`: what other apps add. All but the hints takes the permission to look at usage."""
 
     route = ""
@@ -74,23 +74,6 @@ class Overview(ConsolePage):
             shown |= _traffic(period, now=int(time.time()))
             shown["processes"] = list(process_states())
         return shown
-
-    @action("providers.change_breaker")
-    def reset(self, request: HttpRequest) -> None:
-        try:
-            before, after = reset_breaker(
-                request.POST.get("provider", ""), by=request.user.get_username()
-            )
-        except ServiceError as error:
-            messages.error(request, error.message)
-            return
-        self.note(
-            "reset",
-            f"circuit breaker {after.provider}",
-            before={"state": before.state},
-            after={"state": after.state},
-        )
-        messages.success(request, f"Closed the circuit breaker of {after.provider}.")
 
     @action("providers.change_modelentry")
     def clear_cache(self, request: HttpRequest) -> None:

@@ -15,8 +15,8 @@ from django.utils.text import capfirst
 from unfold.widgets import UnfoldAdminSelectWidget
 
 from embeddings.console.audited_page import AuditedPage
-from embeddings.console.page import ConsolePage, action
-from embeddings.services.breaker_states import reset_breaker
+from embeddings.console.breakers import BreakerActions
+from embeddings.console.page import action
 from embeddings.services.cache.cache import embedding_cache
 from embeddings.services.errors import ProviderNotFound
 from embeddings.services.provider_overview import (
@@ -34,7 +34,7 @@ from providers.models import Breaker, ModelEntry, ProviderSetting, ProviderTest
 from providers.registry import registry, wires
 
 
-class Providers(ConsolePage):
+class Providers(BreakerActions):
     """A card for each provider."""
 
     route = "gateway/providers/"
@@ -92,24 +92,6 @@ class Providers(ConsolePage):
             request,
             f"Switched {row} {state}. All processes know it within two seconds.",
         )
-
-    @action("providers.change_breaker")
-    def reset(self, request: HttpRequest) -> HttpResponse | None:
-        """Close a provider's breaker."""
-        name, by = request.POST.get("provider", ""), request.user.get_username()
-        try:
-            before, after = reset_breaker(name, by=by)
-        except ProviderNotFound as error:
-            messages.error(request, error.message)
-            return None
-        self.note(
-            "reset",
-            f"circuit breaker {after.provider}",
-            before={"state": before.state},
-            after={"state": after.state},
-        )
-        messages.success(request, f"Closed the circuit breaker of {after.provider}.")
-        return None
 
 
 class Provider(Providers):
