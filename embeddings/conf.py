@@ -1,11 +1,14 @@
 """The app's settings: one frozen object, built by the project's settings and read here."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from django.conf import settings
+from django.core.signals import setting_changed
+from django.dispatch import receiver
 
 DEFAULT_LOCAL_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 # Every model without an entry of its own: no local engine can serve a commercial model.
@@ -104,6 +107,13 @@ class EmbeddingsConf:
     access: AccessConf = AccessConf()
 
 
+@functools.cache
 def conf() -> EmbeddingsConf:
-    """Return the settings in force."""
+    """Return the settings in force. Every request asks several times, and Django's settings take their time."""
     return settings.EMBEDDINGS
+
+
+@receiver(setting_changed)
+def _read_again(*, setting: str, **_: Any) -> None:
+    if setting == "EMBEDDINGS":
+        conf.cache_clear()

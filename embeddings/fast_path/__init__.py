@@ -3,7 +3,7 @@
 Clients see no difference, and the API's tests run both ways. Switched off, every middleware sees the API's requests.
 
 middleware.py      past the middleware of pages
-handler.py         remembers where paths lead, does without two of Django's signals
+handler.py         remembers where paths lead, does without what signals would do again
 rest_framework.py  reads, checks and answers JSON with fewer objects
 """
 

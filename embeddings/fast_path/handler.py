@@ -2,9 +2,10 @@
 
 from django.conf import settings
 from django.core.cache import close_caches
+from django.core.handlers.base import reset_urlconf
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.signals import request_finished, request_started
-from django.db import reset_queries
+from django.db import close_old_connections, reset_queries
 from django.http import HttpRequest
 from django.urls import ResolverMatch
 
@@ -21,6 +22,9 @@ class FastHandler(WSGIHandler):
         self._remembers = is_on()
         if self._remembers:
             request_finished.disconnect(close_caches)  # used by nothing here
+            # Both are done as each request begins, too.
+            request_finished.disconnect(reset_urlconf)
+            request_finished.disconnect(close_old_connections)
             if not settings.DEBUG:
                 request_started.disconnect(reset_queries)  # kept in DEBUG only
 

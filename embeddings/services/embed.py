@@ -122,12 +122,14 @@ def _embed_at(
     if request.dimensions is not None and raw.shape[1] != request.dimensions:
         vectors = dimensions.resized(raw, request.dimensions, conf().dimensions_policy)
     tokens = _prompt_tokens(prepared, computed)
+    name = request_metrics.model_label(target)
     request_metrics.answered(
-        target, tokens=tokens, seconds=time.perf_counter() - started
+        provider.name, name, tokens=tokens, seconds=time.perf_counter() - started
     )
     return EmbeddingResult(
         vectors=dimensions.normalised(vectors),
         target=target,
+        name=name,
         prompt_tokens=tokens,
         fallback_from=requested.provider.name if target is not requested else None,
         dimensions_policy=dimensions.policy_applied(

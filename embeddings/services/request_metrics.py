@@ -73,11 +73,9 @@ def listed_name(provider: Provider, model: str) -> str:
     return model if registry().listed(provider, model) else "other"
 
 
-def answered(target: Target, *, tokens: int, seconds: float) -> None:
-    """Count one request that `target` answered."""
-    count, count_tokens, observe = _answers_of(
-        target.provider.name, model_label(target)
-    )
+def answered(provider: str, model: str, *, tokens: int, seconds: float) -> None:
+    """Count one request that this model answered."""
+    count, count_tokens, observe = _answers_of(provider, model)
     count(1)
     count_tokens(tokens)
     observe(seconds)

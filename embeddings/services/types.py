@@ -77,11 +77,13 @@ class EmbeddingRequest:
 class EmbeddingResult:
     """`vectors`: float32 (n, d), unit length (a zero vector stays zero), in the order of the inputs.
 
-    `cache_hits`: texts that were not computed for this request. `computed_tokens`: tokens of those that were.
+    `name`: under which the model is counted. `cache_hits`: texts that were not computed for this request.
+    `computed_tokens`: tokens of those that were.
     """
 
     vectors: Vectors
     target: Target
+    name: str
     prompt_tokens: int
     fallback_from: str | None = None
     dimensions_policy: DimensionsPolicy | None = None

@@ -1,10 +1,11 @@
 """Counts on their way into the database: one transaction a flush, one UPSERT a row, each adding to what is there."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from operator import itemgetter
+from typing import NamedTuple
 
 from django.db import transaction
 
@@ -18,8 +19,7 @@ MAX_END_USERS = 1000
 OTHERS = "(others)"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(NamedTuple):
     """Where counts belong. `hour`: its first second, since the epoch. No provider: it was never known.
 
     `asked`: what was asked for, where that is known.
@@ -60,7 +60,10 @@ class Account:
     end_users: dict[tuple[date, str], Counts] = field(default_factory=dict)
 
     def add(self, place: Place, counts: Counts) -> None:
-        self.places.setdefault(place, Counts()).add(counts)
+        known = self.places.get(place)
+        if known is None:
+            self.places[place] = known = Counts()
+        known.add(counts)
 
     def add_end_user(self, name: str, hour: int, counts: Counts) -> None:
         day = datetime.fromtimestamp(hour, UTC).date()
@@ -115,9 +118,7 @@ def _hours(account: Account) -> list[UsageHour]:
             cache_hits=counts.cache_hits,
             cost=Decimal(counts.cost).scaleb(-10),
         )
-        for place, counts in sorted(
-            account.places.items(), key=lambda item: astuple(item[0])
-        )
+        for place, counts in sorted(account.places.items(), key=itemgetter(0))
     ]
 
 

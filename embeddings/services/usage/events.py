@@ -43,7 +43,7 @@ class Event:
         """Note what answered, and with how much work."""
         answered = result.target
         self.provider = answered.provider.name
-        self.model = request_metrics.model_label(answered)
+        self.model = result.name
         same = answered is requested
         self.asked = f"{self.provider}:{self.model}" if same else asked(requested)
         self.texts = len(result.vectors)

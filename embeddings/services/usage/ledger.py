@@ -183,8 +183,7 @@ class Ledger:
     ) -> None:
         with self._lock:
             self._page.add(caller, place, counts)
-            account = self._page.accounts.get(caller.id)
-            if end_user and account:
+            if end_user and (account := self._page.accounts.get(caller.id)):
                 account.add_end_user(end_user, place.hour, counts)
             self._start()
 

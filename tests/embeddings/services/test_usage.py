@@ -51,6 +51,7 @@ def result(*, tokens=10, computed=10, hits=0, price=0.02):
     return EmbeddingResult(
         vectors=np.zeros((1, 16), np.float32),
         target=Target(provider=OPENAI, model=spec),
+        name=spec.name,
         prompt_tokens=tokens,
         cache_hits=hits,
         computed_tokens=computed,
