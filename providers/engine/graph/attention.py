@@ -1,4 +1,4 @@
-"""Attention of an encoder with rotary positions: whole for short texts, in pieces for long ones. onnx and numpy.
+"""Attention of encoders that read long texts: whole for short ones, in pieces for long ones. onnx and numpy.
 
 All at once, attention holds heads * length * length numbers: 3 GB for 12 heads and 8,192 tokens. Beyond LONG tokens,
 queries are taken piece by piece, each with the keys that it can see: memory then grows with the length, and so does the
@@ -8,9 +8,9 @@ work of local layers.
 import numpy as np
 from onnx import GraphProto, TensorProto, helper
 
+from providers.engine.graph.heads import SLIDING, Heads
 from providers.engine.graph.nodes import Nodes
 from providers.engine.graph.parts import write_masks
-from providers.engine.graph.rotary_config import SLIDING, RotaryConfig
 
 # From where on pieces are worth what a loop costs, and the queries of a piece; local layers' are twice their window.
 LONG, _PIECE, _LEAST_PIECE = 1024, 256, 128
@@ -19,7 +19,7 @@ LONG, _PIECE, _LEAST_PIECE = 1024, 256, 128
 class Attention:
     """Writes each layer's attention, and once what all of them add to the products of queries and keys."""
 
-    def __init__(self, nodes: Nodes, config: RotaryConfig) -> None:
+    def __init__(self, nodes: Nodes, config: Heads) -> None:
         self._nodes = nodes
         self._config = config
         self._masks: dict[str, str] = {}

@@ -16,9 +16,11 @@ from providers.engine.graph.architectures import (
     LAYERS,
     POSITIONS_AFTER_PADDING,
 )
+from providers.engine.graph.attention import LONG, Attention
 from providers.engine.graph.bert_checkpoint import BertCheckpoint
 from providers.engine.graph.checkpoint import Array, Norm
 from providers.engine.graph.config import GraphConfig
+from providers.engine.graph.heads import FULL, Heads
 from providers.engine.graph.nodes import FUSED, Nodes
 from providers.engine.graph.parts import (
     Projections,
@@ -53,6 +55,7 @@ class BertEncoder:
         if not isinstance(epsilon, float | int) or not 0 <= epsilon < 1:
             raise Unbuildable("layer_norm_eps in its config.json is not a small number")
         self._epsilon = float(epsilon)
+        self._long: Attention | None = None
 
     def write(self, checkpoint: BertCheckpoint) -> str:
         """Write everything from `input_ids` to the token vectors."""
@@ -72,6 +75,10 @@ class BertEncoder:
         A relative bias is added to that, by head.
         """
         nodes = self._nodes
+        if relative_bias is None and self._reads_long_texts():
+            self._long = Attention(nodes, self._seen())
+            self._long.write_masks()
+            return
         keys = write_masks(nodes)
         if relative_bias is None:
             length = nodes.node("Shape", ["ids"], "length", start=1)
@@ -82,6 +89,22 @@ class BertEncoder:
             nodes.node("Expand", [keys, queries], "mask.added")
         else:
             nodes.node("Add", [keys, self._bias(relative_bias)], "mask.added")
+
+    def _reads_long_texts(self) -> bool:
+        return (
+            self._config.size("max_position_embeddings") - self._config.first_position
+            > LONG
+        )
+
+    def _seen(self) -> Heads:
+        head_size = self._config.hidden // self._heads
+        return Heads(
+            heads=self._heads,
+            key_heads=self._heads,
+            head_size=head_size,
+            kinds=(FULL,) * self._layers,
+            scale=head_size**-0.5,
+        )
 
     def _bias(self, table: Array) -> str:
         """Write the bias of each pair of tokens, float32 (heads, length, length): transformers' MPNetEncoder."""
@@ -131,20 +154,24 @@ class BertEncoder:
         nodes, name = self._nodes, f"layer.{index}.attention"
         inputs = checkpoint.attention_inputs(index)
         projected = self._projections.project(nodes, x, name, inputs)
-        mixed = nodes.node(
-            "Attention",
-            [
-                *(reshape(nodes, value, by_text(nodes)) for value in projected),
-                "mask.added",
-            ],
-            f"{name}.mixed",
-            q_num_heads=self._heads,
-            kv_num_heads=self._heads,
-        )
+        values = [reshape(nodes, value, by_text(nodes)) for value in projected]
+        mixed = self._mixed(f"{name}.mixed", values)
         output = checkpoint.attention_output(index)
         mixed = reshape(nodes, mixed, rows(nodes, len(output.weight)))
         [attended] = self._projections.project(nodes, mixed, name, {"output": output})
         return self._onto(x, attended, checkpoint.attention_norm(index))
+
+    def _mixed(self, name: str, values: list[str]) -> str:
+        if self._long is not None:
+            query, key, value = values
+            return self._long.write(name, FULL, query, key, value)
+        return self._nodes.node(
+            "Attention",
+            [*values, "mask.added"],
+            name,
+            q_num_heads=self._heads,
+            kv_num_heads=self._heads,
+        )
 
     def _feed_forward(self, checkpoint: BertCheckpoint, index: int, x: str) -> str:
         lowered = self._projections.feed_forward(

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from providers.engine.graph.architectures import ACTIVATIONS
+from providers.engine.graph.heads import FULL, SLIDING, Heads
 from providers.engine.graph.settings import Unbuildable, is_whole, size
 
-FULL, SLIDING = "full_attention", "sliding_attention"
 # A model with more is none; each position is a row of a table.
 _MOST_LAYERS, _MOST_POSITIONS = 1024, 1 << 18
 _ROPE_SETTINGS = frozenset({"rope_type", "type", "rope_theta"})
@@ -53,30 +53,22 @@ class Names:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RotaryConfig:
+class RotaryConfig(Heads):
     """An encoder with rotary positions (arXiv:2104.09864) and gated feed-forward layers.
 
-    `kinds`: each layer's attention, FULL or SLIDING; `thetas`: the base of its rotations. A token of a sliding layer
-    sees those at most `window` away. `causal`: none sees a later one. `scale`: of the products of queries and keys.
-    `rms`: norms divide by the root mean square instead of normalising; `norm_offset` is added to their scales.
-    `biased`: which of LINEARS, and "norm", have a bias. `bare_first`: the first layer has no norm before attention.
+    `thetas`: the base of the rotations of each kind of layers. `rms`: norms divide by the root mean square instead of
+    normalising; `norm_offset` is added to their scales. `biased`: which of LINEARS, and "norm", have a bias.
+    `bare_first`: the first layer has no norm before attention.
     """
 
     names: Names
     hidden: int
     inner: int
-    heads: int
-    key_heads: int
-    head_size: int
     vocabulary: int
     positions: int
-    kinds: tuple[str, ...]
     thetas: Mapping[str, float]
-    scale: float
     activation: str
     epsilon: float
-    window: int = 0
-    causal: bool = False
     rms: bool = False
     norm_offset: float = 0.0
     embedding_scale: float = 1.0

@@ -6,9 +6,8 @@ refused. What the class does not read changes nothing here either.
 
 from collections.abc import Callable, Mapping
 
+from providers.engine.graph.heads import FULL, SLIDING
 from providers.engine.graph.rotary_config import (
-    FULL,
-    SLIDING,
     Names,
     RotaryConfig,
     Settings,

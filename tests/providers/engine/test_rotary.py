@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from providers.engine.graph import attention
+from providers.engine.graph import attention, bert_encoder
 from providers.engine.graph.rotary_encoder import rotations
 from providers.engine.graph.rotary_families import ROTARY
 from providers.engine.model_config import read_model_config
@@ -110,7 +110,9 @@ def test_every_setting_that_changes_vectors_is_followed(
     close(built(tmp_path).run(rows()), expected)
 
 
-LONG_CASES = [(family, {}) for family in VARIANTS] + [
+LONG_CASES = [
+    (family, {}) for family in (*VARIANTS, "bert", "roberta", "distilbert")
+] + [
     ("qwen3", VARIANTS["qwen3"][1]),
     ("gemma3_text", {"use_bidirectional_attention": False, "sliding_window": 5}),
 ]
@@ -120,7 +122,8 @@ LONG_CASES = [(family, {}) for family in VARIANTS] + [
 def test_texts_whose_attention_is_taken_in_pieces_have_torch_s_vectors(
     tmp_path, torch_reference, monkeypatch, family, variant
 ):
-    monkeypatch.setattr(attention, "LONG", 8)
+    for module in (attention, bert_encoder):
+        monkeypatch.setattr(module, "LONG", 8)
     monkeypatch.setattr(attention, "_PIECE", 7)
     monkeypatch.setattr(attention, "_LEAST_PIECE", 5)
     settings = {**torch_reference.FAMILIES[family][1], **variant}
@@ -132,9 +135,12 @@ def test_texts_whose_attention_is_taken_in_pieces_have_torch_s_vectors(
     close(np.concatenate([runtime.run([row]) for row in rows()]), expected)
 
 
-def test_a_text_of_thousands_of_tokens_has_torch_s_vector(tmp_path, torch_reference):
-    extra = {"max_position_embeddings": 2500}
-    encoder = torch_reference.save_encoder(tmp_path, "modernbert", **extra)
+@pytest.mark.parametrize("family", ["modernbert", "xlm-roberta"])
+def test_a_text_of_thousands_of_tokens_has_torch_s_vector(
+    tmp_path, torch_reference, family
+):
+    extra = {"max_position_embeddings": 2502}
+    encoder = torch_reference.save_encoder(tmp_path, family, **extra)
     tiny.write_modules(tmp_path)
     random = np.random.default_rng(2)
     texts = [Row(random.integers(5, 60, length), "") for length in (5, 1025, 2500)]
