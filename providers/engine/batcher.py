@@ -5,6 +5,7 @@ gives more in all than one batch on all cores. The express lane takes small requ
 those of bulk lanes at the operating system's scheduler, so a short text runs at once, however much bulk is under way.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,13 +16,12 @@ import numpy as np
 from providers.base import Vectors
 from providers.engine.machine import name_thread, yield_to_others
 from providers.engine.queue import Batch, Queue, Request
-from providers.engine.runtime import Row, Runtime
+from providers.engine.runtime import Row, Runtime, check_vectors
 from providers.exceptions import (
     Abandoned,
     EngineClosed,
     Overloaded,
     ProviderError,
-    ProviderMalformed,
     ProviderTimeout,
     ProviderUnavailable,
     bare_copy,
@@ -74,6 +74,7 @@ class Batcher:
         batch_tokens: int = BATCH_TOKENS,
         small_tokens: int = SMALL_TOKENS,
         queue_tokens: int = QUEUE_TOKENS,
+        square_tokens: float = math.inf,
         bulk_lanes: int = 1,
         express: bool = True,
         hung_after_seconds: float = 60.0,
@@ -95,7 +96,7 @@ class Batcher:
         self._lock = threading.Lock()
         self._bulk_ready = threading.Condition(self._lock)
         self._express_ready = threading.Condition(self._lock)
-        self._queue = Queue(small_tokens=small_tokens)
+        self._queue = Queue(small_tokens=small_tokens, square_tokens=square_tokens)
         self._tokens_per_second = _FIRST_GUESS_TOKENS_PER_SECOND
         self._closed = False
         self._replaced = 0
@@ -334,7 +335,7 @@ class Batcher:
             began = self._processor_clock()
             vectors = self._runtime.run(rows, wide=wide)
             took = self._processor_clock() - began
-            _check(vectors, len(rows))
+            check_vectors(vectors, len(rows))
         except ProviderError as error:
             _fail(batch, bare_copy(error), error.__cause__ or error)
         except Exception as error:
@@ -346,9 +347,11 @@ class Batcher:
         else:
             for (request, index), vector in zip(batch, vectors, strict=True):
                 request.vectors[index] = vector
-            if not wide:  # all of it was in this thread
+            padded = len(rows) * max(map(len, rows))
+            # All of it was in this thread, and no long text's attention is in it.
+            if not wide and padded <= self._batch_tokens:
                 with self._lock:
-                    self._queue.run_cost.note(len(rows) * max(map(len, rows)), took)
+                    self._queue.run_cost.note(padded, took)
         finally:
             # The requests keep a failure, whose frames lead back to this one.
             del batch, rows
@@ -391,12 +394,3 @@ def _fail(
 ) -> None:
     for request, _ in batch:
         request.fail(error, cause)
-
-
-def _check(vectors: Vectors, expected: int) -> None:
-    if vectors.ndim != 2 or len(vectors) != expected:
-        raise ProviderMalformed(
-            "The model answered with another number of vectors than texts."
-        )
-    if not np.isfinite(vectors).all():
-        raise ProviderMalformed("The model answered with numbers that are not finite.")

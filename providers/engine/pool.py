@@ -40,6 +40,8 @@ from providers.metrics import batches_of, observed
 
 _SHARE_OF_MEMORY = 0.6
 _MEBIBYTE = 1 << 20
+# In a usual layer a token takes 12 * channels^2 multiplications, and 2 * channels for each token it attends to.
+_SQUARE_TOKENS_A_CHANNEL = 6
 # How long who names no time waits for a model's turn to be in memory.
 _WAIT_SECONDS = 60.0
 
@@ -312,6 +314,7 @@ class Pool:
         batcher = Batcher(
             opened.runtime,
             queue_tokens=self._limits.queue_tokens,
+            square_tokens=_SQUARE_TOKENS_A_CHANNEL * prepared.config.hidden,
             bulk_lanes=1 if torch else cores,
             express=not torch,
             on_hung=self._on_hung,

@@ -4,7 +4,7 @@ Batches are cut by padded tokens and hold texts of like length, of one request o
 less than the padding, the shorter texts are left to it.
 
 Requests share the engine by weighted fair queueing (Demers, Keshav, Shenker 1989): each carries a virtual time that
-grows by the padded tokens run for it, the lowest goes next, and a new one starts at the queue's own virtual time. So
+grows by the work done for it, the lowest goes next, and a new one starts at the queue's own virtual time. So
 many short requests cannot starve a long one, nor it them.
 """
 
@@ -85,12 +85,16 @@ class RunCost:
 
 
 class Queue:
-    """Requests with texts that no run has taken. A request of up to `small_tokens` is small, the others are bulk."""
+    """Requests with texts that no run has taken. A request of up to `small_tokens` is small, the others are bulk.
 
-    def __init__(self, *, small_tokens: int) -> None:
+    `square_tokens`: the length of a text of which attention, which grows with the square, is half of the work.
+    """
+
+    def __init__(self, *, small_tokens: int, square_tokens: float = math.inf) -> None:
         self.tokens = 0
         self.run_cost = RunCost()
         self._small_tokens = small_tokens
+        self._square_tokens = square_tokens
         self._requests: list[Request] = []
         self._virtual_time = 0.0
 
@@ -144,7 +148,7 @@ class Queue:
             for request, count in counts.items()
             for index in self._pull(request, longest, count)
         ]
-        self._virtual_time += longest * len(batch) / len(self._requests)
+        self._virtual_time += self._work(longest) * len(batch) / len(self._requests)
         self._requests = [request for request in self._requests if request.waiting]
         return batch
 
@@ -156,8 +160,12 @@ class Queue:
         tokens = sum(length for length, _ in taken)
         request.tokens -= tokens
         self.tokens -= tokens
-        request.virtual_time += longest * count
+        request.virtual_time += self._work(longest) * count
         return [index for _, index in taken]
+
+    def _work(self, length: int) -> float:
+        """Return the work of a text padded to so many tokens, in tokens of a short one."""
+        return length * (1 + length / self._square_tokens)
 
 
 def _texts_of_first_run(lengths: Sequence[int], fixed: float) -> int:

@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from providers.base import Vectors
 from providers.engine.tokenizer import ModelTokenizer, TokenIds
+from providers.exceptions import ProviderMalformed
 
 # What the class `exact` promises: cosine to sentence-transformers in float32 for every text, whatever else is in its
 # batch; and what `fast` does: cosine to the exact vectors, for every text and on average.
@@ -54,3 +57,13 @@ class Runtime(Protocol):
 
     def rest(self) -> None:
         """Give back memory that only bulk needs."""
+
+
+def check_vectors(vectors: Vectors, expected: int) -> None:
+    """Raise ProviderMalformed where these are not so many vectors of finite numbers."""
+    if vectors.ndim != 2 or len(vectors) != expected:
+        raise ProviderMalformed(
+            "The model answered with another number of vectors than texts."
+        )
+    if not np.isfinite(vectors).all():
+        raise ProviderMalformed("The model answered with numbers that are not finite.")

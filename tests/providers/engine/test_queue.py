@@ -165,6 +165,19 @@ def test_queue_counts_what_no_batch_has_taken(queue, add):
     assert queue.tokens == 0
 
 
+def test_one_with_long_texts_has_its_turn_less_often_by_the_square_of_their_length():
+    queue = Queue(small_tokens=4, square_tokens=8)
+    turns = []
+    for length in (8, 32):
+        rows = [row(length)] * (128 // length)
+        queue.add(Request(rows, 0.0, 1000.0))
+    while len(queue.requests()) == 2:
+        [(request, index)] = queue.next_batch(8, small=True, bulk=True)
+        turns.append(len(request.rows[index]))
+    # A text of 8 tokens is as much work as 16 short ones, one of 32 as much as 160.
+    assert sorted(turns[:11]) == [8] * 10 + [32]
+
+
 def test_padding_counts_as_tokens_that_were_run(queue, add):
     padded = add(8, 4, 2)
     assert cut(queue) == {padded: [4, 8]}
