@@ -8,6 +8,7 @@ from django.core.checks import CheckMessage, Error, Warning, register
 
 from embeddings.conf import JwtAlgorithm, conf
 from providers.addresses import PROVIDER_NAME
+from providers.engine import devices
 from providers.engine.folders import find_model_folders, unreadable
 from providers.registry import registry
 
@@ -218,6 +219,12 @@ def check_model_folders(**_: Any) -> list[CheckMessage]:
         else Warning(problem.message, id="embeddings.W030")
         for problem in (*folders.problems, *unreadable(folders))
     ]
+
+
+@register("embeddings")
+def check_device(**_: Any) -> list[CheckMessage]:
+    problem = devices.problem(settings.LOCAL_ENGINE["device"])
+    return [Error(problem, id="embeddings.E031")] if problem else []
 
 
 def is_placeholder(secret: str) -> bool:

@@ -1,7 +1,6 @@
 """All settings, read once from the environment and from `.env` (the environment wins)."""
 
 import os
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +16,7 @@ from embeddings.conf import (
 from embeddings_project import cors, frameworks, layout
 from embeddings_project.env import Env
 from embeddings_project.front.limits import read_front
+from embeddings_project.local_engine import read_engine
 from embeddings_project.logging import hide, logging_config
 from embeddings_project.secrets import base64_secret, read_or_create_secret
 from embeddings_project.site import (
@@ -361,30 +361,7 @@ EMBEDDINGS_CANARY = env.boolean("EMBEDDINGS_CANARY", default=True)
 # Whether the API goes round Django and REST framework for speed: `embeddings/fast_path/`.
 EMBEDDINGS_FAST_PATH = env.boolean("EMBEDDINGS_FAST_PATH", default=True)
 
-LOCAL_ENGINE: dict[str, Any] = {
-    "data_dir": DATA_DIR,
-    "process": ENGINE,
-    "hub_endpoint": env.url("HF_ENDPOINT"),
-    "hub_token": env.secret("HF_TOKEN"),
-    "threads": env.integer("EMBEDDINGS_ENGINE_THREADS", 0, minimum=0, maximum=512)
-    or None,
-    "queue_max_tokens": env.integer(
-        "EMBEDDINGS_ENGINE_QUEUE_TOKENS", 4_000_000, minimum=1024, maximum=10**9
-    ),
-    "models_max_bytes": env.integer(
-        "EMBEDDINGS_MODELS_MAX_MB", 0, minimum=0, maximum=10**7
-    )
-    * 2**20
-    or None,
-    "model_idle_seconds": float(
-        env.integer("EMBEDDINGS_MODEL_IDLE", 3600, minimum=0, maximum=10**8)
-    )
-    or None,
-    "model_paths": tuple(
-        Path(path).expanduser().absolute()
-        for path in env.words("EMBEDDINGS_MODEL_PATHS")
-    ),
-}
+LOCAL_ENGINE = read_engine(env, data_dir=DATA_DIR, mode=ENGINE)
 
 PROVIDERS = read_providers(
     env,

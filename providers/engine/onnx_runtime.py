@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: sessions that take as many cores as they are given and do not hoard memory."""
+"""ONNX Runtime: sessions that take as many cores as they are given, or a device, and do not hoard memory."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -10,6 +10,7 @@ import onnxruntime  # type: ignore[import-untyped]
 from providers.base import Vectors
 from providers.engine import pooling
 from providers.engine.described import refusing
+from providers.engine.devices import CPU, Device
 from providers.engine.graph import FAST_GRAPH_FILE, GRAPH_FILE, checkpoint
 from providers.engine.graph.session import open_session as _open_session
 from providers.engine.graph.session import padded
@@ -33,7 +34,8 @@ class OnnxRuntime:
 
     One session computes on the calling thread alone, so that as many runs as there are cores go on side by side. With
     several `threads` another spreads one run over all of them, for a text that has the machine to itself. It packs the
-    weights for itself, 42 MB of MiniLM, and is opened when the first such text comes and `memory_for_wide` agrees.
+    weights for itself, 42 MB of MiniLM, and is opened when the first such text comes and `memory_for_wide` agrees. On a
+    `device` of its own there is one session, and the runs take turns.
     """
 
     def __init__(
@@ -43,13 +45,15 @@ class OnnxRuntime:
         *,
         threads: int,
         memory_for_wide: Callable[[], bool] = lambda: True,
+        device: Device = CPU,
     ) -> None:
         map_large_blocks()
-        self._narrow = open_session(path, threads=1)
+        self._device = device
+        self._narrow = open_session(path, threads=1, device=device)
         self._wide: onnxruntime.InferenceSession | None = None
         self._wide_lock = threading.Lock()
         self._memory_for_wide = memory_for_wide
-        self._path, self._threads = path, threads
+        self._path, self._threads = path, 1 if device.is_cuda else threads
         self._inputs = Inputs(self._narrow.get_inputs(), config)
         self._output = choose_output(self._narrow.get_outputs(), config)
         self._config = config
@@ -102,7 +106,7 @@ class OnnxRuntime:
                     shape=output.shape,
                     buffer_ptr=output.ctypes.data,
                 )
-                session.run_with_iobinding(binding, _shrinking())
+                session.run_with_iobinding(binding, self._shrinking())
         trim_heap()
 
     def _opened_wide(self) -> onnxruntime.InferenceSession | None:
@@ -119,24 +123,27 @@ class OnnxRuntime:
         *,
         shrink: bool,
     ) -> Vectors:
-        options = _shrinking() if shrink else None
+        options = self._shrinking() if shrink else None
         feed = self._inputs.feed(ids, mask)
         output = session.run([self._output.name], feed, options)[0]
         self._output.check(output, ids)
         # A copy: the output lies in the arena, and would keep a part of it for as long as anybody holds it.
         return np.array(output, dtype=np.float32)
 
+    def _shrinking(self) -> onnxruntime.RunOptions:
+        """Return options of a run after which the arenas give back what is free."""
+        arenas = f"cpu:0;gpu:{self._device.index}" if self._device.is_cuda else "cpu:0"
+        options = onnxruntime.RunOptions()
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", arenas)
+        return options
 
-def _shrinking() -> onnxruntime.RunOptions:
-    """Return options of a run after which the arena gives back what is free."""
-    options = onnxruntime.RunOptions()
-    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-    return options
 
-
-def open_session(path: Path, *, threads: int) -> onnxruntime.InferenceSession:
+def open_session(
+    path: Path, *, threads: int, device: Device = CPU
+) -> onnxruntime.InferenceSession:
     """Load a graph. Raises ProviderMisconfigured."""
     try:
-        return _open_session(path, threads=threads)
+        cuda = device.index if device.is_cuda else None
+        return _open_session(path, threads=threads, cuda=cuda)
     except Unbuildable as error:
         raise ProviderMisconfigured(f"{error}.") from error

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from providers.engine.batcher import QUEUE_TOKENS
+from providers.engine.devices import AUTO
 from providers.engine.hub import HUB_ENDPOINT, Hub
 from providers.engine.pool import PoolLimits
 from providers.engine.reference import sentence_transformers
@@ -28,6 +29,7 @@ class EngineOptions:
     model_idle_seconds: float | None = None
     model_paths: tuple[Path, ...] = ()
     process: EngineMode = "auto"
+    device: str = AUTO
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Self:

@@ -11,6 +11,7 @@ import numpy as np
 
 from providers.base import Vectors
 from providers.engine.described import refused, refusing
+from providers.engine.devices import CPU, Device
 from providers.engine.graph import checkpoint
 from providers.engine.machine import has_torch
 from providers.engine.model_config import ModelConfig, read_model_config
@@ -22,7 +23,9 @@ from providers.exceptions import ProviderMisconfigured
 _raise_for = refusing(checkpoint.raise_for)
 
 
-def load_sentence_transformer(path: Path, *, name: str, threads: int) -> Any:
+def load_sentence_transformer(
+    path: Path, *, name: str, threads: int, device: Device = CPU
+) -> Any:
     """Return the SentenceTransformer in a folder, in float32 whatever the checkpoint's precision.
 
     Remote code is never run, pickled weights never read. Raises ProviderMisconfigured, also for a checkpoint that lacks
@@ -37,12 +40,16 @@ def load_sentence_transformer(path: Path, *, name: str, threads: int) -> Any:
     torch: Any = importlib.import_module("torch")
     library: Any = importlib.import_module("sentence_transformers")
 
+    if device.is_cuda and not torch.cuda.is_available():
+        raise ProviderMisconfigured(
+            f"torch could not use {device}: install a build of it for CUDA, or set EMBEDDINGS_DEVICE=cpu."
+        )
     torch.set_num_threads(threads)
     options = {"use_safetensors": True, precision_option(): torch.float32}
     try:
         model: Any = library.SentenceTransformer(
             str(path),
-            device="cpu",
+            device=str(device),
             trust_remote_code=False,
             local_files_only=True,
             model_kwargs=options,
@@ -60,8 +67,12 @@ def load_sentence_transformer(path: Path, *, name: str, threads: int) -> Any:
 class TorchRuntime:
     """One SentenceTransformer from local files, in float32 whatever the checkpoint's precision."""
 
-    def __init__(self, path: Path, *, name: str, threads: int) -> None:
-        self._model = load_sentence_transformer(path, name=name, threads=threads)
+    def __init__(
+        self, path: Path, *, name: str, threads: int, device: Device = CPU
+    ) -> None:
+        self._model = load_sentence_transformer(
+            path, name=name, threads=threads, device=device
+        )
 
     def tokenizer(self, config: ModelConfig) -> ModelTokenizer:
         """Return a tokenizer that shares nothing with the one the model uses."""
@@ -137,7 +148,7 @@ def _check_parameters(model: Any, path: Path, options: Mapping[str, Any]) -> Non
 def _used_parameters(encoder: Any) -> set[str]:
     """Return the names of the parameters that a token vector depends on: those that a gradient reaches."""
     torch: Any = importlib.import_module("torch")
-    ids = torch.tensor([[0, 1, 2]])
+    ids = torch.tensor([[0, 1, 2]], device=encoder.device)
     with torch.enable_grad():
         answer = encoder(input_ids=ids, attention_mask=torch.ones_like(ids))
         answer.last_hidden_state.sum().backward()
