@@ -51,7 +51,7 @@ class Proof:
 class Manifest:
     """What a prepared folder holds. Written last, so a folder with a readable manifest was complete once.
 
-    `proof` is None where an older version of this server prepared it.
+    `proof` is None where an older version of this server prepared it. `note`: why it needs torch, empty if it does not.
     """
 
     model: str
@@ -60,6 +60,7 @@ class Manifest:
     runtime: str
     files: Mapping[str, FileRecord]
     proof: Proof | None = None
+    note: str = ""
 
     @property
     def size_bytes(self) -> int:
@@ -115,6 +116,7 @@ def read_manifest(folder: Path) -> Manifest | None:
                 if _inside(name)
             },
             proof=_read_proof(raw.get("proof")),
+            note=str(raw.get("note", "")),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -129,6 +131,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         "source": manifest.source,
         "revision": manifest.revision,
         "runtime": manifest.runtime,
+        "note": manifest.note,
         "files": {
             name: {"sha256": record.sha256, "size_bytes": record.size_bytes}
             for name, record in sorted(manifest.files.items())

@@ -68,14 +68,16 @@ _TASK_HEADS = (
 class ModelConfig(GraphConfig):
     """One text-embedding model, as the files in `folder` describe it.
 
-    `foreign`: what in its modules only sentence-transformers can run. `onnx_only`: why its checkpoint cannot be run
-    here, though an ONNX file could.
+    `foreign`: what in its files only sentence-transformers can run; `foreign_module`: the same, where that is a module
+    of its own, which an export takes along. `onnx_only`: why its checkpoint cannot be run here, though an ONNX file
+    could.
     """
 
     folder: Path
     max_tokens: int | None
     lower_case: bool = False
     foreign: str | None = None
+    foreign_module: str | None = None
     onnx_only: str | None = None
     prompts: Mapping[str, str] = field(default_factory=dict)
 
@@ -150,7 +152,8 @@ def _read(folder: Path) -> ModelConfig:
         dense=tuple(head.dense),
         normalize=head.normalize,
         lower_case=flag(transformer, "do_lower_case", default=False),
-        foreign=head.foreign or _foreign_settings(transformer),
+        foreign=_foreign_settings(transformer) or head.foreign,
+        foreign_module=head.foreign,
         onnx_only=_onnx_only(encoder, modules),
         prompts=_prompts(optional_object(folder / "config_sentence_transformers.json")),
     )

@@ -11,13 +11,14 @@ from providers.base import Vectors
 from providers.engine import pooling
 from providers.engine.described import refusing
 from providers.engine.devices import CPU, Device
-from providers.engine.graph import FAST_GRAPH_FILE, GRAPH_FILE, checkpoint
+from providers.engine.graph import checkpoint
 from providers.engine.graph.session import open_session as _open_session
 from providers.engine.graph.session import padded
 from providers.engine.graph.settings import Unbuildable
 from providers.engine.machine import map_large_blocks, trim_heap
 from providers.engine.model_config import ModelConfig
 from providers.engine.onnx_signature import Ids, Inputs, choose_output
+from providers.engine.repository import WHOLE
 from providers.engine.runtime import Row
 from providers.exceptions import ProviderMisconfigured
 
@@ -57,8 +58,8 @@ class OnnxRuntime:
         self._inputs = Inputs(self._narrow.get_inputs(), config)
         self._output = choose_output(self._narrow.get_outputs(), config)
         self._config = config
-        # A graph built here has done so already: once is enough.
-        done = self._output.pooled and path.name in (GRAPH_FILE, FAST_GRAPH_FILE)
+        # A graph made here has done so already: once is enough.
+        done = self._output.pooled and path.name.startswith(WHOLE)
         self._normalize = config.normalize and not done
         self._dense = (
             []

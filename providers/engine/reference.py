@@ -7,7 +7,6 @@ torch stays out of the server: what it imports and loads ends with that process.
 
 import importlib.util
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ import numpy as np
 import structlog
 
 from providers.base import Vectors
+from providers.engine.child import run_child
 from providers.engine.machine import usable_cores
 from providers.exceptions import ProviderMisconfigured
 
@@ -38,18 +38,16 @@ def sentence_transformers(
         return None  # served by the repository's ONNX file
     with tempfile.TemporaryDirectory() as scratch:
         answer = Path(scratch) / "vectors.npy"
-        finished = subprocess.run(  # noqa: S603 - this module
-            [sys.executable, "-m", __name__, str(folder), str(answer)],
-            input=json.dumps(checks).encode(),
-            capture_output=True,
-            cwd=Path(__file__).parents[2],
-            timeout=_TIMEOUT_SECONDS,
-            check=False,
+        finished = run_child(
+            __name__,
+            folder,
+            answer,
+            timeout_seconds=_TIMEOUT_SECONDS,
+            stdin=json.dumps(checks).encode(),
         )
-        if finished.returncode == 0:
+        if finished.succeeded:
             return np.asarray(np.load(answer), dtype=np.float32)
-    reason = finished.stderr.decode(errors="replace").strip().splitlines()[-1:]
-    log.warning("no_reference", folder=folder.name, reason=" ".join(reason))
+    log.warning("no_reference", folder=folder.name, reason=finished.reason)
     return None
 
 

@@ -1,12 +1,13 @@
 """Which files of a model's repository or folder it is served from, and by which runtime."""
 
-from collections.abc import Collection, Iterator
+import re
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from providers.engine import machine
 from providers.engine.described import refused, refusing
-from providers.engine.graph import checkpoint
+from providers.engine.graph import FAST_GRAPH_FILE, GRAPH_FILE, checkpoint
 from providers.engine.graph.checkpoint import SAFETENSORS_FILE, SAFETENSORS_INDEX
 from providers.engine.model_config import ModelConfig
 from providers.engine.tokenizer import TOKENIZER_FILE
@@ -21,6 +22,15 @@ ONNX_FILES = (
         for folder in ("onnx/", "")
     ),
 )
+# Written by torch.onnx when a model is prepared. Another version: other vectors.
+EXPORT_VERSION = 1
+EXPORTED_FILE = f"export-v{EXPORT_VERSION}.onnx"
+EXPORTED_DATA = f"{EXPORTED_FILE}.data"
+# What is written beside any graph: its products in int8, the faster first.
+METHODS = ("int8-static", "int8-weights")
+# How the names of those graphs begin that are made here, whole: normalising included.
+WHOLE = ("graph-v", "export-v")
+_REWRITTEN = re.compile(rf"-({'|'.join(METHODS)})\.(onnx|bin)$")
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 NEEDS_TORCH = (
@@ -65,6 +75,34 @@ def has_checkpoint(names: Collection[str]) -> bool:
 def onnx_file(names: Collection[str]) -> str | None:
     """Return the exported graph to run, or None."""
     return next((name for name in ONNX_FILES if name in names), None)
+
+
+def served_file(runtime: str, names: Collection[str]) -> str:
+    """Return the exact graph that a runtime (graph, exported or onnx) runs; it must be there."""
+    own = {"graph": GRAPH_FILE, "exported": EXPORTED_FILE}
+    candidates = (own[runtime],) if runtime in own else ONNX_FILES
+    return next(name for name in candidates if name in names)
+
+
+def rewritten_file(graph: str, method: str) -> str:
+    """Return the name of what is written beside a graph with its products by `method`."""
+    return f"{graph.removesuffix('.onnx')}-{method}.onnx"
+
+
+def fast_files(graph: str) -> Mapping[str, str]:
+    """Return the method by file, of all files that can serve the fast class beside an exact graph."""
+    built = {FAST_GRAPH_FILE: "int8-static"} if graph == GRAPH_FILE else {}
+    return built | {rewritten_file(graph, method): method for method in METHODS}
+
+
+def is_made_here(name: str) -> bool:
+    """Whether a file is one that preparation writes, and not the repository's."""
+    return name.startswith(WHOLE) or bool(_REWRITTEN.search(name))
+
+
+def parameters_beside(graph: str) -> tuple[str, ...]:
+    """Return the names of the files that may hold the parameters of a graph made here."""
+    return f"{graph.removesuffix('.onnx')}.bin", f"{graph}.data"
 
 
 def data_files(graph: Path, name: str) -> list[str]:

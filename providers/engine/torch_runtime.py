@@ -24,10 +24,16 @@ _raise_for = refusing(checkpoint.raise_for)
 
 
 def load_sentence_transformer(
-    path: Path, *, name: str, threads: int, device: Device = CPU
+    path: Path,
+    *,
+    name: str,
+    threads: int,
+    device: Device = CPU,
+    attention: str | None = None,
 ) -> Any:
     """Return the SentenceTransformer in a folder, in float32 whatever the checkpoint's precision.
 
+    `attention`: which of transformers' implementations computes it; None: the model's default.
     Remote code is never run, pickled weights never read. Raises ProviderMisconfigured, also for a checkpoint that lacks
     parameters.
     """
@@ -45,7 +51,12 @@ def load_sentence_transformer(
             f"torch could not use {device}: install a build of it for CUDA, or set EMBEDDINGS_DEVICE=cpu."
         )
     torch.set_num_threads(threads)
-    options = {"use_safetensors": True, precision_option(): torch.float32}
+    options: dict[str, Any] = {
+        "use_safetensors": True,
+        precision_option(): torch.float32,
+    }
+    if attention is not None:
+        options["attn_implementation"] = attention
     try:
         model: Any = library.SentenceTransformer(
             str(path),
@@ -115,23 +126,27 @@ def _check_parameters(model: Any, path: Path, options: Mapping[str, Any]) -> Non
     """Raise ProviderMisconfigured where the encoder and its checkpoint are not of one architecture.
 
     What a checkpoint lacks, transformers fills with random numbers, others in every process, and it drops the rest.
+    The encoder is loaded again for that, and takes the place of the one that is there: there is memory for one.
     """
     encoder = model[0].auto_model
     if odd := {str(each.dtype) for each in model.parameters()} - {"torch.float32"}:
         raise refused(
             f"its parameters are {sorted(odd)[0]} and could not be widened to float32"
         )
-    _, report = type(encoder).from_pretrained(
+    [place] = [name for name, part in model[0].named_children() if part is encoder]
+    encoder.to("meta")
+    encoder, report = type(encoder).from_pretrained(
         str(path),
         config=encoder.config,
         local_files_only=True,
         output_loading_info=True,
         **options,
     )
+    setattr(model[0], place, encoder.eval())
     lacking = set(report["missing_keys"])
     if lacking:
         kept = {name for name, _ in encoder.named_buffers()}
-        lacking &= _used_parameters(encoder) | set(checkpoint.beside_the_encoder(kept))
+        lacking &= _used(encoder, lacking) | set(checkpoint.beside_the_encoder(kept))
     _raise_for("lacks {} that its config.json asks for", lacking)
     base = f"{encoder.base_model_prefix}."
     strays = {name.removeprefix(base) for name in report["unexpected_keys"]}
@@ -145,13 +160,19 @@ def _check_parameters(model: Any, path: Path, options: Mapping[str, Any]) -> Non
     )
 
 
-def _used_parameters(encoder: Any) -> set[str]:
-    """Return the names of the parameters that a token vector depends on: those that a gradient reaches."""
+def _used(encoder: Any, names: set[str]) -> set[str]:
+    """Return which of these parameters a token vector depends on: those that a gradient reaches."""
     torch: Any = importlib.import_module("torch")
     ids = torch.tensor([[0, 1, 2]], device=encoder.device)
+    asked = {name: p for name, p in encoder.named_parameters() if name in names}
+    encoder.requires_grad_(requires_grad=False)
     with torch.enable_grad():
+        for parameter in asked.values():
+            parameter.requires_grad_()
         answer = encoder(input_ids=ids, attention_mask=torch.ones_like(ids))
-        answer.last_hidden_state.sum().backward()
-    names = {name for name, each in encoder.named_parameters() if each.grad is not None}
+        total = answer.last_hidden_state.sum()
+        if total.requires_grad:
+            total.backward()
+    used = {name for name, parameter in asked.items() if parameter.grad is not None}
     encoder.zero_grad(set_to_none=True)
-    return names
+    return used

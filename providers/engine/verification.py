@@ -88,14 +88,17 @@ def prove(prepared: "Prepared", reference: Reference | None) -> Proof:
         )
     texts = _kept_texts(prepared.config, opened.tokenizer)
     exact = _self_checked(prepared, opened, checks)
+    kept = {"exact": _written(_unprompted(opened, texts))}
+    tokenizer = opened.tokenizer
+    # The reference takes as much memory as the model, and so does the fast class.
+    del opened
     expected = reference(prepared.path, checks) if reference else None
     if expected is not None:
         _check_reference(prepared, exact, expected)
-    kept = {"exact": _written(_unprompted(opened, texts))}
+    elif prepared.runtime == "exported":
+        _refuse(prepared, "sentence-transformers gave nothing to compare it with")
     if prepared.fast_file is not None:
-        fast = _open(
-            prepared, "fast", threads=usable_cores(), tokenizer=opened.tokenizer
-        )
+        fast = _open(prepared, "fast", threads=usable_cores(), tokenizer=tokenizer)
         if _fast_enough(prepared, fast, checks, exact):
             kept["fast"] = _written(_unprompted(fast, texts))
     return Proof(

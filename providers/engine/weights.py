@@ -8,7 +8,7 @@ Sources: a pinned wheel for the default model, the operator's folders, the hub f
 """
 
 import shutil
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,28 +18,23 @@ from providers.engine import files
 from providers.engine.described import refused
 from providers.engine.files import FileRecord, Manifest
 from providers.engine.folders import find_model_folders, valid_name
-from providers.engine.graph import (
-    FAST_GRAPH_FILE,
-    FAST_PARAMETERS_FILE,
-    GRAPH_FILE,
-    GRAPH_VERSION,
-)
-from providers.engine.graph.checkpoint import SAFETENSORS_FILE
+from providers.engine.graph import GRAPH_VERSION
 from providers.engine.hub import Hub
+from providers.engine.local_files import DESCRIBING, loadable_files, origin_of
 from providers.engine.machine import has_torch, usable_cores
 from providers.engine.model_config import (
     ModelConfig,
     read_model_config,
 )
-from providers.engine.modules import read_modules
 from providers.engine.pins import PINNED_MODELS, PinnedWheel
 from providers.engine.repository import (
+    EXPORT_VERSION,
     NEEDS_TORCH,
-    ONNX_FILES,
-    checkpoint_files,
     choose_runtime,
-    data_files,
-    onnx_file,
+    fast_files,
+    is_made_here,
+    parameters_beside,
+    served_file,
 )
 from providers.engine.tokenizer import TOKENIZER_FILE, ModelTokenizer
 from providers.engine.verification import Reference, open_proved, prove
@@ -47,13 +42,10 @@ from providers.engine.wheels import Fetch, fetch_pinned
 from providers.exceptions import ProviderMisconfigured, UnknownModel, VectorsDiffer
 from providers.progress import progress
 
-# What lies beside the weights.
-_DESCRIBING = frozenset({".json", ".txt", ".model"})
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A complete model on disk. `runtime`: graph (built here), onnx (shipped by the repo) or torch."""
+    """A complete model on disk. `runtime`: graph (built here), exported (by torch), onnx (as shipped) or torch."""
 
     name: str
     path: Path
@@ -68,22 +60,19 @@ class Prepared:
     @property
     def revision(self) -> str:
         """What changes when the vectors may: the weights' own revision, and that of the graph built from them."""
-        own = self.manifest.revision
-        return f"{own}.{GRAPH_VERSION}" if self.runtime == "graph" else own
+        made = {"graph": f".{GRAPH_VERSION}", "exported": f".e{EXPORT_VERSION}"}
+        return self.manifest.revision + made.get(self.runtime, "")
 
     @property
     def onnx_file(self) -> Path:
         """The ONNX file to run."""
-        candidates = (GRAPH_FILE,) if self.runtime == "graph" else ONNX_FILES
-        return self.path / next(
-            name for name in candidates if name in self.manifest.files
-        )
+        return self.path / served_file(self.runtime, self.manifest.files)
 
     @property
     def fast_file(self) -> Path | None:
         """The quantised ONNX file, if the model has one that is good enough."""
-        has = self.runtime == "graph" and FAST_GRAPH_FILE in self.manifest.files
-        return self.path / FAST_GRAPH_FILE if has else None
+        found = self._fast
+        return self.path / found[0] if found else None
 
     @property
     def precisions(self) -> tuple[Precision, ...]:
@@ -98,7 +87,8 @@ class Prepared:
 
     def method(self, precision: Precision) -> str:
         """Return how vectors are computed where `precision` is asked for: exactly, where there is no fast graph."""
-        return "int8-static" if precision == "fast" and self.fast_file else "fp32"
+        found = self._fast if precision == "fast" else None
+        return found[1] if found else "fp32"
 
     def tokenizer(self) -> ModelTokenizer:
         """Read the model's own tokenizer. Raises ProviderMisconfigured."""
@@ -110,12 +100,16 @@ class Prepared:
             Path(file): record.size_bytes
             for file, record in self.manifest.files.items()
         }
-        if self.runtime == "graph":
-            graph = self.fast_file if fast and self.fast_file else self.onnx_file
-            return sum(size for file, size in sizes.items() if file.stem == graph.stem)
+        quick = self.fast_file if fast else None
+        if quick or self.runtime in ("graph", "exported"):
+            graph = (quick or self.onnx_file).relative_to(self.path).as_posix()
+            own = {Path(name) for name in (graph, *parameters_beside(graph))}
+            return sum(size for file, size in sizes.items() if file in own)
         # Of another runtime's model, all that is prepared and does not describe it is weights, whatever its name.
         stored = sum(
-            size for file, size in sizes.items() if file.suffix not in _DESCRIBING
+            size
+            for file, size in sizes.items()
+            if file.suffix not in DESCRIBING and not is_made_here(file.as_posix())
         )
         encoder = self.config.encoder
         halved = encoder.get("dtype", encoder.get("torch_dtype")) in (
@@ -123,6 +117,15 @@ class Prepared:
             "bfloat16",
         )
         return stored * 2 if self.runtime == "torch" and halved else stored
+
+    @property
+    def _fast(self) -> tuple[str, str] | None:
+        """The fast graph and its method."""
+        names = self.manifest.files
+        if self.runtime == "torch":
+            return None
+        of_exact = fast_files(served_file(self.runtime, names)).items()
+        return next((found for found in of_exact if found[0] in names), None)
 
 
 def not_prepared(name: str) -> str:
@@ -234,8 +237,7 @@ class Weights:
         manifest = files.read_manifest(self._folder(name)) if valid_name(name) else None
         # What was never checked, or has a graph of an older builder, counts as none: preparing it again fixes that.
         stale = manifest is not None and (
-            manifest.proof is None
-            or (manifest.runtime == "graph" and GRAPH_FILE not in manifest.files)
+            manifest.proof is None or not is_current(manifest.runtime, manifest.files)
         )
         other = manifest is not None and manifest.model != name  # "a--b" and "a/b"
         return None if stale or other else manifest
@@ -254,7 +256,7 @@ class Weights:
         except (files.CorruptError, VectorsDiffer):
             return False
         local = self.local_folders().get(name)
-        return local is None or _same_origin(local, prepared.manifest)
+        return local is None or origin_of(local) == prepared.manifest.revision
 
     def _prepare(self, name: str, staging: Path) -> None:
         tree = staging / "tree"
@@ -264,41 +266,47 @@ class Weights:
         source, revision = self._fetch(name, tree, staging)
         shutil.rmtree(tree / ".cache", ignore_errors=True)
         config = read_model_config(tree)
-        runtime = choose_runtime(config, set(files.files_below(tree)))
-        if runtime == "graph":
-            progress().begin("building its graph")
-            # Imported here: onnx is needed to prepare a model, not to serve one.
-            from providers.engine.building import build_fast_graph, build_graph
+        names = set(files.files_below(tree))
+        for stale in filter(is_made_here, names):
+            (tree / stale).unlink()
+        runtime = choose_runtime(config, names)
+        # Imported here: onnx is needed to prepare a model, not to serve one.
+        from providers.engine.building import build
 
-            for stale in tree.glob("graph-v*"):
-                stale.unlink()
-            build_graph(tree, config)
-            build_fast_graph(tree, config, _read_tokenizer(tree, config))
-        progress().begin("checking its vectors")
-        manifest = Manifest(
+        built = build(tree, config, runtime)
+        blank = Manifest(
             model=name,
             source=source,
             revision=revision,
-            runtime=runtime,
-            files={
-                file: files.record_of(tree / file) for file in files.files_below(tree)
-            },
+            runtime=built.runtime,
+            files={},
         )
-        files.write_manifest(tree, self._proved(manifest, tree, config))
+        try:
+            manifest = self._proved(blank, tree, config)
+        except ProviderMisconfigured as error:
+            if built.runtime != "exported":
+                raise
+            built = built.without_export(tree, error.message)
+            blank = replace(blank, runtime=built.runtime)
+            manifest = self._proved(blank, tree, config)
+        files.write_manifest(tree, replace(manifest, note=built.note))
         files.replace_folder(tree, self._folder(name))
 
-    def _proved(self, manifest: Manifest, tree: Path, config: ModelConfig) -> Manifest:
-        """Return the manifest with its proof, less the fast graph where that fails. Raises ProviderMisconfigured."""
+    def _proved(self, blank: Manifest, tree: Path, config: ModelConfig) -> Manifest:
+        """Return the manifest with files and proof, less a fast graph that fails. Raises ProviderMisconfigured."""
+        progress().begin("checking its vectors")
+        found = {file: files.record_of(tree / file) for file in files.files_below(tree)}
+        manifest = replace(blank, files=found)
         prepared = Prepared(
             name=manifest.model, path=tree, manifest=manifest, config=config
         )
         proof = prove(prepared, self._reference)
-        kept = dict(manifest.files)
-        if "fast" not in proof.vectors:
-            for file in (FAST_GRAPH_FILE, FAST_PARAMETERS_FILE):
+        if "fast" not in proof.vectors and prepared.fast_file:
+            fast = prepared.fast_file.relative_to(tree).as_posix()
+            for file in (fast, *parameters_beside(fast)):
                 (tree / file).unlink(missing_ok=True)
-                kept.pop(file, None)
-        return replace(manifest, files=kept, proof=proof)
+                found.pop(file, None)
+        return replace(manifest, files=found, proof=proof)
 
     def _fetch(self, name: str, tree: Path, staging: Path) -> tuple[str, str]:
         """Fill `tree` from the model's source; return what it is and its revision."""
@@ -306,8 +314,8 @@ class Weights:
         if local is not None:
             shutil.rmtree(tree)  # a killed call may have left what is no longer there
             tree.mkdir()
-            files.copy_files(local, tree, _loadable_files(local))
-            return "folder", _origin(local)
+            files.copy_files(local, tree, loadable_files(local))
+            return "folder", origin_of(local)
         pin = self._pins.get(name)
         if pin is not None:
             if not self._reuse(name, tree):
@@ -326,9 +334,7 @@ class Weights:
         """Take everything but the graphs from what was prepared before, if it is whole: the hub may be out of reach."""
         folder = self._folder(old.model)
         kept = {
-            file: record
-            for file, record in old.files.items()
-            if not file.startswith("graph-v")
+            file: record for file, record in old.files.items() if not is_made_here(file)
         }
         try:
             files.verify(folder, kept)
@@ -360,43 +366,24 @@ def _loaded_files(manifest: Manifest, only: str | None) -> Mapping[str, FileReco
     records = manifest.files
     if only is not None:
         return {only: records[only]}
-    if manifest.runtime != "graph":
+    if manifest.runtime not in ("graph", "exported"):
         return records
-    # The checkpoint stays on disk for later builds, but is not loaded.
+    # The checkpoint stays on disk for later builds, but is not loaded; dense layers after an exported encoder are.
+    built = manifest.runtime == "graph"
     return {
         file: record
         for file, record in records.items()
-        if not file.endswith(".safetensors")
+        if not file.endswith(".safetensors") or ("/" in file and not built)
     }
+
+
+def is_current(runtime: str, names: Collection[str]) -> bool:
+    """Whether a model of these files has the graph that this version of the server runs."""
+    try:
+        return runtime == "torch" or bool(served_file(runtime, names))
+    except StopIteration:
+        return False
 
 
 def _slug(name: str) -> str:
     return name.replace("/", "--")
-
-
-def _loadable_files(folder: Path) -> list[str]:
-    """Return what serving needs of an operator's folder; code, pickles and other weights are not taken along."""
-    names = set(files.files_below(folder))
-    taken = {name for name in names if Path(name).suffix in _DESCRIBING}
-    taken |= {f"{module.path}/{SAFETENSORS_FILE}" for module in read_modules(folder)}
-    runtime = choose_runtime(read_model_config(folder), names)
-    if runtime == "onnx" and (graph := onnx_file(names)):
-        needed = {graph, *data_files(folder / graph, graph)}
-    else:
-        needed = set(checkpoint_files(folder, names))
-    if absent := sorted(needed - names):
-        raise refused(f"{absent[0][:80]} is absent")
-    return sorted((taken & names) | needed)
-
-
-def _origin(folder: Path) -> str:
-    """Return a fingerprint of an operator's folder: names, sizes and times of change."""
-    stats = [(name, (folder / name).stat()) for name in _loadable_files(folder)]
-    listing = "\n".join(
-        f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats
-    )
-    return files.sha256_of_text(listing)[:12]
-
-
-def _same_origin(folder: Path, manifest: Manifest) -> bool:
-    return manifest.revision == _origin(folder)

@@ -20,9 +20,9 @@ from providers.engine.graph.parts import activate, multiplied
 from providers.engine.graph.samples import Sample
 
 # How much of a channel's range is moved into the parameters, 0 to 1.
-_SMOOTHING = 0.7
+SMOOTHING = 0.7
 # The feed-forward layers' inner channels differ by more, and splitting keeps their parameters in range.
-_INNER_SMOOTHING = 0.9
+INNER_SMOOTHING = 0.9
 _COPIES = 16
 # A channel that calibration hardly moved may move more later.
 _LEAST_RANGE = 0.5
@@ -46,9 +46,9 @@ class Int8Projections:
         divisors = (
             np.ones(len(weight), np.float32)
             if "output" in linears  # whose channels are of like range already
-            else _divisors(sample.ranges, weight, _SMOOTHING)
+            else divisors_of(sample.ranges, weight, SMOOTHING)
         )
-        levels = _Levels(nodes, x, first, divisors, sample)
+        levels = Levels(nodes, x, first, divisors, sample)
         return [
             levels.product(nodes, f"{name}.{part}", linear)
             for part, linear in linears.items()
@@ -92,9 +92,9 @@ class _Split:
 
     def __init__(self, sample: Sample, linear: Linear) -> None:
         self._sample, self._linear = sample, linear
-        self._divisors = _divisors(sample.ranges, linear.weight, _INNER_SMOOTHING)
+        self._divisors = divisors_of(sample.ranges, linear.weight, INNER_SMOOTHING)
         weight = np.abs(linear.weight * self._divisors[:, None])
-        self._counts = _copies(weight.max(axis=1))
+        self._counts = copies_of(weight.max(axis=1))
         self._copied = np.repeat(np.arange(len(self._counts)), self._counts)
 
     def copies(self, before: Linear) -> Linear:
@@ -107,12 +107,12 @@ class _Split:
         copied = self._copied
         shared = self._linear.weight[copied] / self._counts[copied, None]
         sample = self._sample.of_channels(copied)
-        levels = _Levels(nodes, x, name, self._divisors[copied], sample)
+        levels = Levels(nodes, x, name, self._divisors[copied], sample)
         linear = Linear(shared.astype(np.float32), self._linear.bias)
         return levels.product(nodes, name, linear)
 
 
-def _divisors(ranges: Array, weight: Array, smoothing: float) -> Array:
+def divisors_of(ranges: Array, weight: Array, smoothing: float) -> Array:
     """Return what to divide each input channel by, (in,), their geometric mean 1."""
     ranges = np.maximum(ranges, max(_LEAST_RANGE * float(np.median(ranges)), 1e-6))
     rows = np.maximum(np.abs(weight).max(axis=1), 1e-6)
@@ -120,7 +120,7 @@ def _divisors(ranges: Array, weight: Array, smoothing: float) -> Array:
     return np.asarray(np.exp(logarithms - logarithms.mean()), np.float32)
 
 
-def _copies(extents: Array) -> NDArray[np.int64]:
+def copies_of(extents: Array) -> NDArray[np.int64]:
     """Return how often to compute each channel, (channels,), so that the largest extent of a copy becomes small."""
     counts = np.ones(len(extents), np.int64)
     for _ in range(_COPIES):
@@ -128,7 +128,7 @@ def _copies(extents: Array) -> NDArray[np.int64]:
     return counts
 
 
-class _Levels:
+class Levels:
     """A value in uint8, each channel divided by its own divisor before; writes the products with it."""
 
     def __init__(
@@ -153,8 +153,14 @@ class _Levels:
             "QuantizeLinear", [x, self._step, self._zero], f"{name}.levels"
         )
 
-    def product(self, nodes: Nodes, name: str, linear: Linear) -> str:
-        """Write `x @ weight + bias` under `name`, the bias less the mean error over the sample's tokens."""
+    def product(
+        self, nodes: Nodes, name: str, linear: Linear, stored: str | None = None
+    ) -> str:
+        """Write `x @ weight + bias` under `name`, the bias less the mean error over the sample's tokens.
+
+        The parameters go by `stored`, `name` without it.
+        """
+        stored = stored or name
         weight = linear.weight * self._divisors[:, None]
         scales = np.maximum(np.abs(weight).max(axis=0), 1e-12) / _WEIGHT_LEVELS
         quantised = np.rint(weight / scales).astype(np.int8)
@@ -165,11 +171,11 @@ class _Levels:
             bias = linear.bias + bias
         inputs = [
             self._name,
-            nodes.parameter(f"{name}.weight", quantised),
+            nodes.parameter(f"{stored}.weight", quantised),
             self._step,
-            nodes.parameter(f"{name}.scales", scales.astype(np.float32)),
+            nodes.parameter(f"{stored}.scales", scales.astype(np.float32)),
             self._zero,
             "",
-            nodes.parameter(f"{name}.bias", bias.astype(np.float32)),
+            nodes.parameter(f"{stored}.bias", bias.astype(np.float32)),
         ]
         return nodes.node("MatMulIntegerToFloat", inputs, name, FUSED)

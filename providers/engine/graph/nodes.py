@@ -56,6 +56,7 @@ class Nodes:
     ) -> None:
         self._file = file
         self._nodes: dict[str, onnx.NodeProto] = {}
+        self._taken = 0
         self._parameters = {} if parameters is None else parameters
 
     def node(
@@ -87,6 +88,16 @@ class Nodes:
                 name, np.asarray(value, order="C")
             )
         return name
+
+    def parameters(self) -> list[TensorProto]:
+        """Return the parameters so far."""
+        return list(self._parameters.values())
+
+    def taken(self) -> list[onnx.NodeProto]:
+        """Return the nodes that were added since this was last called."""
+        added = list(self._nodes.values())[self._taken :]
+        self._taken = len(self._nodes)
+        return added
 
     def integers(self, *values: int) -> str:
         """Return int64 (len(values),), as shapes and axes are given."""

@@ -1,10 +1,10 @@
 """What goes into a model's products: ranges and examples, taken from runs of its exact graph. onnx and numpy only."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
@@ -33,6 +33,16 @@ class Sample:
     high: Array
     tokens: Array
 
+    @staticmethod
+    def of(samples: Sequence["Sample"]) -> "Sample":
+        """Return one of several values: the ranges of all, and about as many examples as one has."""
+        tokens = np.concatenate([each.tokens for each in samples])
+        return Sample(
+            np.min([each.low for each in samples], axis=0),
+            np.max([each.high for each in samples], axis=0),
+            tokens[:: len(samples)],
+        )
+
     @property
     def ranges(self) -> Array:
         """Largest magnitude by channel."""
@@ -41,6 +51,19 @@ class Sample:
     def of_channels(self, channels: NDArray[np.int64]) -> "Sample":
         """Return the sample of these channels, in their order."""
         return Sample(self.low[channels], self.high[channels], self.tokens[:, channels])
+
+
+# Of a session's inputs, what makes all of them from int64 (batch, length) ids and mask.
+Feeding = Callable[
+    [Sequence[Any]], Callable[[TokenIds, TokenIds], Mapping[str, NDArray[Any]]]
+]
+
+
+def plain_feed(
+    entries: Sequence[Any],
+) -> Callable[[TokenIds, TokenIds], Mapping[str, NDArray[Any]]]:
+    """Return the feed of the graphs that are built here."""
+    return lambda ids, mask: {"input_ids": ids, "attention_mask": mask}
 
 
 class Tokenizer(Protocol):
@@ -86,20 +109,44 @@ def take_samples(
         model.graph.output.append(
             helper.make_tensor_value_info(value, TensorProto.FLOAT, shape)
         )
+    samples = sample_values(model, graph, values, rows, config.pad_id, threads=threads)
+    return {name: samples[value] for name, value in sources.items()}
+
+
+def sample_values(
+    watching: onnx.ModelProto,
+    graph: Path,
+    values: Sequence[str],
+    rows: Sequence[TokenIds],
+    pad_id: int,
+    *,
+    threads: int,
+    feeding: Feeding = plain_feed,
+) -> Mapping[str, Sample]:
+    """Run `watching`, which is `graph` with more outputs, on rows of token ids, and return what was in `values`.
+
+    Those that are not one vector a token are left out.
+    """
     watched = graph.with_name(f"{graph.stem}-watched.onnx")
-    onnx.save(model, watched)
+    onnx.save(watching, watched)
     try:
         session = open_session(watched, threads=threads, packed=False)
     finally:
         watched.unlink()
+    feed = feeding(session.get_inputs())
     kept = max(_KEPT_TOKENS / sum(len(row) for row in rows), 0.0)
     takers = {value: _Taker(kept) for value in values}
     for run in _runs(rows):
-        ids, mask = padded(run, config.pad_id)
-        feed = {"input_ids": ids, "attention_mask": mask}
-        for value, found in zip(values, session.run(values, feed), strict=True):
-            takers[value].take(found[mask.ravel() != 0])
-    return {name: takers[value].sample() for name, value in sources.items()}
+        ids, mask = padded(run, pad_id)
+        wanted = list(takers)
+        answers = session.run(wanted, feed(ids, mask))
+        for value, found in zip(wanted, answers, strict=True):
+            if found.shape[:-1] in (ids.shape, (ids.size,)):
+                tokens = found.reshape(ids.size, -1)
+                takers[value].take(tokens[mask.ravel() != 0])
+            else:
+                del takers[value]
+    return {value: taker.sample() for value, taker in takers.items()}
 
 
 class _Taker:
