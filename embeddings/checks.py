@@ -223,7 +223,7 @@ def check_model_folders(**_: Any) -> list[CheckMessage]:
 
 @register("embeddings")
 def check_device(**_: Any) -> list[CheckMessage]:
-    problem = devices.problem(settings.LOCAL_ENGINE["device"])
+    problem = devices.problem(settings.LOCAL_ENGINE.get("device", devices.AUTO))
     return [Error(problem, id="embeddings.E031")] if problem else []
 
 

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from providers.engine import torch_export
 from providers.engine.described import refusing
+from providers.engine.devices import CPU, Device
 from providers.engine.files import files_below
 from providers.engine.graph import FAST_GRAPH_FILE
 from providers.engine.graph import build as native
+from providers.engine.graph.half import build_half
 from providers.engine.graph.samples import calibration_rows
 from providers.engine.graph.settings import Unbuildable
 from providers.engine.graph.static import build_static
@@ -24,6 +26,7 @@ from providers.engine.onnx_runtime import OnnxRuntime
 from providers.engine.onnx_signature import Inputs
 from providers.engine.repository import (
     EXPORTED_FILE,
+    HALF,
     parameters_beside,
     rewritten_file,
     served_file,
@@ -61,7 +64,9 @@ class Built:
         return Built("torch", f"its export differs: {reason}")
 
 
-def build(folder: Path, config: ModelConfig, runtime: str) -> Built:
+def build(
+    folder: Path, config: ModelConfig, runtime: str, device: Device = CPU
+) -> Built:
     """Make the graphs of a model whose files lie in `folder`; `runtime` is `repository.choose_runtime`'s.
 
     What torch would have to run is exported, where that can be done. Raises ProviderMisconfigured.
@@ -81,12 +86,16 @@ def build(folder: Path, config: ModelConfig, runtime: str) -> Built:
         tokenizer = ModelTokenizer.from_file(
             folder / TOKENIZER_FILE, lower_case=config.lower_case
         )
-        build_fast(folder, config, tokenizer, built.runtime)
+        build_fast(folder, config, tokenizer, built.runtime, device)
     return built
 
 
 def build_fast(
-    folder: Path, config: ModelConfig, tokenizer: ModelTokenizer, runtime: str
+    folder: Path,
+    config: ModelConfig,
+    tokenizer: ModelTokenizer,
+    runtime: str,
+    device: Device = CPU,
 ) -> Path | None:
     """Write a fast graph beside the exact one and return it: of the first method that is good enough, if any is.
 
@@ -95,11 +104,12 @@ def build_fast(
     exact = served_file(runtime, set(files_below(folder)))
     rows = calibration_rows(tokenizer, config.max_tokens, seed=_CHECK_SEED)
     gate: _Gate | None = None
-    for name, write in _ways(folder, exact, config, tokenizer, runtime):
+    ways = _ways(folder, exact, config, tokenizer, runtime, device)
+    for name, write in ways:
         fast = folder / name
         try:
             write()
-            gate = gate or _Gate(folder / exact, config, tokenizer, rows)
+            gate = gate or _Gate(folder / exact, config, tokenizer, rows, device)
             reason = gate.refusal(fast)
         except (Unbuildable, ProviderMisconfigured) as error:
             reason = {"reason": str(error)}
@@ -117,8 +127,13 @@ def _ways(
     config: ModelConfig,
     tokenizer: ModelTokenizer,
     runtime: str,
+    device: Device,
 ) -> Iterator[tuple[str, Callable[[], object]]]:
     """Yield the file and what writes it, the fastest first."""
+    if device.is_cuda:
+        half = rewritten_file(exact, HALF)
+        yield half, lambda: build_half(folder / exact, folder / half)
+        return
     rows = calibration_rows(tokenizer, config.max_tokens, seed=_CALIBRATION_SEED)
     threads = usable_cores()
     if runtime == "graph":
@@ -151,14 +166,15 @@ class _Gate:
         config: ModelConfig,
         tokenizer: ModelTokenizer,
         rows: Sequence[TokenIds],
+        device: Device,
     ) -> None:
         self._exact, self._config, self._tokenizer = exact, config, tokenizer
-        self._rows = rows
-        self._expected = _vectors(OnnxRuntime(exact, config, threads=1), rows)
+        self._rows, self._device = rows, device
+        self._expected = _vectors(self._opened(exact), rows)
 
     def refusal(self, fast: Path) -> dict[str, object] | None:
         """Return what is wrong with a fast graph, as fields of a log line; None: it is kept."""
-        runtime = OnnxRuntime(fast, self._config, threads=1)
+        runtime = self._opened(fast)
         found = _vectors(runtime, self._rows)
         lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(self._expected, axis=1)
         cosines = (found * self._expected).sum(axis=1) / np.maximum(lengths, 1e-12)
@@ -175,10 +191,13 @@ class _Gate:
             }
         if _size(fast) < _TIMED_FROM_BYTES:
             return None
-        exact = OnnxRuntime(self._exact, self._config, threads=1)
+        exact = self._opened(self._exact)
         speeds = [speed_ratio(exact, runtime, shape) for shape in _TIMED_SHAPES]
         log.info("fast_graph_timed", file=fast.name, times_exact=speeds)
         return {"times_exact": speeds} if min(speeds) < 1 else None
+
+    def _opened(self, graph: Path) -> OnnxRuntime:
+        return OnnxRuntime(graph, self._config, threads=1, device=self._device)
 
 
 def speed_ratio(exact: OnnxRuntime, fast: OnnxRuntime, shape: tuple[int, int]) -> float:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from providers.exceptions import ProviderMisconfigured
+
 AUTO = "auto"
 _NAMES = re.compile(r"auto|cpu|cuda(?::\d{1,2})?")
 _LIBRARY = "capi/libonnxruntime_providers_cuda.so"
@@ -100,8 +102,8 @@ def cuda_devices(
     return count
 
 
-def memory_bytes(device: Device) -> int | None:
-    """Return the memory of a CUDA device, from its driver; None where that does not say. It starts CUDA's driver."""
+def memory_bytes(device: Device) -> int:
+    """Return the memory of a CUDA device, from its driver, which this starts. Raises ProviderMisconfigured."""
     with contextlib.suppress(OSError, AttributeError):
         driver = ctypes.CDLL("libcuda.so.1")
         handle, total = ctypes.c_int(), ctypes.c_size_t()
@@ -111,4 +113,6 @@ def memory_bytes(device: Device) -> int | None:
             or driver.cuDeviceTotalMem_v2(ctypes.byref(total), handle)
         ):
             return total.value
-    return None
+    raise ProviderMisconfigured(
+        f"The driver of {device} does not answer: see `nvidia-smi`, or set EMBEDDINGS_DEVICE=cpu."
+    )

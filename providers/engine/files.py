@@ -52,6 +52,7 @@ class Manifest:
     """What a prepared folder holds. Written last, so a folder with a readable manifest was complete once.
 
     `proof` is None where an older version of this server prepared it. `note`: why it needs torch, empty if it does not.
+    `device`: the kind of device, cpu or cuda, that its fast class is for.
     """
 
     model: str
@@ -61,6 +62,7 @@ class Manifest:
     files: Mapping[str, FileRecord]
     proof: Proof | None = None
     note: str = ""
+    device: str = "cpu"
 
     @property
     def size_bytes(self) -> int:
@@ -117,6 +119,7 @@ def read_manifest(folder: Path) -> Manifest | None:
             },
             proof=_read_proof(raw.get("proof")),
             note=str(raw.get("note", "")),
+            device=str(raw.get("device", "cpu")),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -132,6 +135,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         "revision": manifest.revision,
         "runtime": manifest.runtime,
         "note": manifest.note,
+        "device": manifest.device,
         "files": {
             name: {"sha256": record.sha256, "size_bytes": record.size_bytes}
             for name, record in sorted(manifest.files.items())

@@ -51,7 +51,9 @@ class _Ticket(Generic[Key]):
 
 
 class ModelMemory(Generic[Key, Content]):
-    """Places for what is loaded, `limit_bytes` together. Times are of `clock`, in seconds.
+    """Places for what is loaded, `limit_bytes()` together: that is asked when something is loaded, and not before.
+
+    Times are of `clock`, in seconds.
 
     `put_out(content, idle_seconds)` ends a content that did nothing for so long and returns whether it did; `let_go` is
     called when nothing here refers to it any more, so that its memory can go back.
@@ -59,7 +61,7 @@ class ModelMemory(Generic[Key, Content]):
 
     def __init__(
         self,
-        limit_bytes: int,
+        limit_bytes: Callable[[], int],
         *,
         put_out: Callable[[Content, float], bool],
         let_go: Callable[[], None] = lambda: None,
@@ -291,7 +293,7 @@ class ModelMemory(Generic[Key, Content]):
         return out
 
     def _free_bytes(self) -> int:
-        return self._limit_bytes - sum(p.size_bytes for p in self._places.values())
+        return self._limit_bytes() - sum(p.size_bytes for p in self._places.values())
 
     @staticmethod
     def _unused(place: _Place[Key, Content]) -> bool:

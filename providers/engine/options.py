@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from providers.engine.batcher import QUEUE_TOKENS
-from providers.engine.devices import AUTO
+from providers.engine.devices import AUTO, named
 from providers.engine.hub import HUB_ENDPOINT, Hub
 from providers.engine.pool import PoolLimits
 from providers.engine.reference import sentence_transformers
@@ -46,6 +46,7 @@ def weights_of(options: EngineOptions) -> Weights:
         hub=Hub(endpoint=options.hub_endpoint, token=options.hub_token),
         model_paths=options.model_paths,
         reference=sentence_transformers,
+        device=named(options.device),
     )
 
 

@@ -16,7 +16,8 @@ from functools import partial
 from typing import NamedTuple, get_args
 
 from providers.base import Precision, Vectors
-from providers.engine.batcher import QUEUE_TOKENS, Batcher
+from providers.engine import devices
+from providers.engine.batcher import BATCH_TOKENS, QUEUE_TOKENS, Batcher
 from providers.engine.files import Manifest
 from providers.engine.inference import EngineState, Work, checked_rows, revision_of
 from providers.engine.machine import (
@@ -42,6 +43,8 @@ _SHARE_OF_MEMORY = 0.6
 _MEBIBYTE = 1 << 20
 # In a usual layer a token takes 12 * channels^2 multiplications, and 2 * channels for each token it attends to.
 _SQUARE_TOKENS_A_CHANNEL = 6
+# Of a device's memory, what one run may take, and what it takes of that for each channel of each token.
+_SHARE_OF_A_RUN, _BYTES_A_CHANNEL, _MOST_TOKENS_A_RUN = 0.1, 128, 1 << 16
 # How long who names no time waits for a model's turn to be in memory.
 _WAIT_SECONDS = 60.0
 
@@ -246,9 +249,6 @@ class Pool:
     def _start_afresh(self) -> None:
         self._began_at = time.monotonic()
         self._lock = threading.Lock()
-        self._limit_bytes = self._limits.memory_bytes or int(
-            usable_memory() * _SHARE_OF_MEMORY
-        )
         self._memory: ModelMemory[_Key, LoadedModel] = ModelMemory(
             self._limit_bytes,
             put_out=lambda model, seconds: model.batcher.close_if_idle(seconds),
@@ -279,10 +279,11 @@ class Pool:
     def _size_bytes(self, key: _Key) -> int:
         """Return what the model takes. Raises ProviderMisconfigured where that is more than all may take."""
         size = self._prepared(key.name).weights_bytes(fast=key.precision == "fast")
-        if size > self._limit_bytes:
+        limit = self._limit_bytes()
+        if size > limit:
             raise ProviderMisconfigured(
                 f"{key.name} takes about {size // _MEBIBYTE} MB, and all models together may take "
-                f"{self._limit_bytes // _MEBIBYTE} MB: raise EMBEDDINGS_MODELS_MAX_MB."
+                f"{limit // _MEBIBYTE} MB: raise EMBEDDINGS_MODELS_MAX_MB."
             )
         return size
 
@@ -315,7 +316,8 @@ class Pool:
             opened.runtime,
             queue_tokens=self._limits.queue_tokens,
             square_tokens=_SQUARE_TOKENS_A_CHANNEL * prepared.config.hidden,
-            bulk_lanes=1 if torch else cores,
+            batch_tokens=self._batch_tokens(prepared),
+            bulk_lanes=1 if torch or self._weights.device.is_cuda else cores,
             express=not torch,
             on_hung=self._on_hung,
             observe=observed,
@@ -327,6 +329,21 @@ class Pool:
             tokenizer=opened.tokenizer,
             batcher=batcher,
         )
+
+    def _limit_bytes(self) -> int:
+        """Return what all models together may take."""
+        device = self._weights.device
+        there = devices.memory_bytes(device) if device.is_cuda else usable_memory()
+        return self._limits.memory_bytes or int(there * _SHARE_OF_MEMORY)
+
+    def _batch_tokens(self, prepared: Prepared) -> int:
+        """Return the padded tokens of a run: many where a device has memory for them."""
+        device = self._weights.device
+        if not device.is_cuda:
+            return BATCH_TOKENS
+        bytes_a_token = _BYTES_A_CHANNEL * prepared.config.hidden
+        fitting = int(devices.memory_bytes(device) * _SHARE_OF_A_RUN) // bytes_a_token
+        return min(max(fitting, BATCH_TOKENS), _MOST_TOKENS_A_RUN)
 
     def _watch_idle(self) -> None:
         """Have a thread unload idle models from now on."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from providers.engine import machine
 from providers.engine.described import refused, refusing
+from providers.engine.devices import Device
 from providers.engine.graph import FAST_GRAPH_FILE, GRAPH_FILE, checkpoint
 from providers.engine.graph.checkpoint import SAFETENSORS_FILE, SAFETENSORS_INDEX
 from providers.engine.model_config import ModelConfig
@@ -26,11 +27,12 @@ ONNX_FILES = (
 EXPORT_VERSION = 1
 EXPORTED_FILE = f"export-v{EXPORT_VERSION}.onnx"
 EXPORTED_DATA = f"{EXPORTED_FILE}.data"
-# What is written beside any graph: its products in int8, the faster first.
+# What is written beside any graph: its products in int8, the faster first; of those for a device, in float16.
 METHODS = ("int8-static", "int8-weights")
+HALF = "fp16"
 # How the names of those graphs begin that are made here, whole: normalising included.
 WHOLE = ("graph-v", "export-v")
-_REWRITTEN = re.compile(rf"-({'|'.join(METHODS)})\.(onnx|bin)$")
+_REWRITTEN = re.compile(rf"-({'|'.join((*METHODS, HALF))})\.(onnx|bin)$")
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 NEEDS_TORCH = (
@@ -89,8 +91,10 @@ def rewritten_file(graph: str, method: str) -> str:
     return f"{graph.removesuffix('.onnx')}-{method}.onnx"
 
 
-def fast_files(graph: str) -> Mapping[str, str]:
-    """Return the method by file, of all files that can serve the fast class beside an exact graph."""
+def fast_files(graph: str, device: Device) -> Mapping[str, str]:
+    """Return the method by file, of all files that can serve the fast class beside an exact graph on a device."""
+    if device.is_cuda:
+        return {rewritten_file(graph, HALF): HALF}
     built = {FAST_GRAPH_FILE: "int8-static"} if graph == GRAPH_FILE else {}
     return built | {rewritten_file(graph, method): method for method in METHODS}
 

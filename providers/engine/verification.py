@@ -156,7 +156,9 @@ def _open(
     memory_for_wide: Callable[[], bool] = lambda: True,
 ) -> Opened:
     if prepared.runtime == "torch":
-        runtime = TorchRuntime(prepared.path, name=prepared.name, threads=threads)
+        runtime = TorchRuntime(
+            prepared.path, name=prepared.name, threads=threads, device=prepared.device
+        )
         return Opened(
             runtime, tokenizer or runtime.tokenizer(prepared.config), prepared.config
         )
@@ -169,6 +171,7 @@ def _open(
         prepared.config,
         threads=threads,
         memory_for_wide=memory_for_wide,
+        device=prepared.device,
     )
     return Opened(graph, tokenizer or prepared.tokenizer(), prepared.config)
 

