@@ -15,9 +15,14 @@ REPOSITORY = Path(__file__).parents[1]
 class Child:
     """`python -m module` and the questions put to it, until the end of the `with`."""
 
-    def __init__(self, module: str, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        module: str,
+        environment: Mapping[str, str],
+        python: str | Path = sys.executable,
+    ) -> None:
         self._process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", module],
+            [str(python), "-m", module],
             cwd=REPOSITORY,
             env=dict(environment),
             stdin=subprocess.PIPE,

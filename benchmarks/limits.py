@@ -5,7 +5,7 @@ in each, as engines do that keep all cores busy. Attention's own products (3% at
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -21,13 +21,14 @@ SHAPES = (((384, 384),) * 4 + ((384, 1536), (1536, 384))) * 6
 ROWS = 512
 SECONDS = 0.7
 Products = Callable[[], object]
+Shapes = Sequence[tuple[int, int]]
 
 
-def torch_fp32() -> Products:
-    """Return MiniLM's products by torch, into memory that is there."""
-    rows = {width: torch.randn(ROWS, width) for width in (384, 1536)}
-    sums = {width: torch.empty(ROWS, width) for width in (384, 1536)}
-    weights = [torch.randn(outputs, inputs).T for inputs, outputs in SHAPES]
+def torch_fp32(shapes: Shapes) -> Products:
+    """Return the products of these (inputs, outputs) by torch, into memory that is there."""
+    rows = {width: torch.randn(ROWS, width) for width in _widths(shapes)}
+    sums = {width: torch.empty(ROWS, width) for width in _widths(shapes)}
+    weights = [torch.randn(outputs, inputs).T for inputs, outputs in shapes]
 
     def products() -> None:
         for weight in weights:
@@ -37,14 +38,14 @@ def torch_fp32() -> Products:
     return products
 
 
-def onednn_fp32() -> Products:
+def onednn_fp32(shapes: Shapes) -> Products:
     """Return the same by oneDNN, weights in the order it likes best."""
     layout = torch.ops.mkldnn._reorder_linear_weight
-    rows = {width: torch.randn(ROWS, width) for width in (384, 1536)}
-    weights = [layout(torch.randn(outputs, inputs), ROWS) for inputs, outputs in SHAPES]
+    rows = {width: torch.randn(ROWS, width) for width in _widths(shapes)}
+    weights = [layout(torch.randn(outputs, inputs), ROWS) for inputs, outputs in shapes]
 
     def products() -> None:
-        for weight, (inputs, _) in zip(weights, SHAPES, strict=True):
+        for weight, (inputs, _) in zip(weights, shapes, strict=True):
             torch.ops.mkldnn._linear_pointwise(
                 rows[inputs], weight, None, "none", [], ""
             )
@@ -52,16 +53,17 @@ def onednn_fp32() -> Products:
     return products
 
 
-def onnx_runtime_fp32() -> Products:
-    """Return the same by ONNX Runtime, each product's output the input of the next."""
-    return _session("MatMul", np.float32)
+def onnx_runtime_fp32(shapes: Shapes) -> Products:
+    """Return the same by ONNX Runtime."""
+    return _session("MatMul", np.float32, shapes)
 
 
-def torch_int8() -> Products:
+def torch_int8(shapes: Shapes) -> Products:
     """Return the products in int8 with int32 sums, by torch."""
-    rows = {width: _int8(ROWS, width) for width in (384, 1536)}
-    sums = {width: torch.empty(ROWS, width, dtype=torch.int32) for width in (384, 1536)}
-    weights = [_int8(outputs, inputs).T for inputs, outputs in SHAPES]
+    widths = _widths(shapes)
+    rows = {width: _int8(ROWS, width) for width in widths}
+    sums = {width: torch.empty(ROWS, width, dtype=torch.int32) for width in widths}
+    weights = [_int8(outputs, inputs).T for inputs, outputs in shapes]
 
     def products() -> None:
         for weight in weights:
@@ -71,19 +73,20 @@ def torch_int8() -> Products:
     return products
 
 
-def onednn_int8() -> Products:
+def onednn_int8(shapes: Shapes) -> Products:
     """Return the same by oneDNN, from uint8 to uint8."""
     onednn = torch.ops.onednn
-    rows = {width: _int8(ROWS, width).to(torch.uint8) for width in (384, 1536)}
+    widths = _widths(shapes)
+    rows = {width: _int8(ROWS, width).to(torch.uint8) for width in widths}
     weights = [
         onednn.qlinear_prepack(_int8(outputs, inputs), [ROWS, inputs])
-        for inputs, outputs in SHAPES
+        for inputs, outputs in shapes
     ]
-    scales = {width: torch.full((width,), 0.01) for width in (384, 1536)}
-    zeros = {width: torch.zeros(width, dtype=torch.int64) for width in (384, 1536)}
+    scales = {width: torch.full((width,), 0.01) for width in widths}
+    zeros = {width: torch.zeros(width, dtype=torch.int64) for width in widths}
 
     def products() -> None:
-        for weight, (inputs, outputs) in zip(weights, SHAPES, strict=True):
+        for weight, (inputs, outputs) in zip(weights, shapes, strict=True):
             onednn.qlinear_pointwise(
                 *(rows[inputs], 0.01, 0, weight, scales[outputs], zeros[outputs]),
                 *(None, 1.0, 0, torch.uint8, "none", [], ""),
@@ -92,12 +95,12 @@ def onednn_int8() -> Products:
     return products
 
 
-def onnx_runtime_int8() -> Products:
-    """Return the same by ONNX Runtime, from uint8 to uint8, each product's output the input of the next."""
-    return _session("QLinearMatMul", np.uint8)
+def onnx_runtime_int8(shapes: Shapes) -> Products:
+    """Return the same by ONNX Runtime, from uint8 to uint8."""
+    return _session("QLinearMatMul", np.uint8, shapes)
 
 
-PRODUCTS: dict[str, dict[str, Callable[[], Products]]] = {
+PRODUCTS: dict[str, dict[str, Callable[[Shapes], Products]]] = {
     "fp32": {
         "torch": torch_fp32,
         "oneDNN": onednn_fp32,
@@ -109,22 +112,30 @@ PRODUCTS: dict[str, dict[str, Callable[[], Products]]] = {
         "ONNX Runtime": onnx_runtime_int8,
     },
 }
-_made: dict[str, list[Products]] = {}
+_made: dict[object, list[Products]] = {}
 
 
-def limits(precision: str) -> dict[str, float]:
-    """Return tokens/s of MiniLM's products by each library, all cores at work."""
+def limits(
+    precision: str,
+    shapes: Sequence[Sequence[int]] = SHAPES,
+    lanes: int | None = None,
+) -> dict[str, float]:
+    """Return tokens/s of a model's products by each library, all cores at work, or so many. Default: MiniLM's."""
+    pairs = tuple((inputs, outputs) for inputs, outputs in shapes)
     return {
-        name: _tokens_per_second(f"{precision} {name}", make)
+        name: _tokens_per_second(name, make, pairs, lanes or cores())
         for name, make in PRODUCTS[precision].items()
     }
 
 
-def _tokens_per_second(name: str, make: Callable[[], Products]) -> float:
+def _tokens_per_second(
+    name: str, make: Callable[[Shapes], Products], shapes: Shapes, count: int
+) -> float:
     """Return what bulk is measured by, too: the work done over all the time it took, slow moments included."""
-    if name not in _made:
-        _made[name] = [make() for _ in range(cores())]
-    lanes = _made[name]
+    key = (name, make.__name__, shapes, count)
+    if key not in _made:
+        _made[key] = [make(shapes) for _ in range(count)]
+    lanes = _made[key]
     with ThreadPoolExecutor(len(lanes)) as pool:
         list(pool.map(lambda products: products(), lanes))
         started = time.perf_counter()
@@ -145,25 +156,29 @@ def _int8(height: int, width: int) -> torch.Tensor:
     return torch.randint(-127, 127, (height, width), dtype=torch.int8)
 
 
-def _session(operator: str, numbers: type[np.generic]) -> Products:
+def _widths(shapes: Shapes) -> set[int]:
+    return {width for shape in shapes for width in shape}
+
+
+def _session(operator: str, numbers: type[np.generic], shapes: Shapes) -> Products:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(
-        _graph(operator, numbers), options, providers=["CPUExecutionProvider"]
+        _graph(operator, numbers, shapes), options, providers=["CPUExecutionProvider"]
     )
-    rows = np.ones((ROWS, 384), numbers)
-    return lambda: session.run(None, {"rows": rows})
+    rows = {given.name: np.ones(given.shape, numbers) for given in session.get_inputs()}
+    return lambda: session.run(None, rows)
 
 
-def _graph(operator: str, numbers: type[np.generic]) -> bytes:
-    """Return a graph of all products, one after another."""
+def _graph(operator: str, numbers: type[np.generic], shapes: Shapes) -> bytes:
+    """Return a graph of all products, each of what the one before gave where that has its width."""
     quantised = operator != "MatMul"
     draw = np.random.default_rng(0)
     weights = [
         draw.integers(-127, 127, shape, np.int8)
         if quantised
         else draw.standard_normal(shape, np.float32) / np.float32(shape[0] ** 0.5)
-        for shape in SHAPES
+        for shape in shapes
     ]
     constants = [
         numpy_helper.from_array(weight, f"weight{number}")
@@ -176,11 +191,22 @@ def _graph(operator: str, numbers: type[np.generic]) -> bytes:
             numpy_helper.from_array(np.array(0, np.int8), "weights_zero"),
         ]
     kind = helper.np_dtype_to_tensor_dtype(np.dtype(numbers))
+    nodes = list(_nodes(operator, shapes, quantised=quantised))
+    read = {node.input[0] for node in nodes}
+    given = {f"rows{width}": width for width, _ in shapes if f"rows{width}" in read}
+    last = {f"product{number}": outputs for number, (_, outputs) in enumerate(shapes)}
     graph = helper.make_graph(
-        list(_nodes(operator, quantised=quantised)),
+        nodes,
         "products",
-        [helper.make_tensor_value_info("rows", kind, [ROWS, 384])],
-        [helper.make_tensor_value_info(f"rows{len(SHAPES)}", kind, [ROWS, 384])],
+        [
+            helper.make_tensor_value_info(name, kind, [ROWS, width])
+            for name, width in given.items()
+        ],
+        [
+            helper.make_tensor_value_info(name, kind, [ROWS, width])
+            for name, width in last.items()
+            if name not in read
+        ],
         constants,
     )
     opset = helper.make_opsetid("", 21)
@@ -189,14 +215,17 @@ def _graph(operator: str, numbers: type[np.generic]) -> bytes:
     return serialised
 
 
-def _nodes(operator: str, *, quantised: bool) -> Iterator[NodeProto]:
-    for number in range(len(SHAPES)):
-        before, weight = f"rows{number or ''}", f"weight{number}"
-        inputs = [before, weight]
+def _nodes(operator: str, shapes: Shapes, *, quantised: bool) -> Iterator[NodeProto]:
+    width, before = 0, ""
+    for number, (inputs, outputs) in enumerate(shapes):
+        x = before if width == inputs else f"rows{inputs}"
+        weight, output = f"weight{number}", f"product{number}"
+        names = [x, weight]
         if quantised:
-            inputs = [before, "scale", "zero", weight, "scale", "weights_zero"]
-            inputs += ["scale", "zero"]
-        yield helper.make_node(operator, inputs, [f"rows{number + 1}"])
+            names = [x, "scale", "zero", weight, "scale", "weights_zero"]
+            names += ["scale", "zero"]
+        yield helper.make_node(operator, names, [output])
+        width, before = outputs, output
 
 
 if __name__ == "__main__":

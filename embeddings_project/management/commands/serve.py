@@ -30,6 +30,7 @@ from embeddings_project.reload import (
 from embeddings_project.start_errors import EXPLAINED, explain
 from embeddings_project.together import Together
 from providers.command import COMMAND
+from providers.engine import devices
 from providers.seeding import seed_registry
 
 WILDCARDS = ("0.0.0.0", "::", "127.0.0.1", "::1")  # noqa: S104  (compared with, not bound)
@@ -162,6 +163,7 @@ class Command(BaseCommand):
             f"Docs     {base}/docs",
             f"Console  {base}/admin/",
             f"Data     {settings.DATA_DIR}",
+            f"Models   on {devices.named(settings.LOCAL_ENGINE['device'])}",
         ]
         if login:
             lines.append(

@@ -48,6 +48,12 @@ class ProductGraph:
         bias = None if product.bias is None else self._read(product.bias)
         return Linear(weight.T if product.transposed else weight, bias)
 
+    def shape(self, product: Product) -> tuple[int, int]:
+        """Return a product's inputs and outputs."""
+        stored = self._shape(product.weight)
+        inputs, outputs = reversed(stored) if product.transposed else stored
+        return inputs, outputs
+
     def watching(self, values: Sequence[str]) -> onnx.ModelProto:
         """Return the graph with these values, float32, as further outputs."""
         model = onnx.ModelProto()

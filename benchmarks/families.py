@@ -1,0 +1,303 @@
+"""Measure the models that people run, family by family, on one core: `python -m benchmarks.families`.
+
+This server's engine in both classes, sentence-transformers and Infinity's engine run the same weights in one run, each
+in a process of its own; and the processor's own limit for the products of that shape. Without HTTP: what a server adds
+is measured by `python -m benchmarks`. On a CUDA device: `--device cuda` (this server and sentence-transformers).
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.child import Child
+from benchmarks.contestants import INFINITY_ENVIRONMENT, REPOSITORY, TOOLS
+from benchmarks.family_models import FAMILIES, Family
+from benchmarks.fidelity import cosines, neighbour_overlap
+from benchmarks.figures import Figures
+from benchmarks.machine import describe_machine
+from benchmarks.preparation import SCRATCH, prepare_minilm, say
+
+INFINITY_PYTHON = TOOLS / "infinity" / "bin" / "python"
+LENGTHS = (32, 128, 512, 2048, 8192)
+BATCH_TOKENS = 512  # padded tokens of a batch: what the server runs at once on a core
+DEVICE_BATCH_TOKENS = 16_384
+# Texts over so many tokens take seconds each: one lap, one text.
+LONG = 1024
+COMPARED_TEXTS = 48
+# A limit is measured with as many of a model's products as take this many parameters.
+LIMIT_PARAMETERS = 60_000_000
+EXACT, FAST, REFERENCE, INFINITY = "exact", "fast", "sentence-transformers", "Infinity"
+CONTESTANTS = (EXACT, FAST, REFERENCE, INFINITY)
+
+
+def main() -> None:
+    options = _options()
+    minilm = prepare_minilm("ours")
+    scratch = SCRATCH / "families"
+    figures = Figures()
+    made: dict[str, dict[str, Any]] = {}
+    for name in options.only:
+        say(f"{name}: preparing")
+        try:
+            made[name] = _measure(name, minilm, scratch, figures, options)
+        except RuntimeError as error:  # one family must not cost the others theirs
+            say(f"{name}: {error}")
+        shutil.rmtree(scratch / name, ignore_errors=True)
+    machine = describe_machine()
+    (SCRATCH / "families.json").write_text(
+        json.dumps({"machine": machine, "made": made, "figures": figures.values})
+    )
+    print(_markdown(made, figures, machine, options.device))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition(":")[0])
+    add = parser.add_argument
+    add("--only", type=lambda text: text.split(","), default=list(FAMILIES))
+    add(
+        "--lengths",
+        type=lambda text: [int(n) for n in text.split(",")],
+        default=LENGTHS,
+    )
+    add("--laps", type=int, default=5)
+    add("--seconds", type=float, default=1.0, help="of each contestant in each lap")
+    add("--device", default="cpu")
+    options = parser.parse_args()
+    if unknown := {*options.only} - {*FAMILIES}:
+        sys.exit(f"--only: {', '.join(unknown)}? There are {', '.join(FAMILIES)}.")
+    return options
+
+
+def _measure(
+    name: str,
+    minilm: Path,
+    scratch: Path,
+    figures: Figures,
+    options: argparse.Namespace,
+) -> dict[str, Any]:
+    """Note a family's figures; return how it is served."""
+    family, folder, data = FAMILIES[name], scratch / name, scratch / name / "data"
+    source = folder / name
+    with _child("benchmarks.family_models") as child:
+        size = child.ask("write", name=name, minilm=str(minilm), folder=str(source))
+    with _child("benchmarks.family_runs") as child:
+        prepared: dict[str, Any] = child.ask(
+            "prepare",
+            folder=str(data),
+            name=name,
+            source=str(source),
+            device=options.device,
+        )
+    words = _words(source)
+    with ExitStack() as stack:
+        children = dict(_opened(stack, name, source, data, options.device))
+        _compare(name, children, words, folder, figures)
+        limits = stack.enter_context(_child("benchmarks.limits"))
+        _run_laps(name, family, children, limits, words, prepared, figures, options)
+    return {**size, "runtime": prepared["runtime"], "fast": prepared["fast"]}
+
+
+def _child(module: str, python: Path | str = sys.executable) -> Child:
+    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    environment = {**os.environ, **INFINITY_ENVIRONMENT, **threads}
+    return Child(module, environment, python)
+
+
+def _opened(
+    stack: ExitStack, name: str, source: Path, data: Path, device: str
+) -> Iterator[tuple[str, Child]]:
+    """Yield the contestants that can load the model."""
+    for contestant in CONTESTANTS:
+        python: Path | str = sys.executable
+        details: dict[str, str] = {"folder": str(source)}
+        if contestant in (EXACT, FAST):
+            details = {"folder": str(data), "name": name, "precision": contestant}
+            details["device"] = device
+            question = "ours"
+        elif contestant == REFERENCE:
+            question = "sentence_transformers"
+            details["device"] = device
+        else:
+            question, python = "infinity", INFINITY_PYTHON
+            if device != "cpu" or not python.exists():
+                continue
+        child = stack.enter_context(_child("benchmarks.family_runs", python))
+        if child.ask(question, **details)["loaded"]:
+            yield contestant, child
+        else:
+            say(f"{name}: {contestant} does not run it")
+
+
+def _compare(
+    name: str,
+    children: Mapping[str, Child],
+    words: Sequence[str],
+    folder: Path,
+    figures: Figures,
+) -> None:
+    """Note how close both classes are to sentence-transformers."""
+    draw = np.random.default_rng(1)
+    texts = [_text(words, draw, int(n)) for n in draw.integers(4, 200, COMPARED_TEXTS)]
+    found = {}
+    for contestant in {EXACT, FAST, REFERENCE} & children.keys():
+        target = folder / f"{contestant}.npy"
+        children[contestant].ask("vectors", texts=texts, target=str(target))
+        found[contestant] = np.load(target)
+    for contestant in {EXACT, FAST} & found.keys():
+        close = cosines(found[contestant], found[REFERENCE])
+        figures.add(
+            f"{name} {contestant}",
+            cosine_mean=float(close.mean()),
+            cosine_min=float(close.min()),
+            overlap=neighbour_overlap(found[contestant], found[REFERENCE]),
+        )
+
+
+def _run_laps(
+    name: str,
+    family: Family,
+    children: Mapping[str, Child],
+    limits: Child,
+    words: Sequence[str],
+    prepared: Mapping[str, Any],
+    figures: Figures,
+    options: argparse.Namespace,
+) -> None:
+    draw = np.random.default_rng(2)
+    lengths = [length for length in options.lengths if length <= family.max_tokens]
+    budget = BATCH_TOKENS if options.device == "cpu" else DEVICE_BATCH_TOKENS
+    shapes, share = _part(prepared["products"])
+    for lap in range(options.laps):
+        if shapes and options.device == "cpu":
+            for kind in ("fp32", "int8"):
+                best = max(
+                    limits.ask(
+                        "limits", precision=kind, shapes=shapes, lanes=1
+                    ).values()
+                )
+                figures.add(f"{name} {kind} limit", tokens=best * share)
+        for length in lengths:
+            if length > LONG and lap:
+                continue
+            say(f"{name}: {length} tokens, lap {lap + 1}")
+            texts = [
+                _text(words, draw, length) for _ in range(max(1, budget // length))
+            ]
+            order = list(children)[:: 1 if lap % 2 else -1]
+            for contestant in order:
+                answer = children[contestant].ask(
+                    "speed", texts=texts, seconds=options.seconds
+                )
+                tokens = answer["batches_per_second"] * length * len(texts)
+                figures.add(f"{name} {contestant}", **{f"tokens_{length}": tokens})
+
+
+def _part(shapes: Sequence[Sequence[int]]) -> tuple[list[list[int]], float]:
+    """Return the first products that together are large enough, and which share of all parameters they have."""
+    part: list[list[int]] = []
+    size = 0
+    for inputs, outputs in shapes:
+        if size and size + inputs * outputs > LIMIT_PARAMETERS:
+            break
+        part.append([inputs, outputs])
+        size += inputs * outputs
+    return part, size / max(1, sum(inputs * outputs for inputs, outputs in shapes))
+
+
+def _words(source: Path) -> list[str]:
+    """Return words that are one token each."""
+    words = (source / "vocab.txt").read_text().splitlines()
+    return [
+        word for word in words if word.isascii() and word.isalpha() and len(word) > 2
+    ]
+
+
+def _text(words: Sequence[str], draw: np.random.Generator, tokens: int) -> str:
+    """Return a text of so many tokens, the two special ones included."""
+    return " ".join(draw.choice(words, max(1, tokens - 2)))
+
+
+def _markdown(
+    made: Mapping[str, Mapping[str, Any]],
+    figures: Figures,
+    machine: Mapping[str, str],
+    device: str,
+) -> str:
+    each = " of one core" if device == "cpu" else ""
+    heads = (
+        *(
+            "family",
+            "tokens",
+            *CONTESTANTS,
+            "exact of fp32 limit",
+            "fast of int8 limit",
+        ),
+        *("exact over best peer", "fast over exact"),
+    )
+    lines = [
+        f"{machine['processor']} (int8 by {machine['int8 by']}), {device}; tokens/s{each}, medians.",
+        "",
+        f"| {' | '.join(heads)} |",
+        f"|{'---|' * len(heads)}",
+    ]
+    for name, how in made.items():
+        for length in LENGTHS:
+            key = f"tokens_{length}"
+            medians = {one: figures.median(f"{name} {one}", key) for one in CONTESTANTS}
+            if medians[EXACT] is None:
+                continue
+            peers = [medians[one] or 0 for one in (REFERENCE, INFINITY)]
+            fp32 = figures.median(f"{name} fp32 limit", "tokens")
+            int8 = figures.median(f"{name} int8 limit", "tokens")
+            lines.append(
+                f"| {name} ({FAMILIES[name].like}; {how['runtime']}, {how['fast']}) | {length} | "
+                + " | ".join(
+                    [
+                        *(_number(medians[one]) for one in CONTESTANTS),
+                        _ratio(medians[EXACT], fp32),
+                        _ratio(medians[FAST], int8),
+                        _ratio(medians[EXACT], max(peers)),
+                        _ratio(medians[FAST], medians[EXACT]),
+                    ]
+                )
+                + " |"
+            )
+    lines += [
+        "",
+        "| family | exact, least cosine | fast, mean | fast, least | fast, neighbours |",
+        "|---|---|---|---|---|",
+    ]
+    for name in made:
+        fast = f"{name} {FAST}"
+        cells = [
+            figures.median(f"{name} {EXACT}", "cosine_min"),
+            *(
+                figures.median(fast, one)
+                for one in ("cosine_mean", "cosine_min", "overlap")
+            ),
+        ]
+        shown = ["-" if cell is None else f"{cell:.6f}" for cell in cells]
+        lines.append(f"| {name} | " + " | ".join(shown) + " |")
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}"
+
+
+def _ratio(over: float | None, under: float | None) -> str:
+    return f"{over / under:.2f}" if over and under else "-"
+
+
+if __name__ == "__main__":
+    if Path.cwd() != REPOSITORY:
+        os.chdir(REPOSITORY)
+    main()
