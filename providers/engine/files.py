@@ -100,7 +100,15 @@ def verify(folder: Path, files: Mapping[str, FileRecord]) -> None:
 def read_manifest(folder: Path) -> Manifest | None:
     """Return the folder's manifest, or None if there is no whole one of this format."""
     try:
-        raw: dict[str, Any] = json.loads((folder / MANIFEST_NAME).read_bytes())
+        return parse_manifest((folder / MANIFEST_NAME).read_bytes())
+    except OSError:
+        return None
+
+
+def parse_manifest(content: bytes) -> Manifest | None:
+    """Return the manifest that a file holds, or None if it is no whole one of this format."""
+    try:
+        raw: dict[str, Any] = json.loads(content)
         if raw["format"] != MANIFEST_FORMAT:
             return None
         return Manifest(
@@ -118,7 +126,7 @@ def read_manifest(folder: Path) -> Manifest | None:
             proof=_read_proof(raw.get("proof")),
             note=str(raw.get("note", "")),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
