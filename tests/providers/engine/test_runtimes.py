@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from providers.base import InputType
-from providers.engine import machine, torch_runtime
+from providers.engine import machine, torch_export, torch_runtime
 from providers.engine.machine import usable_cores
 from providers.engine.pool import Pool, PoolLimits
 from providers.engine.runtime import Row
@@ -22,6 +22,12 @@ from providers.exceptions import ProviderMisconfigured
 from providers.plugins.huggingface import HuggingFaceProvider
 from tests.collector import collector_off
 from tests.providers.engine import tiny
+
+
+@pytest.fixture(autouse=True)
+def _not_exported(monkeypatch):
+    """What could be exported would run without torch."""
+    monkeypatch.setattr(torch_export, "export", lambda *_: "a test has it so")
 
 
 def prepare(tmp_path, folder):
