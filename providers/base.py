@@ -101,7 +101,8 @@ class Download:
 class Serving:
     """How a local model is served on this machine.
 
-    `runtime`: graph (built here from safetensors), onnx (the repository's own file), torch; None if it is not prepared.
+    `runtime`: graph (built here from safetensors), onnx (the repository's own file), static (a table of token vectors),
+    torch; None if it is not prepared.
     `verified`: `reference` (compared with sentence-transformers when it was prepared), `self` (with itself, in other
     batches), None if it is not prepared. `memory_bytes`: about what it takes while it is loaded, None if that is not
     known. `problem`: why it cannot be served, one sentence with the remedy, or None.

@@ -16,7 +16,12 @@ from functools import partial
 from typing import NamedTuple, get_args
 
 from providers.base import Precision, Vectors
-from providers.engine.batcher import QUEUE_TOKENS, Batcher
+from providers.engine.batcher import (
+    BATCH_TOKENS,
+    QUEUE_TOKENS,
+    STATIC_BATCH_TOKENS,
+    Batcher,
+)
 from providers.engine.files import Manifest
 from providers.engine.inference import EngineState, Work, checked_rows, revision_of
 from providers.engine.machine import (
@@ -308,10 +313,11 @@ class Pool:
             raise
         self._tokenizers.keep(prepared, opened.tokenizer)
         # torch takes all cores by itself, and its tokenizer but one caller at a time.
-        torch = prepared.runtime == "torch"
+        torch, static = (prepared.runtime == kind for kind in ("torch", "static"))
         batcher = Batcher(
             opened.runtime,
             queue_tokens=self._limits.queue_tokens,
+            batch_tokens=STATIC_BATCH_TOKENS if static else BATCH_TOKENS,
             bulk_lanes=1 if torch else cores,
             express=not torch,
             on_hung=self._on_hung,

@@ -36,12 +36,12 @@ from providers.engine.pins import PINNED_MODELS, PinnedWheel
 from providers.engine.repository import (
     NEEDS_TORCH,
     ONNX_FILES,
-    checkpoint_files,
     choose_runtime,
     data_files,
     onnx_file,
+    weight_files,
 )
-from providers.engine.tokenizer import TOKENIZER_FILE, ModelTokenizer
+from providers.engine.tokenizer import ModelTokenizer
 from providers.engine.verification import Reference, open_proved, prove
 from providers.engine.wheels import Fetch, fetch_pinned
 from providers.exceptions import ProviderMisconfigured, UnknownModel, VectorsDiffer
@@ -53,7 +53,7 @@ _DESCRIBING = frozenset({".json", ".txt", ".model"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A complete model on disk. `runtime`: graph (built here), onnx (shipped by the repo) or torch."""
+    """A complete model on disk. `runtime`: static (a table), graph (built here), onnx (shipped with it) or torch."""
 
     name: str
     path: Path
@@ -105,7 +105,9 @@ class Prepared:
         return _read_tokenizer(self.path, self.config)
 
     def weights_bytes(self, *, fast: bool) -> int:
-        """Return about what the loaded weights take in memory: their size on disk, twice that if torch widens them."""
+        """Return about what the loaded weights take in memory: their size on disk, or more if loading widens them."""
+        if self.config.static is not None:
+            return self.config.static.memory_bytes(self.path)
         sizes = {
             Path(file): record.size_bytes
             for file, record in self.manifest.files.items()
@@ -351,8 +353,12 @@ class Weights:
 
 
 def _read_tokenizer(folder: Path, config: ModelConfig) -> ModelTokenizer:
+    static = config.static
     return ModelTokenizer.from_file(
-        folder / TOKENIZER_FILE, lower_case=config.lower_case
+        folder / config.tokenizer_file,
+        lower_case=config.lower_case,
+        special_tokens=static is None,
+        drops_unknown=static is not None and static.drops_unknown,
     )
 
 
@@ -379,11 +385,12 @@ def _loadable_files(folder: Path) -> list[str]:
     names = set(files.files_below(folder))
     taken = {name for name in names if Path(name).suffix in _DESCRIBING}
     taken |= {f"{module.path}/{SAFETENSORS_FILE}" for module in read_modules(folder)}
-    runtime = choose_runtime(read_model_config(folder), names)
+    config = read_model_config(folder)
+    runtime = choose_runtime(config, names)
     if runtime == "onnx" and (graph := onnx_file(names)):
         needed = {graph, *data_files(folder / graph, graph)}
     else:
-        needed = set(checkpoint_files(folder, names))
+        needed = set(weight_files(config, folder, names))
     if absent := sorted(needed - names):
         raise refused(f"{absent[0][:80]} is absent")
     return sorted((taken & names) | needed)
