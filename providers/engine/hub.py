@@ -18,6 +18,7 @@ from providers.engine.repository import (
     onnx_file,
     weight_files,
 )
+from providers.engine.space import check_space, needed_bytes
 from providers.engine.static_config import StaticConfig
 from providers.exceptions import (
     ProviderDenied,
@@ -88,9 +89,13 @@ class Hub:
             runtime = choose_runtime(config, files)
             if runtime == "onnx" and (graph := onnx_file(files)):
                 take([graph])
-                take(data_files(target / graph, graph))
+                weights = data_files(target / graph, graph)
             else:
-                take(weight_files(config, target, files))
+                weights = weight_files(config, target, files)
+            sizes = [files[file].size or 0 for file in weights if file in files]
+            needed = needed_bytes(config, runtime, sum(sizes))
+            check_space(target, name, needed, weights)
+            take(weights)
             _keep_only(target, fetched)
         return commit
 

@@ -41,6 +41,7 @@ from providers.engine.repository import (
     onnx_file,
     weight_files,
 )
+from providers.engine.space import check_space, needed_bytes
 from providers.engine.tokenizer import ModelTokenizer
 from providers.engine.verification import Reference, open_proved, prove
 from providers.engine.wheels import Fetch, fetch_pinned
@@ -308,7 +309,12 @@ class Weights:
         if local is not None:
             shutil.rmtree(tree)  # a killed call may have left what is no longer there
             tree.mkdir()
-            files.copy_files(local, tree, _loadable_files(local))
+            taken = _loadable_files(local)
+            config = read_model_config(local)
+            runtime = choose_runtime(config, taken)
+            size = sum((local / file).stat().st_size for file in taken)
+            check_space(tree, name, needed_bytes(config, runtime, size))
+            files.copy_files(local, tree, taken)
             return "folder", _origin(local)
         pin = self._pins.get(name)
         if pin is not None:

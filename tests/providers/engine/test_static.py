@@ -1,6 +1,7 @@
 """Static models: a table of token vectors, served as sentence-transformers and model2vec serve it, without either."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -157,10 +158,11 @@ def test_what_sentence_transformers_6_saves_is_served_with_its_dense_layer_and_p
     )
     model.save(str(tmp_path / "six"))
     provider, spec = served(tmp_path / "six")
-    for input_type, expected in (
-        ("query", model.encode_query(TEXTS)),
-        ("document", model.encode_document(TEXTS)),
-    ):
+    by_input_type: dict[InputType, Any] = {
+        "query": model.encode_query(TEXTS),
+        "document": model.encode_document(TEXTS),
+    }
+    for input_type, expected in by_input_type.items():
         found = embed(provider, spec, TEXTS, input_type)
         assert np.abs(found - expected).max() < 1e-5
     assert np.abs(model.encode_query(TEXTS) - model.encode_document(TEXTS)).max() > 0.1
