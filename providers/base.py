@@ -16,9 +16,33 @@ from numpy.typing import NDArray
 Vectors = NDArray[np.float32]
 InputType = Literal["query", "document"]
 Precision = Literal["exact", "fast"]
+Sizes = range | tuple[int, ...]
 
 # True while a circuit breaker lets one call through to learn whether the provider is back: try once, do not retry.
 probing: ContextVar[bool] = ContextVar("probing", default=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCard:
+    """What the makers of a local model say of it. Sizes are about right: of the files to fetch, on disk once it is
+    prepared, and in memory in float32.
+
+    `matryoshka`: to which sizes its vectors may be cut. The prompts are those of its card; whether they are used is up
+    to its files and the operator. `licence` is None where the card names none. `gated`: its terms have to be accepted
+    on the hub first.
+    """
+
+    parameters: int
+    download_bytes: int
+    disk_bytes: int
+    memory_bytes: int
+    licence: str | None
+    languages: str
+    pooling: str
+    matryoshka: Sizes = ()
+    query_prompt: str = ""
+    document_prompt: str = ""
+    gated: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +52,8 @@ class ModelSpec:
     `native_dimensions` holds the sizes the model itself can answer in (`range(1, 1537)`, `(256, 512)`; empty: only
     `dimensions`). Two models with the same `vector_space` give vectors that may be compared with each other.
     `dimensions` is None where it is unknown until the first answer, `max_tokens` where the upstream alone judges.
+    `common_names`: what other tools call this very model; a bare one means another provider's model before this one.
+    `card`: what its makers say of a local model, where that is known.
     `retired`: withdrawn or superseded by its maker; still passed on. The price is the maker's list price in US dollars.
     `method`: how the vectors are computed here (`fp32`, `int8-static`, …); None for a remote model, and for a local one
     that is not prepared. The prompts are put before each text; `revision` changes with them and with the method.
@@ -39,8 +65,9 @@ class ModelSpec:
     dimensions: int | None
     max_tokens: int | None
     vector_space: str
-    native_dimensions: range | tuple[int, ...] = ()
+    native_dimensions: Sizes = ()
     aliases: tuple[str, ...] = ()
+    common_names: tuple[str, ...] = ()
     revision: str = ""
     retired: bool = False
     price_per_million_tokens: float | None = None
@@ -49,6 +76,19 @@ class ModelSpec:
     document_prompt: str = ""
     space_revision: int = 1
     drifted: bool = False
+    card: ModelCard | None = None
+
+    @property
+    def recommended_prompts(self) -> tuple[str, str] | None:
+        """The prompts of its card for queries and documents, where others are used or none; else None.
+
+        Before it is prepared, nobody knows which prompts its own files name.
+        """
+        if self.card is None or self.method is None:
+            return None
+        named = (self.card.query_prompt, self.card.document_prompt)
+        used = (self.query_prompt, self.document_prompt)
+        return named if any(named) and named != used else None
 
     @property
     def precision(self) -> Precision | None:
@@ -101,7 +141,8 @@ class Download:
 class Serving:
     """How a local model is served on this machine.
 
-    `runtime`: graph (built here from safetensors), onnx (the repository's own file), torch; None if it is not prepared.
+    `runtime`: graph (built here from safetensors), onnx (the repository's own file), static (a table of token vectors),
+    torch; None if it is not prepared.
     `verified`: `reference` (compared with sentence-transformers when it was prepared), `self` (with itself, in other
     batches), None if it is not prepared. `memory_bytes`: about what it takes while it is loaded, None if that is not
     known. `problem`: why it cannot be served, one sentence with the remedy, or None.

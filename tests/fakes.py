@@ -8,7 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from providers.base import Download, Embedded, ModelSpec, Provider, Serving
+from providers.base import (
+    Download,
+    Embedded,
+    ModelCard,
+    ModelSpec,
+    Provider,
+    Serving,
+)
 from providers.exceptions import UnknownModel
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -171,7 +178,21 @@ class FakeOnnx(FakeLocal):
             dimensions=8,
             max_tokens=10,
             vector_space="only-onnx",
+            aliases=("only", "commonly"),
+            common_names=("commonly",),
             method="int8-static",
+            card=ModelCard(
+                parameters=1000,
+                download_bytes=4000,
+                disk_bytes=9000,
+                memory_bytes=4000,
+                licence="mit",
+                languages="en",
+                pooling="mean",
+                matryoshka=(4, 8),
+                query_prompt="ask: ",
+                gated=True,
+            ),
         ),
         ModelSpec(
             name="prompted",

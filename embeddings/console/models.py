@@ -25,6 +25,7 @@ from embeddings.services.catalog import ModelState, model_states
 from embeddings.services.default_model import make_default
 from embeddings.services.errors import ServiceError
 from embeddings.services.model_actions import start
+from embeddings.services.recommended_prompts import take_recommended_prompts
 from providers.admin import WatchedAdmin
 from providers.base import InputType, ModelSpec
 from providers.folding import UnicodeSearch
@@ -117,6 +118,31 @@ class Models(ConsolePage):
         )
         messages.success(
             request, f"Requests that name no model now go to {target.label}."
+        )
+
+    @action("providers.change_modelentry")
+    def take_prompts(self, request: HttpRequest) -> None:
+        """Have a model use the prompts that its card recommends."""
+        given = request.POST
+        try:
+            target = take_recommended_prompts(
+                given.get("provider", ""), given.get("model", "")
+            )
+        except ServiceError as error:
+            messages.error(request, error.message)
+            return
+        if target is None or target.model.recommended_prompts is None:
+            messages.info(request, "It uses the prompts of its card already.")
+            return
+        query, document = target.model.recommended_prompts
+        self.note(
+            "take recommended prompts",
+            f"model {target.label}",
+            after={"query": query, "document": document},
+        )
+        messages.success(
+            request,
+            f"{target.label} uses the prompts of its card now. Documents embedded before must be embedded again.",
         )
 
     def _start(self, kind: Kind, request: HttpRequest) -> None:

@@ -160,8 +160,8 @@ def _downloadable(
             f"Provider {chosen.name} serves its models remotely; there is nothing to download.",
             param="provider",
         )
-    if listed := registry().listed(chosen, name):
-        name = listed.name  # what is allowed is said of full names
+    if known := registry().resolve(chosen, name):
+        name = known.name  # what is allowed is said of full names
     if not is_model_allowed(chosen.name, name, caller):
         raise NotAllowed(f"Model '{name}' is not allowed", param="model")
     return chosen, name

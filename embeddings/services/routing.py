@@ -194,14 +194,28 @@ def _target_at(provider: Provider, model_name: str) -> Target:
 
 
 def _target_for_bare_name(model_name: str) -> Target:
-    """Choose the default provider if it lists the name or nobody does, else the first provider that lists it."""
+    """Choose the default provider if it lists the name or nobody does, else the first provider that lists it.
+
+    A name that other tools made common means a local model only where no other provider that is set up lists it.
+    """
     default = conf().default_provider
     order = [default, *(name for name in registry().names() if name != default)]
+    first = ready = common = None
     for name in order:
         provider = registry().get(name)
-        if provider and (spec := registry().listed(provider, model_name)):
-            return Target(provider=provider, model=spec)
-    return _target_at(named_provider(default), model_name)
+        if not provider or not (spec := registry().listed(provider, model_name)):
+            continue
+        target = Target(provider=provider, model=spec)
+        if model_name in spec.common_names:
+            common = common or target
+        else:
+            first = first or target
+            set_up = provider.configuration_problem() is None
+            if set_up and first is target:
+                return target
+            ready = ready or (target if set_up else None)
+    chosen = ready or common if common else first
+    return chosen or _target_at(named_provider(default), model_name)
 
 
 def _fallback_at(provider: Provider, primary: Target) -> Target | None:

@@ -10,7 +10,7 @@ import structlog
 from numpy.typing import NDArray
 
 from providers.engine import torch_export
-from providers.engine.described import refusing
+from providers.engine.described import TOKENIZER_FILE, refusing
 from providers.engine.devices import CPU, Device
 from providers.engine.files import files_below
 from providers.engine.graph import FAST_GRAPH_FILE
@@ -27,12 +27,13 @@ from providers.engine.onnx_signature import Inputs
 from providers.engine.repository import (
     EXPORTED_FILE,
     HALF,
+    HAVE_GRAPHS,
     parameters_beside,
     rewritten_file,
     served_file,
 )
 from providers.engine.runtime import FAST_COSINE, FAST_MEAN_COSINE, Row
-from providers.engine.tokenizer import TOKENIZER_FILE, ModelTokenizer, TokenIds
+from providers.engine.tokenizer import ModelTokenizer, TokenIds
 from providers.exceptions import ProviderMisconfigured
 from providers.progress import progress
 
@@ -81,7 +82,7 @@ def build(
         built = Built("torch", reason) if reason else Built("exported")
         if reason:
             log.warning("model_needs_torch", folder=folder.name, reason=reason)
-    if built.runtime != "torch":
+    if built.runtime in HAVE_GRAPHS:
         progress().begin("building its fast graph")
         tokenizer = ModelTokenizer.from_file(
             folder / TOKENIZER_FILE, lower_case=config.lower_case

@@ -9,6 +9,8 @@ from providers.engine.graph import settings
 from providers.engine.graph.settings import Unbuildable
 from providers.exceptions import ProviderMisconfigured
 
+TOKENIZER_FILE = "tokenizer.json"
+
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 

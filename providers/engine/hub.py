@@ -13,11 +13,13 @@ from providers.engine.graph.checkpoint import SAFETENSORS_FILE
 from providers.engine.model_config import read_model_config
 from providers.engine.modules import read_modules
 from providers.engine.repository import (
-    checkpoint_files,
     choose_runtime,
     data_files,
     onnx_file,
+    weight_files,
 )
+from providers.engine.space import check_space, needed_bytes
+from providers.engine.static_config import StaticConfig
 from providers.exceptions import (
     ProviderDenied,
     ProviderError,
@@ -72,15 +74,28 @@ class Hub:
                     fetched.append(file)
 
             take(file for file in files if _describes(file, {"."}))
-            modules = {module.path or "." for module in read_modules(target)}
-            take(file for file in files if _describes(file, modules - {"."}))
+            modules = read_modules(target)
+            folders = {module.path or "." for module in modules} - {"."}
+            tables = {
+                StaticConfig(folder=m.path).weights_file for m in modules if m.static
+            }
+            take(
+                file
+                for file in files
+                if _describes(file, folders) and file not in tables
+            )
             # Known before anything large is fetched: whether and how the model can be served.
-            runtime = choose_runtime(read_model_config(target), files)
+            config = read_model_config(target, fetched=False)
+            runtime = choose_runtime(config, files)
             if runtime == "onnx" and (graph := onnx_file(files)):
                 take([graph])
-                take(data_files(target / graph, graph))
+                weights = data_files(target / graph, graph)
             else:
-                take(checkpoint_files(target, files))
+                weights = weight_files(config, target, files)
+            sizes = [files[file].size or 0 for file in weights if file in files]
+            needed = needed_bytes(config, runtime, sum(sizes))
+            check_space(target, name, needed, weights)
+            take(weights)
             _keep_only(target, fetched)
         return commit
 

@@ -1,20 +1,44 @@
-"""Models that are listed before anything is downloaded. Figures are those of each model's own files on the hub."""
+"""Models that are listed before anything is downloaded: catalogue.json, with what each model's card and files say.
 
-from collections.abc import Iterable
+A field that could not be checked is left out there. `common_names` are those that other tools made common (Ollama's),
+of the very same model; `stored` is the kind of numbers in the hub's file.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
 
-from providers.base import ModelSpec
+from providers.base import ModelCard, ModelSpec, Sizes
 from providers.engine.pins import DEFAULT_MODEL, MINILM
+from providers.engine.space import disk_bytes
+
+_CATALOGUE = Path(__file__).with_name("catalogue.json")
+_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
-def _spec(name: str, dimensions: int, max_tokens: int, revision: str = "") -> ModelSpec:
-    return ModelSpec(
-        name=name,
-        dimensions=dimensions,
-        max_tokens=max_tokens,
-        vector_space=name,
-        aliases=aliases_of(name),
-        revision=revision,
+@cache
+def catalogue() -> Mapping[str, ModelSpec]:
+    """Return the models by name, none of them prepared."""
+    entries: list[dict[str, Any]] = json.loads(_CATALOGUE.read_bytes())
+    return {entry["name"]: _spec(entry) for entry in entries}
+
+
+def described(spec: ModelSpec, *, prepared: bool) -> ModelSpec:
+    """Return `spec` with its short names and, where the catalogue has it, its card.
+
+    A bare common name means a model that is prepared; before that, it means whatever an upstream may call so.
+    """
+    known = catalogue().get(spec.name)
+    common = known.common_names if known else ()
+    short = tuple(name for name in aliases_of(spec.name) if name not in common)
+    return replace(
+        spec,
+        aliases=(*short, *common) if prepared else short,
+        common_names=common,
+        card=known.card if known else None,
     )
 
 
@@ -35,15 +59,44 @@ def with_free_aliases(specs: Iterable[ModelSpec]) -> list[ModelSpec]:
     return kept
 
 
-LISTED_MODELS: tuple[ModelSpec, ...] = (
-    _spec(DEFAULT_MODEL, 384, 256, MINILM.sha256[:12]),
-    _spec("sentence-transformers/all-MiniLM-L12-v2", 384, 128),
-    _spec("sentence-transformers/all-mpnet-base-v2", 768, 384),
-    _spec("sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2", 384, 128),
-    _spec("BAAI/bge-small-en-v1.5", 384, 512),
-    _spec("BAAI/bge-base-en-v1.5", 768, 512),
-    _spec("BAAI/bge-large-en-v1.5", 1024, 512),
-    _spec("BAAI/bge-large-en", 1024, 512),
-    _spec("intfloat/multilingual-e5-small", 384, 512),
-    _spec("intfloat/multilingual-e5-large", 1024, 512),
-)
+def _spec(entry: Mapping[str, Any]) -> ModelSpec:
+    name, common = entry["name"], entry.get("common_names", ())
+    short = tuple(alias for alias in aliases_of(name) if alias not in common)
+    return ModelSpec(
+        name=name,
+        dimensions=entry["dimensions"],
+        max_tokens=entry.get("max_tokens"),
+        vector_space=name,
+        aliases=short,
+        common_names=tuple(
+            more
+            for each in common
+            for more in (each, *([] if ":" in each else [f"{each}:latest"]))
+        ),
+        card=_card(entry),
+        revision=MINILM.sha256[:12] if name == DEFAULT_MODEL else "",
+    )
+
+
+def _card(entry: Mapping[str, Any]) -> ModelCard:
+    parameters, sizes = entry["parameters"], entry.get("matryoshka")
+    stored = parameters * _BYTES[entry["stored"]]
+    return ModelCard(
+        parameters=parameters,
+        download_bytes=stored,
+        disk_bytes=stored if entry.get("static") else disk_bytes(stored, parameters),
+        memory_bytes=parameters * _BYTES["float32"],
+        licence=entry.get("licence"),
+        languages=entry["languages"],
+        pooling=entry["pooling"],
+        matryoshka=_sizes(sizes),
+        query_prompt=entry.get("query_prompt", ""),
+        document_prompt=entry.get("document_prompt", ""),
+        gated=entry.get("gated", False),
+    )
+
+
+def _sizes(given: Any) -> Sizes:
+    if isinstance(given, dict):
+        return range(given["minimum"], given["maximum"] + 1)
+    return tuple(given or ())

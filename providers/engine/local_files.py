@@ -8,10 +8,10 @@ from providers.engine.graph.checkpoint import SAFETENSORS_FILE
 from providers.engine.model_config import read_model_config
 from providers.engine.modules import read_modules
 from providers.engine.repository import (
-    checkpoint_files,
     choose_runtime,
     data_files,
     onnx_file,
+    weight_files,
 )
 
 # What lies beside the weights.
@@ -23,11 +23,12 @@ def loadable_files(folder: Path) -> list[str]:
     names = set(files.files_below(folder))
     taken = {name for name in names if Path(name).suffix in DESCRIBING}
     taken |= {f"{module.path}/{SAFETENSORS_FILE}" for module in read_modules(folder)}
-    runtime = choose_runtime(read_model_config(folder), names)
+    config = read_model_config(folder)
+    runtime = choose_runtime(config, names)
     if runtime == "onnx" and (graph := onnx_file(names)):
         needed = {graph, *data_files(folder / graph, graph)}
     else:
-        needed = set(checkpoint_files(folder, names))
+        needed = set(weight_files(config, folder, names))
     if absent := sorted(needed - names):
         raise refused(f"{absent[0][:80]} is absent")
     return sorted((taken & names) | needed)

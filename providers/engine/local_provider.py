@@ -21,7 +21,7 @@ from providers.base import (
 from providers.engine import archives
 from providers.engine.archives import Archive
 from providers.engine.inference import EngineState, Inference, Work, revision_of
-from providers.engine.listed_models import LISTED_MODELS, aliases_of, with_free_aliases
+from providers.engine.listed_models import catalogue, described, with_free_aliases
 from providers.engine.model_config import ModelConfig, read_model_config
 from providers.engine.options import EngineMode, EngineOptions, limits_of, weights_of
 from providers.engine.pool import Pool
@@ -117,6 +117,13 @@ class LocalProvider(Provider):
         if self._listed is None or self._listed[0] != state:
             self._listed = (state, with_free_aliases(self._list()))
         return list(self._listed[1])
+
+    def resolve(self, name: str) -> ModelSpec | None:
+        """Return the model of that name, else of that alias, else of that common name."""
+        listed = super().resolve(name)
+        if listed is not None:
+            return listed
+        return next((one for one in self.models() if name in one.common_names), None)
 
     def embed(
         self,
@@ -216,10 +223,11 @@ class LocalProvider(Provider):
         self.engine.inference.close()
 
     def _list(self) -> list[ModelSpec]:
-        listed = {spec.name: spec for spec in LISTED_MODELS}
+        listed = dict(catalogue())
         for name, folder in self.engine.weights.local_folders().items():
             try:
-                listed[name] = _spec(name, read_model_config(folder))
+                spec = _spec(name, read_model_config(folder))
+                listed[name] = described(spec, prepared=False)
             except ProviderMisconfigured:
                 continue  # not a model: any folder may lie there
         for name in self.engine.weights.prepared_names():
@@ -231,7 +239,7 @@ class LocalProvider(Provider):
 
     def _spec(self, prepared: Prepared) -> ModelSpec:
         return replace(
-            _spec(prepared.name, prepared.config),
+            described(_spec(prepared.name, prepared.config), prepared=True),
             revision=revision_of(prepared, self.precision),
             method=prepared.method(self.precision),
         )
@@ -243,7 +251,6 @@ def _spec(name: str, config: ModelConfig) -> ModelSpec:
         dimensions=config.dimensions,
         max_tokens=config.max_tokens,
         vector_space=name,
-        aliases=aliases_of(name),
         query_prompt=config.prompt("query"),
         document_prompt=config.prompt("document"),
     )

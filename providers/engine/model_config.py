@@ -6,10 +6,12 @@ sentence_bert_config.json and config_sentence_transformers.json, in their older 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from providers.engine.described import (
+    TOKENIZER_FILE,
     flag,
     object_of,
     optional_object,
@@ -27,6 +29,11 @@ from providers.engine.modules import (
     Module,
     default_modules,
     read_modules,
+)
+from providers.engine.static_config import (
+    MODEL2VEC_MAX_TOKENS,
+    StaticConfig,
+    truncation_of,
 )
 
 # sentence-transformers looks for the first of these that is there.
@@ -64,13 +71,20 @@ _TASK_HEADS = (
 )
 
 
+class Kind(StrEnum):
+    """What a model is for. Only embedding models are served; a reranker gives a score for a query and a text."""
+
+    EMBEDDING = "embedding"
+    RERANKER = "reranker"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig(GraphConfig):
     """One text-embedding model, as the files in `folder` describe it.
 
     `foreign`: what in its files only sentence-transformers can run; `foreign_module`: the same, where that is a module
     of its own, which an export takes along. `onnx_only`: why its checkpoint cannot be run here, though an ONNX file
-    could.
+    could. `static`: of a model that has a vector for each token and no encoder.
     """
 
     folder: Path
@@ -80,6 +94,13 @@ class ModelConfig(GraphConfig):
     foreign_module: str | None = None
     onnx_only: str | None = None
     prompts: Mapping[str, str] = field(default_factory=dict)
+    static: StaticConfig | None = None
+    kind: Kind = Kind.EMBEDDING
+
+    @property
+    def tokenizer_file(self) -> str:
+        """The tokenizer, relative to the model's folder."""
+        return self.static.tokenizer_file if self.static else TOKENIZER_FILE
 
     @property
     def buildable(self) -> bool:
@@ -108,10 +129,13 @@ class ModelConfig(GraphConfig):
         )
 
 
-def read_model_config(folder: Path) -> ModelConfig:
-    """Read a model folder's own description. Raises ProviderMisconfigured, saying why, where it is none to serve."""
+def read_model_config(folder: Path, *, fetched: bool = True) -> ModelConfig:
+    """Read a model folder's own description. Raises ProviderMisconfigured, saying why, where it is none to serve.
+
+    `fetched` False: weights may be absent, and with a static model's table its dimensions.
+    """
     try:
-        return _read(folder)
+        return _read(folder, fetched=fetched)
     # Any folder may be asked about: whatever its JSON looks like, a start goes on.
     except (
         OSError,
@@ -124,10 +148,14 @@ def read_model_config(folder: Path) -> ModelConfig:
         raise refused("its files are incomplete or not understood") from error
 
 
-def _read(folder: Path) -> ModelConfig:
+def _read(folder: Path, *, fetched: bool) -> ModelConfig:
     modules = read_modules(folder)
     _refuse_adapters(folder)
+    if modules and modules[0].static:
+        return _read_static(folder, modules, fetched=fetched)
     encoder = object_of(folder / "config.json")
+    if _is_model2vec(encoder):
+        return _read_model2vec(folder, encoder, modules, fetched=fetched)
     _refuse_other_kinds(folder, encoder, has_modules=bool(modules))
     transformer = next(
         (
@@ -159,6 +187,71 @@ def _read(folder: Path) -> ModelConfig:
     )
 
 
+def _read_static(
+    folder: Path, modules: Sequence[Module], *, fetched: bool
+) -> ModelConfig:
+    """Read a folder whose modules.json begins with StaticEmbedding; what follows may be Dense and Normalize."""
+    static = StaticConfig(folder=modules[0].path)
+    tokenizer = folder / static.tokenizer_file
+    encoder = _table_of(folder, static, fetched=fetched)
+    head = Head(folder, encoder.get("hidden_size"))
+    head.pooling = ("mean",)
+    for module in modules:
+        head.take(module)
+    if head.foreign:
+        raise refused(f"it is a static model with {head.foreign}")
+    return ModelConfig(
+        folder=folder,
+        encoder=encoder,
+        max_tokens=truncation_of(tokenizer) if tokenizer.is_file() else None,
+        pooling=head.pooling,
+        dense=tuple(head.dense),
+        normalize=head.normalize,
+        prompts=_prompts(optional_object(folder / "config_sentence_transformers.json")),
+        static=static,
+    )
+
+
+def _read_model2vec(
+    folder: Path,
+    config: Mapping[str, Any],
+    modules: Sequence[Module],
+    *,
+    fetched: bool,
+) -> ModelConfig:
+    """Read a folder of model2vec's that sentence-transformers cannot load."""
+    if modules:
+        raise refused(
+            f"its config.json is a static model's (model2vec), and its modules.json begins with {modules[0].kind[:40]}"
+        )
+    limit = config.get("max_length", MODEL2VEC_MAX_TOKENS)
+    if limit is not None and not (is_whole(limit) and limit > 0):
+        raise refused("max_length in its config.json is not a number of tokens")
+    static = StaticConfig(drops_unknown=True)
+    return ModelConfig(
+        folder=folder,
+        encoder=_table_of(folder, static, fetched=fetched),
+        max_tokens=limit,
+        normalize=flag(config, "normalize", default=False),
+        static=static,
+    )
+
+
+def _is_model2vec(config: Mapping[str, Any]) -> bool:
+    # model2vec writes the numbers' kind whatever else it was given for a config.json.
+    kind = config.get("model_type", "model2vec" if "embedding_dtype" in config else "")
+    return kind == "model2vec" or "StaticModel" in (config.get("architectures") or ())
+
+
+def _table_of(
+    folder: Path, static: StaticConfig, *, fetched: bool
+) -> Mapping[str, Any]:
+    """Return what a config.json would say of the table's width; nothing before it is fetched."""
+    if not fetched and not (folder / static.weights_file).is_file():
+        return {}
+    return {"hidden_size": static.width(folder)}
+
+
 def _refuse_adapters(folder: Path) -> None:
     if (folder / "adapter_config.json").is_file():
         raise refused(
@@ -170,11 +263,6 @@ def _refuse_other_kinds(
     folder: Path, encoder: Mapping[str, Any], *, has_modules: bool
 ) -> None:
     """Raise for models whose vectors are not a text encoder's."""
-    architectures = [str(name) for name in encoder.get("architectures") or ()]
-    if encoder.get("model_type") == "model2vec" or "StaticModel" in architectures:
-        raise refused(
-            "it is a static model (model2vec), and this server runs transformer encoders"
-        )
     if nested := [
         key
         for key in encoder
@@ -186,14 +274,21 @@ def _refuse_other_kinds(
     kind = optional_object(folder / "config_sentence_transformers.json").get(
         "model_type"
     )
+    named = map(str, encoder.get("architectures") or ())
+    head = next((name for name in named if name.endswith(_TASK_HEADS)), None)
+    if _kind(kind, head, has_modules=has_modules) is Kind.RERANKER:
+        raise refused(
+            f"it is a reranker or classifier ({str(head or kind)[:60]}), not an embedding model: its token vectors "
+            "were not trained to be compared"
+        )
     if kind not in (None, "SentenceTransformer"):
         raise refused(f"it is a {str(kind)[:40]}, which gives no dense text vectors")
-    head = next((name for name in architectures if name.endswith(_TASK_HEADS)), None)
-    if head and not has_modules:
-        raise refused(
-            f"it is a reranker or classifier ({head[:60]}), not an embedding model: its token vectors were not trained "
-            "to be compared"
-        )
+
+
+def _kind(library: Any, head: str | None, *, has_modules: bool) -> Kind:
+    """Return what a model is for. `library`: what sentence-transformers calls it; `head`: its class of a task."""
+    scores = library == "CrossEncoder" or (head is not None and not has_modules)
+    return Kind.RERANKER if scores else Kind.EMBEDDING
 
 
 def _refuse_foreign_tokenizers(tokenizer: Mapping[str, Any]) -> None:

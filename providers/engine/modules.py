@@ -33,6 +33,11 @@ class Module:
         return self.type.rsplit(".", 1)[-1]
 
     @property
+    def static(self) -> bool:
+        """Whether it is sentence-transformers' StaticEmbedding, which stands in the place of an encoder."""
+        return self.kind == "StaticEmbedding" and not self.custom
+
+    @property
     def custom(self) -> bool:
         """Whether the class is not sentence-transformers' own."""
         return not self.type.startswith("sentence_transformers.")
@@ -50,10 +55,8 @@ def read_modules(folder: Path) -> list[Module]:
         Module(_text(entry, "type"), _below(_text(entry, "path"))) for entry in listed
     ]
     first = modules[0]
-    if first.kind == "StaticEmbedding":
-        raise refused(
-            "it is a static model (StaticEmbedding), and this server runs transformer encoders"
-        )
+    if first.static:
+        return modules
     if first.kind == "CLIPModel":
         raise refused(
             "it is a multimodal model (CLIP), and this server embeds text alone"
@@ -85,9 +88,9 @@ def default_modules(encoder: Mapping[str, Any]) -> list[Module]:
 
 
 class Head:
-    """What comes after the encoder, taken module by module."""
+    """What comes after the encoder, taken module by module. `hidden` is None while its width is not known."""
 
-    def __init__(self, folder: Path, hidden: int) -> None:
+    def __init__(self, folder: Path, hidden: int | None) -> None:
         self._folder = folder
         self.width = hidden
         self.pooling: tuple[str, ...] = ()
@@ -104,7 +107,7 @@ class Head:
             pass  # the encoder
         elif module.custom:
             self.foreign = f"its module {module.type[:80]}"
-        elif module.kind == "Pooling" and self._seen == ["encoder"]:
+        elif module.kind == "Pooling" and not self.pooling and len(self._seen) == 1:
             self._pool(object_of(config) if module.config is None else module.config)
         elif module.kind == "Dense" and self.pooling and not self.normalize:
             self._project(module.path, object_of(config))
@@ -130,7 +133,8 @@ class Head:
             raise refused("its Pooling names no mode")
         self.pooling = modes
         self.include_prompt = flag(config, "include_prompt", default=True)
-        self.width *= len(modes)
+        if self.width is not None:
+            self.width *= len(modes)
 
     def _project(self, path: str, config: Mapping[str, Any]) -> None:
         named = str(
@@ -146,7 +150,7 @@ class Head:
             bias=flag(config, "bias", default=True),
             activation=activation,
         )
-        if layer.in_features != self.width:
+        if self.width not in (layer.in_features, None):
             raise refused(
                 f"its {path} takes vectors of {layer.in_features} numbers and gets {self.width}"
             )

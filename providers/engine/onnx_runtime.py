@@ -84,10 +84,9 @@ class OnnxRuntime:
             skipped = np.array([row.prompt_tokens for row in rows], np.int64)
         vectors = pooling.pool(tokens, mask, config.pooling, skipped)
         for linear, layer in zip(self._dense, config.dense, strict=True):
-            vectors = vectors @ linear.weight
-            if linear.bias is not None:
-                vectors = vectors + linear.bias
-            vectors = pooling.activate(vectors, layer.activation)
+            vectors = pooling.project(
+                vectors, linear.weight, linear.bias, layer.activation
+            )
         return vectors
 
     def rest(self) -> None:

@@ -4,6 +4,7 @@ A model that nobody used for a while is unloaded. How models share the memory th
 """
 
 import gc
+import math
 import os
 import sys
 import threading
@@ -17,7 +18,12 @@ from typing import NamedTuple, get_args
 
 from providers.base import Precision, Vectors
 from providers.engine import devices
-from providers.engine.batcher import BATCH_TOKENS, QUEUE_TOKENS, Batcher
+from providers.engine.batcher import (
+    BATCH_TOKENS,
+    QUEUE_TOKENS,
+    STATIC_BATCH_TOKENS,
+    Batcher,
+)
 from providers.engine.files import Manifest
 from providers.engine.inference import EngineState, Work, checked_rows, revision_of
 from providers.engine.machine import (
@@ -315,7 +321,7 @@ class Pool:
         batcher = Batcher(
             opened.runtime,
             queue_tokens=self._limits.queue_tokens,
-            square_tokens=_SQUARE_TOKENS_A_CHANNEL * prepared.config.hidden,
+            square_tokens=_square_tokens(prepared),
             batch_tokens=self._batch_tokens(prepared),
             bulk_lanes=1 if torch or self._weights.device.is_cuda else cores,
             express=not torch,
@@ -339,6 +345,8 @@ class Pool:
     def _batch_tokens(self, prepared: Prepared) -> int:
         """Return the padded tokens of a run: many where a device has memory for them."""
         device = self._weights.device
+        if prepared.config.static is not None:
+            return STATIC_BATCH_TOKENS
         if not device.is_cuda:
             return BATCH_TOKENS
         bytes_a_token = _BYTES_A_CHANNEL * prepared.config.hidden
@@ -360,6 +368,13 @@ class Pool:
                     daemon=True,
                 )
                 self._watcher.start()
+
+
+def _square_tokens(prepared: Prepared) -> float:
+    """Return how long a text is of which attention is half of the work."""
+    if prepared.config.static is not None:
+        return math.inf
+    return _SQUARE_TOKENS_A_CHANNEL * prepared.config.hidden
 
 
 def _free() -> None:

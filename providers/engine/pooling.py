@@ -36,6 +36,14 @@ def activate(vectors: Vectors, kind: str) -> Vectors:
     return np.asarray(_ACTIVATIONS[kind](vectors), dtype=np.float32)
 
 
+def project(
+    vectors: Vectors, weight: Vectors, bias: Vectors | None, activation: str
+) -> Vectors:
+    """Put vectors (n, in) through a dense layer: weight (in, out), bias (out,) or none."""
+    product = vectors @ weight
+    return activate(product if bias is None else product + bias, activation)
+
+
 def normalize(vectors: Vectors) -> Vectors:
     """Scale rows to unit length; a zero row stays zero."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)

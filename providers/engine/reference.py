@@ -18,6 +18,7 @@ import structlog
 from providers.base import Vectors
 from providers.engine.child import run_child
 from providers.engine.machine import usable_cores
+from providers.engine.model_config import read_model_config
 from providers.exceptions import ProviderMisconfigured
 
 _TIMEOUT_SECONDS = 1800.0
@@ -34,8 +35,11 @@ def sentence_transformers(
     """
     if importlib.util.find_spec("sentence_transformers") is None:
         return None
-    if not any(folder.glob("model*.safetensors")):
+    static = read_model_config(folder).static
+    if static is None and not any(folder.glob("model*.safetensors")):
         return None  # served by the repository's ONNX file
+    if static is not None and static.drops_unknown:
+        return None  # only model2vec reads it
     with tempfile.TemporaryDirectory() as scratch:
         answer = Path(scratch) / "vectors.npy"
         finished = run_child(

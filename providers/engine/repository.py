@@ -6,12 +6,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from providers.engine import machine
-from providers.engine.described import refused, refusing
+from providers.engine.described import TOKENIZER_FILE, refused, refusing
 from providers.engine.devices import Device
 from providers.engine.graph import FAST_GRAPH_FILE, GRAPH_FILE, checkpoint
 from providers.engine.graph.checkpoint import SAFETENSORS_FILE, SAFETENSORS_INDEX
 from providers.engine.model_config import ModelConfig
-from providers.engine.tokenizer import TOKENIZER_FILE
+from providers.engine.static_config import StaticConfig
 
 # The first that is there is taken; exporters write both layouts. Up to level 3, optimised graphs compute in float32.
 ONNX_FILES = (
@@ -27,6 +27,8 @@ ONNX_FILES = (
 EXPORT_VERSION = 1
 EXPORTED_FILE = f"export-v{EXPORT_VERSION}.onnx"
 EXPORTED_DATA = f"{EXPORTED_FILE}.data"
+# The runtimes that run an ONNX file; static and torch have none.
+HAVE_GRAPHS = ("graph", "exported", "onnx")
 # What is written beside any graph: its products in int8, the faster first; of those for a device, in float16.
 METHODS = ("int8-static", "int8-weights")
 HALF = "fp16"
@@ -39,14 +41,26 @@ NEEDS_TORCH = (
     "it can only run on torch: install it with `pip install 'embeddings-server[torch]'`"
 )
 
-checkpoint_files = refusing(checkpoint.checkpoint_files)
+_checkpoint_files = refusing(checkpoint.checkpoint_files)
+
+
+def weight_files(
+    config: ModelConfig, folder: Path, names: Collection[str]
+) -> list[str]:
+    """Return the safetensors of a model, that it is loaded from. Raises ProviderMisconfigured."""
+    if config.static is not None:
+        return [config.static.weights_file]
+    return _checkpoint_files(folder, names)
 
 
 def choose_runtime(config: ModelConfig, names: Collection[str]) -> str:
-    """Return graph (built here), onnx (shipped) or torch for a model of these files.
+    """Return static (a table of vectors), graph (built here), onnx (shipped) or torch for a model of these files.
 
     Raises ProviderMisconfigured, saying why, where none of them can serve it on this machine.
     """
+    if config.static is not None:
+        _check_static(config.static, names)
+        return "static"
     has_tokenizer = TOKENIZER_FILE in names
     weights = has_checkpoint(names)
     exported = onnx_file(names)
@@ -67,6 +81,12 @@ def choose_runtime(config: ModelConfig, names: Collection[str]) -> str:
         why = config.foreign or config.unsupported
         raise refused(f"{NEEDS_TORCH} ({why})" if why else NEEDS_TORCH)
     return "torch"
+
+
+def _check_static(static: StaticConfig, names: Collection[str]) -> None:
+    for needed in (static.tokenizer_file, static.weights_file):
+        if needed not in names:
+            raise refused(f"it is a static model, and there is no {needed}")
 
 
 def has_checkpoint(names: Collection[str]) -> bool:

@@ -4,6 +4,7 @@ Texts are taken in slices of bounded size: an encoding costs about 100 bytes a t
 take gigabytes.
 """
 
+import json
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,7 +17,6 @@ from tokenizers import Tokenizer as RawTokenizer
 from providers.exceptions import ProviderMisconfigured
 
 TokenIds = NDArray[np.int64]
-TOKENIZER_FILE = "tokenizer.json"
 _SLICE_CHARACTERS = 1 << 18
 _KEPT_CHARACTERS = 8192
 _KEPT_TOKENS = 1 << 18
@@ -25,7 +25,15 @@ _KEPT_TOKENS = 1 << 18
 class ModelTokenizer:
     """Counts, cuts, decodes and encodes with the vocabulary in tokenizer.json."""
 
-    def __init__(self, raw: RawTokenizer, *, lower_case: bool = False) -> None:
+    def __init__(
+        self,
+        raw: RawTokenizer,
+        *,
+        lower_case: bool = False,
+        special_tokens: bool = True,
+        drops_unknown: bool = False,
+    ) -> None:
+        """`special_tokens` False: none stand around a text. `drops_unknown`: a text of unknown words alone is blank."""
         # Files often carry the limit and padding of a training run; here nothing may be cut or padded unseen.
         raw.no_truncation()
         raw.no_padding()
@@ -37,7 +45,11 @@ class ModelTokenizer:
             raw.normalizer = normalizers.Sequence(steps)
         self._raw = raw
         self._counted = _Counted()
-        self._special = raw.num_special_tokens_to_add(is_pair=False)
+        self._adds_special = special_tokens
+        self._special = (
+            raw.num_special_tokens_to_add(is_pair=False) if special_tokens else 0
+        )
+        self._dropped = self.unknown_id if drops_unknown else None
         self._size = raw.get_vocab_size(with_added_tokens=True)
 
     @property
@@ -45,25 +57,35 @@ class ModelTokenizer:
         """Token ids are below this."""
         return self._size
 
+    @property
+    def unknown_id(self) -> int | None:
+        """The token of what the vocabulary lacks, if it has one."""
+        model = self._raw.model
+        if hasattr(model, "unk_token"):  # WordPiece, BPE, WordLevel
+            token = model.unk_token
+            return None if token is None else self._raw.token_to_id(token)
+        found = json.loads(self._raw.to_str())["model"].get("unk_id")  # Unigram
+        return None if found is None else int(found)
+
     @classmethod
-    def from_file(cls, path: Path, *, lower_case: bool = False) -> "ModelTokenizer":
-        """Read tokenizer.json. Raises ProviderMisconfigured."""
+    def from_file(cls, path: Path, **options: bool) -> "ModelTokenizer":
+        """Read tokenizer.json; `options` are those of the class. Raises ProviderMisconfigured."""
         try:
-            return cls(RawTokenizer.from_file(str(path)), lower_case=lower_case)
+            return cls(RawTokenizer.from_file(str(path)), **options)
         except Exception as error:  # the library raises bare Exception
             raise ProviderMisconfigured(
                 f"The tokenizer in {path} is absent or not understood."
             ) from error
 
     def encode(self, texts: Sequence[str]) -> list[TokenIds]:
-        """Return the token ids of each text, special tokens included, int64 (tokens,)."""
+        """Return the token ids of each text, special tokens included if the model has any, int64 (tokens,)."""
         known = [self._counted.take(text) for text in texts]
         missing = [text for text, ids in zip(texts, known, strict=True) if ids is None]
         made = self._encoded(missing)
         return [next(made) if ids is None else ids for ids in known]
 
     def count(self, texts: Sequence[str]) -> list[int]:
-        """Return the tokens of each text, special tokens included.
+        """Return the tokens of each text, special tokens included if the model has any; 0 for a blank one.
 
         A text beyond 262,144 characters is counted in pieces cut at white space where there is some, which can be off
         by a token or so per piece; a limit of a few thousand tokens is judged the same.
@@ -72,13 +94,14 @@ class ModelTokenizer:
         counts: list[int] = []
         for text, ids in zip(short, self._encoded(short), strict=True):
             self._counted.keep(text, ids)
-            counts.append(len(ids))
+            blank = self._dropped is not None and (ids == self._dropped).all()
+            counts.append(0 if blank else len(ids))
         each = iter(counts)
         return [self._count_long(text) if _long(text) else next(each) for text in texts]
 
     def prompt_tokens(self, prompt: str) -> int:
         """Return how many tokens a text that starts with `prompt` begins with, a leading special token included."""
-        encoding = self._raw.encode(prompt)
+        encoding = self._raw.encode(prompt, add_special_tokens=self._adds_special)
         # As sentence-transformers counts: of what ends a text, one token is taken off.
         ends = bool(encoding.special_tokens_mask and encoding.special_tokens_mask[-1])
         return len(encoding.ids) - ends
@@ -120,11 +143,12 @@ class ModelTokenizer:
 
     def _encodings(self, texts: Sequence[str]) -> Iterator[Encoding]:
         """Encode slice by slice. One text alone skips the thread pool: handing over costs more than it saves."""
+        special = self._adds_special
         for part in _slices(texts):
             if len(part) == 1:
-                yield self._raw.encode(part[0])
+                yield self._raw.encode(part[0], add_special_tokens=special)
             else:
-                yield from self._raw.encode_batch_fast(part)
+                yield from self._raw.encode_batch_fast(part, add_special_tokens=special)
 
     def _count_long(self, text: str) -> int:
         total = self._special

@@ -5,7 +5,7 @@ import threading
 from dataclasses import dataclass
 
 from providers.engine.files import Manifest
-from providers.engine.tokenizer import TOKENIZER_FILE, ModelTokenizer
+from providers.engine.tokenizer import ModelTokenizer
 from providers.engine.weights import Prepared, Weights
 
 
@@ -43,7 +43,8 @@ class Tokenizers:
             return None
         with self._reading_lock(name):
             if name not in self._known:
-                prepared = self._weights.verified(name, only=TOKENIZER_FILE)
+                only = prepared.config.tokenizer_file if prepared else None
+                prepared = self._weights.verified(name, only=only)
                 self.keep(prepared, prepared.tokenizer())
             return self._known[name]
 
@@ -70,7 +71,7 @@ class Tokenizers:
     def _is_elsewhere(self, prepared: Prepared) -> bool:
         if prepared.runtime == "torch":
             return True
-        file = prepared.manifest.files.get(TOKENIZER_FILE)
+        file = prepared.manifest.files.get(prepared.config.tokenizer_file)
         return file is not None and file.size_bytes > self._most_bytes
 
     def _reading_lock(self, name: str) -> threading.Lock:

@@ -15,10 +15,10 @@ from typing import Any
 import structlog
 
 from providers.engine.child import run_child
+from providers.engine.described import TOKENIZER_FILE
 from providers.engine.machine import has_torch, usable_cores
 from providers.engine.model_config import ModelConfig, read_model_config
 from providers.engine.repository import EXPORTED_DATA, EXPORTED_FILE
-from providers.engine.tokenizer import TOKENIZER_FILE
 from providers.exceptions import ProviderMisconfigured
 
 _TIMEOUT_SECONDS = 3600.0

@@ -40,8 +40,9 @@ def load_sentence_transformer(
     if not has_torch():
         raise refused(NEEDS_TORCH)
     # Older versions of this server prepared such models, too.
-    if reason := read_model_config(path).onnx_only:
-        raise refused(reason)
+    config = read_model_config(path)
+    if config.onnx_only:
+        raise refused(config.onnx_only)
     # The extra is absent where types are checked.
     torch: Any = importlib.import_module("torch")
     library: Any = importlib.import_module("sentence_transformers")
@@ -65,7 +66,10 @@ def load_sentence_transformer(
             local_files_only=True,
             model_kwargs=options,
         )
-        _check_parameters(model, path, options)
+        if config.static is not None:
+            model = model.float()
+        else:
+            _check_parameters(model, path, options)
     except (ImportError, OSError, ValueError, KeyError, RuntimeError) as error:
         raise ProviderMisconfigured(
             f"sentence-transformers could not load {name}."

@@ -162,6 +162,12 @@ def _open(
         return Opened(
             runtime, tokenizer or runtime.tokenizer(prepared.config), prepared.config
         )
+    if prepared.runtime == "static":
+        from providers.engine.static_runtime import StaticRuntime
+
+        tokenizer = tokenizer or prepared.tokenizer()
+        table = StaticRuntime(prepared.path, prepared.config, tokenizer)
+        return Opened(table, tokenizer, prepared.config)
     # Imported here: where an engine process runs the models, no other needs the runtime's 20 MB.
     from providers.engine.onnx_runtime import OnnxRuntime
 
@@ -197,14 +203,17 @@ def _checks(config: ModelConfig, tokenizer: ModelTokenizer) -> list[tuple[str, s
         (prompt, tokenizer.truncate(prompt + text, limit)[len(prompt) :])
         for prompt, text in pairs
     ]
-    return [(prompt, text) for prompt, text in dict.fromkeys(fitted) if text]
+    counts = tokenizer.count([prompt + text for prompt, text in fitted])
+    sized = zip(fitted, counts, strict=True)
+    return [*dict.fromkeys(check for check, count in sized if check[1] and count)]
 
 
 def _kept_texts(config: ModelConfig, tokenizer: ModelTokenizer) -> tuple[str, ...]:
     limit = config.max_tokens or _LONGEST_TOKENS
     known = json.loads(_TEXTS.read_bytes())["texts"]
-    texts = (tokenizer.truncate(known[index], limit) for index in _KEPT_TEXTS)
-    return tuple(text for text in texts if text)
+    texts = [tokenizer.truncate(known[index], limit) for index in _KEPT_TEXTS]
+    counts = tokenizer.count(texts)
+    return tuple(text for text, count in zip(texts, counts, strict=True) if count)
 
 
 def _self_checked(
@@ -239,8 +248,13 @@ def _check_distinct(
     checks: Sequence[tuple[str, str]],
     vectors: Vectors,
 ) -> None:
-    """Refuse a model that gives different texts the same vector; texts that it reads as the same tokens count once."""
+    """Refuse a model that gives different texts the same vector; texts that it reads as the same tokens count once.
+
+    The mean of a static model's tokens does not know their order, nor how often all of them come.
+    """
     rows = opened.tokenizer.encode([prompt + text for prompt, text in checks])
+    if opened.config.static is not None:
+        rows = [np.unique(row) for row in rows]
     first = {row.tobytes(): index for index, row in enumerate(rows)}
     chosen = vectors[list(first.values())]
     unit = chosen / np.linalg.norm(chosen, axis=1, keepdims=True)

@@ -31,6 +31,7 @@ from providers.engine.model_config import (
 from providers.engine.pins import PINNED_MODELS, PinnedWheel
 from providers.engine.repository import (
     EXPORT_VERSION,
+    HAVE_GRAPHS,
     NEEDS_TORCH,
     choose_runtime,
     fast_files,
@@ -38,7 +39,8 @@ from providers.engine.repository import (
     parameters_beside,
     served_file,
 )
-from providers.engine.tokenizer import TOKENIZER_FILE, ModelTokenizer
+from providers.engine.space import check_space, needed_bytes
+from providers.engine.tokenizer import ModelTokenizer
 from providers.engine.verification import Reference, open_proved, prove
 from providers.engine.wheels import Fetch, fetch_pinned
 from providers.exceptions import ProviderMisconfigured, UnknownModel, VectorsDiffer
@@ -47,7 +49,10 @@ from providers.progress import progress
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A complete model on disk. `runtime`: graph (built here), exported (by torch), onnx (as shipped) or torch."""
+    """A complete model on disk.
+
+    `runtime`: static (a table), graph (built here), exported (by torch), onnx (as shipped) or torch.
+    """
 
     name: str
     path: Path
@@ -98,7 +103,9 @@ class Prepared:
         return _read_tokenizer(self.path, self.config)
 
     def weights_bytes(self, *, fast: bool) -> int:
-        """Return about what the loaded weights take in memory: their size on disk, twice that if torch widens them."""
+        """Return about what the loaded weights take in memory: their size on disk, or more if loading widens them."""
+        if self.config.static is not None:
+            return self.config.static.memory_bytes(self.path)
         sizes = {
             Path(file): record.size_bytes
             for file, record in self.manifest.files.items()
@@ -125,7 +132,7 @@ class Prepared:
     def _fast(self) -> tuple[str, str] | None:
         """The fast graph and its method."""
         names = self.manifest.files
-        if self.runtime == "torch":
+        if self.runtime not in HAVE_GRAPHS:
             return None
         of_exact = fast_files(served_file(self.runtime, names), self.device).items()
         return next((found for found in of_exact if found[0] in names), None)
@@ -325,7 +332,12 @@ class Weights:
         if local is not None:
             shutil.rmtree(tree)  # a killed call may have left what is no longer there
             tree.mkdir()
-            files.copy_files(local, tree, loadable_files(local))
+            taken = loadable_files(local)
+            config = read_model_config(local)
+            size = sum((local / file).stat().st_size for file in taken)
+            runtime = choose_runtime(config, taken)
+            check_space(tree, name, needed_bytes(config, runtime, size))
+            files.copy_files(local, tree, taken)
             return "folder", origin_of(local)
         pin = self._pins.get(name)
         if pin is not None:
@@ -368,8 +380,12 @@ class Weights:
 
 
 def _read_tokenizer(folder: Path, config: ModelConfig) -> ModelTokenizer:
+    static = config.static
     return ModelTokenizer.from_file(
-        folder / TOKENIZER_FILE, lower_case=config.lower_case
+        folder / config.tokenizer_file,
+        lower_case=config.lower_case,
+        special_tokens=static is None,
+        drops_unknown=static is not None and static.drops_unknown,
     )
 
 
@@ -391,7 +407,7 @@ def _loaded_files(manifest: Manifest, only: str | None) -> Mapping[str, FileReco
 def is_current(runtime: str, names: Collection[str]) -> bool:
     """Whether a model of these files has the graph that this version of the server runs."""
     try:
-        return runtime == "torch" or bool(served_file(runtime, names))
+        return runtime not in HAVE_GRAPHS or bool(served_file(runtime, names))
     except StopIteration:
         return False
 

@@ -1,3 +1,4 @@
+import json
 import sys
 from io import StringIO
 
@@ -5,7 +6,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from providers.exceptions import ProviderUnavailable
-from providers.models import ProviderSetting, ProviderTest
+from providers.models import ModelEntry, ProviderSetting, ProviderTest
 from providers.operator_settings import reader
 from providers.progress import progress
 from providers.seeding import seed_registry
@@ -99,3 +100,56 @@ def test_check_providers_names_what_the_settings_call_and_nobody_is(
 def test_check_providers_refuses_unknown_names():
     with pytest.raises(CommandError, match="acme"):
         run("check_providers", "acme")
+
+
+def test_models_shows_each_local_model_once_with_what_it_is(fakes):
+    lines = run("models").splitlines()
+    assert lines[0].split() == [
+        "model",
+        "dimensions",
+        "tokens",
+        "languages",
+        "licence",
+        "download",
+        "memory",
+        "state",
+    ]
+    (line,) = (line for line in lines if line.startswith("only-onnx"))
+    assert line.split()[:5] == ["only-onnx", "8", "10", "en", "mit"]
+    assert line.endswith("prepared (graph, int8-static)")
+    assert sum(line.startswith(MINILM) for line in lines) == 1
+    assert "text-embedding-3-small" not in "".join(lines)
+
+
+def test_models_tells_a_machine_all_that_is_known(fakes, monkeypatch):
+    for name in ("onnx", "huggingface"):
+        fake = fakes[name]
+        monkeypatch.setattr(fake, "downloaded", lambda model: model.name == MINILM)
+    shown = {one["model"]: one for one in json.loads(run("models", "--json"))}
+    only = shown["only-onnx"]
+    assert (only["short_names"], only["common_names"]) == (["only"], ["commonly"])
+    assert (only["matryoshka"], only["gated"], only["disk_bytes"]) == (
+        [4, 8],
+        True,
+        9000,
+    )
+    assert only["card_prompts"] == {"query": "ask: ", "document": ""}
+    assert not only["prepared"]
+    assert shown[MINILM]["classes"] == {"huggingface": "fp32", "onnx": "fp32"}
+    prepared = json.loads(run("models", "--json", "--prepared"))
+    assert [one["model"] for one in prepared] == [MINILM]
+
+
+def test_download_model_by_a_common_name_names_the_cards_prompts_and_takes_them_if_asked(
+    fakes,
+):
+    seed_registry(allowed_providers=[], allowed_models=[])
+    out = run("download_model", "onnx:commonly")
+    assert "onnx:only-onnx" in out
+    assert "its card recommends 'ask: ' before queries" in out
+    assert ModelEntry.objects.filter(query_prompt="ask: ").count() == 0
+    out = run("download_model", "onnx:commonly", "--prompts")
+    assert "prompts: 'ask: ' before queries, '' before documents" in out
+    assert ModelEntry.objects.get(query_prompt="ask: ").name == "only-onnx"
+    reader.cache_clear()
+    assert "prompts" not in run("download_model", "onnx:only-onnx", "--prompts")

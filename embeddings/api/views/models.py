@@ -19,6 +19,7 @@ from embeddings.services import catalog, model_actions
 from embeddings.services.action_records import Kind, State
 from embeddings.services.audit import record_api
 from embeddings.services.types import Target
+from providers import base
 from providers.base import Precision
 from providers.models import written_sizes
 from providers.operator_settings import operator_settings
@@ -71,6 +72,22 @@ class Prompts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCard:
+    """What the makers of a local model say of it; null where this server does not know it."""
+
+    parameters: int
+    licence: str | None
+    languages: str
+    pooling: str
+    gated: bool
+    matryoshka: list[int] | Sizes | None
+    prompts: Prompts
+    download_bytes: int
+    disk_bytes: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelActionState:
     """The last download or warm-up of a model. `lost`: its process ended before it was done."""
 
@@ -102,6 +119,8 @@ class ModelState:
     precision: Precision | None
     method: str | None
     prompts: Prompts
+    recommended_prompts: Prompts | None
+    card: ModelCard | None
     drifted: bool
     memory_bytes: int | None
     problem: str | None
@@ -258,7 +277,7 @@ def _as_openai(target: Target) -> OpenAIModel:
 
 def _described(state: catalog.ModelState) -> ModelState:
     model, serving = state.target.model, state.serving
-    sizes = written_sizes(model.native_dimensions)
+    recommended = model.recommended_prompts
     return filled(
         ModelState,
         model,
@@ -267,12 +286,26 @@ def _described(state: catalog.ModelState) -> ModelState:
         default=state.default,
         loaded=state.loaded,
         downloaded=state.downloaded,
-        native_dimensions=Sizes(**sizes) if isinstance(sizes, dict) else sizes,
+        native_dimensions=_sizes(model.native_dimensions),
         runtime=serving.runtime if serving else None,
         device=serving.device if serving else None,
         verified=serving.verified if serving else None,
         prompts=Prompts(query=model.query_prompt, document=model.document_prompt),
+        recommended_prompts=Prompts(query=recommended[0], document=recommended[1])
+        if recommended
+        else None,
+        card=_card(model.card) if model.card else None,
         memory_bytes=serving.memory_bytes if serving else None,
         problem=state.problem,
         action=filled(ModelActionState, state.action) if state.action else None,
     )
+
+
+def _card(card: base.ModelCard) -> ModelCard:
+    prompts = Prompts(query=card.query_prompt, document=card.document_prompt)
+    return filled(ModelCard, card, prompts=prompts, matryoshka=_sizes(card.matryoshka))
+
+
+def _sizes(given: base.Sizes) -> list[int] | Sizes | None:
+    sizes = written_sizes(given)
+    return Sizes(**sizes) if isinstance(sizes, dict) else sizes

@@ -46,6 +46,8 @@ def test_model_is_described_by_an_id_with_slashes(client, model_id):
         "precision": "exact",
         "method": "fp32",
         "prompts": {"query": "", "document": ""},
+        "recommended_prompts": None,
+        "card": None,
         "drifted": False,
         "memory_bytes": None,
         "problem": None,
@@ -60,6 +62,23 @@ def test_precision_that_will_really_be_used_and_the_prompts_are_shown(client):
     assert prompted["prompts"] == {
         "query": "search for: ",
         "document": "text of a passage: ",
+    }
+
+
+def test_what_its_makers_say_of_a_model_is_shown_with_prompts_it_does_not_use(client):
+    shown = client.get(f"{URL}/onnx:only-onnx").json()
+    assert shown["recommended_prompts"] == {"query": "ask: ", "document": ""}
+    assert shown["card"] == {
+        "parameters": 1000,
+        "licence": "mit",
+        "languages": "en",
+        "pooling": "mean",
+        "gated": True,
+        "matryoshka": [4, 8],
+        "prompts": {"query": "ask: ", "document": ""},
+        "download_bytes": 4000,
+        "disk_bytes": 9000,
+        "memory_bytes": 4000,
     }
 
 

@@ -6,6 +6,8 @@ from django.urls import reverse
 from embeddings.models import AuditEntry
 from embeddings.services import model_actions
 from embeddings.services.errors import ModelActionFailed, ModelNotFound
+from embeddings.services.routing import find_target
+from providers.base import Serving
 from providers.exceptions import ProviderUnavailable, UnknownModel
 from providers.models import AllowlistEntry, ModelAction, ModelEntry
 from providers.operator_settings import reader
@@ -224,3 +226,29 @@ def test_page_takes_as_many_queries_for_many_models(
         assert len(states(console.get(URL))) > 300
     with django_assert_max_num_queries(10):
         console.get(URL, {"part": "actions"})
+
+
+def test_what_a_models_card_says_is_shown_and_its_prompts_are_taken(console, fakes):
+    page = text(console.get(URL, {"q": "only-onnx"}))
+    for words in ("en, mit", "gated", "its card recommends others", "ask: "):
+        assert words in page
+    page = press(console, action="take_prompts", provider="onnx", model="only-onnx")
+    assert "uses the prompts of its card now" in text(page)
+    reader.cache_clear()
+    spec = find_target(model="onnx:only-onnx").model
+    assert (spec.query_prompt, spec.document_prompt) == ("ask: ", "")
+    assert spec.vector_space.startswith("only-onnx#prompt-")
+    entry = ModelEntry.objects.get(provider="onnx", name="only-onnx")
+    assert (entry.query_prompt, entry.document_prompt) == ("ask: ", None)
+    assert entries() == [("take recommended prompts", "model onnx:only-onnx")]
+    page = press(console, action="take_prompts", provider="onnx", model="only-onnx")
+    assert "uses the prompts of its card already" in text(page)
+    page = press(console, action="take_prompts", provider="onnx", model="nope")
+    assert "is not known to provider onnx" in text(page)
+
+
+def test_what_a_model_takes_is_shown_before_it_is_fetched(console, fakes, monkeypatch):
+    monkeypatch.setattr(fakes["onnx"], "downloaded", lambda model: False)
+    monkeypatch.setattr(fakes["onnx"], "serving", lambda model: Serving())
+    page = text(console.get(URL, {"q": "only-onnx"}))
+    assert "to fetch, about 8.8\xa0KB of disk, 3.9\xa0KB of memory" in page

@@ -1,5 +1,7 @@
 """Which target a request goes to, and which may take its place."""
 
+from dataclasses import replace
+
 import pytest
 
 from embeddings.services.callers import Caller
@@ -13,6 +15,7 @@ from embeddings.services.routing import (
 from embeddings.services.types import EmbeddingRequest
 from providers.models import AllowlistEntry, ModelEntry, ProviderSetting
 from providers.operator_settings import reader
+from providers.registry import registry
 from providers.seeding import seed_registry
 from tests.fakes import MINILM
 
@@ -161,3 +164,19 @@ def test_target_that_a_request_brings_is_checked_like_any_other(fakes, scope):
     narrow = Caller(id="c", username="c", is_admin=False, **scope)
     with pytest.raises(NotAllowed):
         requested_target(EmbeddingRequest(inputs=["a"], target=target, caller=narrow))
+
+
+def test_a_common_name_means_a_local_model_where_no_other_that_is_set_up_lists_it(
+    fakes, configure, monkeypatch
+):
+    assert find_target(model="commonly").label == "onnx:only-onnx"
+    named = replace(fakes["openai"].specs[0], name="commonly")
+    monkeypatch.setattr(fakes["openai"], "specs", (named,))
+    registry().list_again()
+    assert find_target(model="commonly").provider.name == "onnx"
+    for default in ("openai", "onnx"):
+        configure(default_provider=default)
+        fakes["openai"].problem = None
+        assert find_target(model="commonly").provider.name == "openai"
+    assert find_target(model="only").provider.name == "onnx"
+    assert find_target(model="onnx:commonly").label == "onnx:only-onnx"

@@ -42,8 +42,11 @@ def modules(*kinds, package="sentence_transformers.models"):
 @pytest.mark.parametrize(
     ("files", "reason"),
     [
-        ({"config": POTION}, r"static model \(model2vec\)"),
-        ({"modules": modules("StaticEmbedding")}, r"static model \(StaticEmbedding\)"),
+        (
+            {"config": POTION, "modules": modules("Transformer", "Pooling")},
+            r"static model's \(model2vec\), and its modules.json begins with Transf",
+        ),
+        ({"config": POTION | {"max_length": "512"}}, "max_length"),
         ({"config": CLIP}, "multimodal model such as CLIP"),
         ({"modules": modules("CLIPModel")}, "multimodal"),
         ({"config": NESTED}, "multimodal"),
@@ -65,6 +68,13 @@ def modules(*kinds, package="sentence_transformers.models"):
                 }
             },
             "reranker or classifier",
+        ),
+        (
+            {
+                "config": {"hidden_size": 8},
+                "config_sentence_transformers": {"model_type": "CrossEncoder"},
+            },
+            r"reranker or classifier \(CrossEncoder\)",
         ),
         (
             {
