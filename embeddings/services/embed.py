@@ -120,7 +120,9 @@ def _embed_at(
         space_watch().answered(provider, target.model)
     vectors = raw
     if request.dimensions is not None and raw.shape[1] != request.dimensions:
-        vectors = dimensions.resized(raw, request.dimensions, conf().dimensions_policy)
+        cut = target.cuts_to(request.dimensions)
+        policy = "reduce" if cut else conf().dimensions_policy
+        vectors = dimensions.resized(raw, request.dimensions, policy)
     tokens = _prompt_tokens(prepared, computed)
     name = request_metrics.model_label(target)
     request_metrics.answered(

@@ -27,7 +27,7 @@ def catalogue() -> Mapping[str, ModelSpec]:
 
 
 def described(spec: ModelSpec, *, prepared: bool) -> ModelSpec:
-    """Return `spec` with its short names and, where the catalogue has it, its card.
+    """Return `spec` with its short names and, where the catalogue has it, its card and the sizes it may be cut to.
 
     A bare common name means a model that is prepared; before that, it means whatever an upstream may call so.
     """
@@ -39,6 +39,7 @@ def described(spec: ModelSpec, *, prepared: bool) -> ModelSpec:
         aliases=(*short, *common) if prepared else short,
         common_names=common,
         card=known.card if known else None,
+        native_dimensions=known.card.matryoshka if known and known.card else (),
     )
 
 

@@ -178,6 +178,7 @@ class LocalProvider(Provider):
         proof = prepared.manifest.proof
         return Serving(
             runtime=prepared.runtime,
+            device=str(prepared.device),
             verified=proof.verified if proof else None,
             memory_bytes=prepared.weights_bytes(fast=self.precision == "fast"),
             problem=self.engine.inference.refusal(model.name, self.precision)

@@ -144,6 +144,25 @@ def test_dimensions_policy_sizes_the_vectors_and_says_what_it_did(
     assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-6)
 
 
+@pytest.mark.parametrize(("asked", "answered"), [(4, 4), (3, 8)])
+def test_a_local_model_is_cut_to_the_sizes_it_was_made_for_whatever_the_policy(
+    post, configure, fakes, asked, answered
+):
+    configure(dimensions_policy="ignore")
+    local = fakes["onnx"]
+    local.specs = (replace(local.specs[0], native_dimensions=(4, 8)),)
+    response = post({"input": "a", "model": f"onnx:{MINILM}", "dimensions": asked})
+    cut = unit("a", 8)[:answered]
+    expected = cut / np.linalg.norm(cut)
+    np.testing.assert_allclose(rows(response)[0], expected, atol=1e-7)
+    assert response.headers["X-Embeddings-Dimensions-Policy"] == (
+        "reduce" if answered == 4 else "ignore"
+    )
+    # The cache keeps vectors whole: the other sizes are cut of the same.
+    post({"input": "a", "model": f"onnx:{MINILM}", "dimensions": 8})
+    assert len(local.calls) == 1
+
+
 def test_no_dimensions_no_policy_header(post):
     response = post({"input": "a", "model": f"onnx:{MINILM}"})
     assert "X-Embeddings-Dimensions-Policy" not in response.headers
