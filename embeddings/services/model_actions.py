@@ -33,7 +33,7 @@ from embeddings.services.routing import (
     split_model,
 )
 from embeddings.services.types import Target
-from providers.base import Download, Provider
+from providers.base import Download, ModelCard, Provider
 from providers.exceptions import (
     ActionCancelled,
     ProviderError,
@@ -112,6 +112,16 @@ def download(
         raise _not_done(error) from error
     registry().list_again()
     return chosen, fetched
+
+
+def card_to_fetch(*, model: str) -> ModelCard | None:
+    """Return the card of a model that `download` would fetch; None if it is here, or nothing is known of it.
+
+    Raises InvalidRequest or NotAllowed.
+    """
+    chosen, name = _downloadable(model, None, SYSTEM)
+    known = registry().resolve(chosen, name)
+    return known.card if known and not chosen.downloaded(known) else None
 
 
 def start(kind: Kind, *, model: str, provider: str | None = None, by: str) -> Started:

@@ -140,6 +140,14 @@ def test_models_tells_a_machine_all_that_is_known(fakes, monkeypatch):
     assert [one["model"] for one in prepared] == [MINILM]
 
 
+def test_download_model_says_what_it_takes_before_it_begins(fakes, monkeypatch):
+    monkeypatch.setattr(fakes["onnx"], "downloaded", lambda model: False)
+    assert "onnx:commonly: 0 MB to fetch, 0 MB of disk" in run(
+        "download_model", "onnx:commonly"
+    )
+    assert "to fetch" not in run("download_model", MINILM)
+
+
 def test_download_model_by_a_common_name_names_the_cards_prompts_and_takes_them_if_asked(
     fakes,
 ):

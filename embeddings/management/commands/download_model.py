@@ -37,6 +37,12 @@ class Command(BaseCommand):
                     name = prepare_local_model(watch)
                 self.stdout.write(f"{name}  ready")
             for model in models:
+                if card := model_actions.card_to_fetch(model=model):
+                    fetch, disk = (
+                        f"{size / 1e6:,.0f} MB"
+                        for size in (card.download_bytes, card.disk_bytes)
+                    )
+                    self.stdout.write(f"{model}: {fetch} to fetch, {disk} of disk")
                 with progress_bar(model) as watch:
                     provider, download = model_actions.download(
                         model=model, watch=watch

@@ -174,6 +174,11 @@ def test_a_common_name_means_a_local_model_where_no_other_that_is_set_up_lists_i
     monkeypatch.setattr(fakes["openai"], "specs", (named,))
     registry().list_again()
     assert find_target(model="commonly").provider.name == "onnx"
+    with monkeypatch.context() as patch:
+        patch.setattr(fakes["huggingface"], "specs", (named,))
+        registry().list_again()
+        assert find_target(model="commonly").provider.name == "huggingface"
+    registry().list_again()
     for default in ("openai", "onnx"):
         configure(default_provider=default)
         fakes["openai"].problem = None

@@ -113,6 +113,8 @@ def test_a_bare_common_name_is_claimed_by_a_prepared_model_alone(provider, tmp_p
         assert not {*provider.resolve(name).common_names} & {
             *provider.resolve(name).aliases
         }
+    tiny.write_model(tmp_path / "data" / "models" / NOMIC.replace("/", "--"))
+    assert provider.resolve(NOMIC).aliases == ("nomic-embed-text-v1.5",)
     spec = prepare(provider, tmp_path, NOMIC)
     assert {"nomic-embed-text-v1.5", "nomic-embed-text"} <= {*spec.aliases}
 

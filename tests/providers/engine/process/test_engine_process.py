@@ -35,6 +35,7 @@ from providers.exceptions import (
 )
 from providers.waiting import caller_left
 from tests.providers.engine import tiny
+from tests.providers.engine.test_static import write_static
 from tests.waiting import poll
 
 pytestmark = pytest.mark.e2e  # seconds of other processes
@@ -165,6 +166,29 @@ def test_vectors_are_those_of_a_model_in_this_process(weights, start, client, ru
         theirs = run(client, *texts, prompt=prompt)
         assert theirs.dtype == np.float32
         assert np.abs(theirs - ours).max() < 1e-6
+    inline.close()
+
+
+def test_a_static_model_is_run_by_the_engine_process(
+    weights, place, start, client, monkeypatch
+):
+    write_static(weights.data_dir / "models" / "static", at="0_StaticEmbedding")
+    prepared = weights.prepare("static")
+    start()
+    work = Work(
+        model="static",
+        precision="fast",  # which it has not
+        revision=revision_of(prepared, "fast"),
+        texts=["the word", "a " * 700, "中文"],
+    )
+    inline = Pool(weights, PoolLimits(threads=1))
+    ours = inline.run(work, timeout_seconds=60)
+    assert np.abs(client.run(work, timeout_seconds=60) - ours).max() < 1e-6
+    monkeypatch.setattr(engine_client, "MOST_TOKENIZER_BYTES", 10)
+    there = EngineClient(place.path, weights)
+    assert np.abs(there.run(work, timeout_seconds=60) - ours).max() < 1e-6
+    assert there.tokenizer("static").count(["the word", ""]) == [2, 0]
+    there.close()
     inline.close()
 
 
