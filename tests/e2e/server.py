@@ -233,6 +233,9 @@ class Server:
     def _ready(self) -> bool:
         if self.process.poll() is not None:
             raise AssertionError(f"The server gave up:\n{self.output}")
+        with socket.socket() as probe:  # costs nothing, unlike a request
+            if probe.connect_ex(("127.0.0.1", self.port)):
+                return False
         try:
             return requests.get(f"{self.url}/readyz", timeout=30).status_code == 200
         except (requests.ConnectionError, requests.Timeout):
