@@ -32,9 +32,17 @@ def pytest_itemcollected(item):
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    """Begin with what takes longest, so that no worker is left with it: real servers, then files of many tests."""
+    """Begin with what takes longest, so that no worker is left with it.
+
+    That is real servers, then models, of which few tests can take half a minute, then files of many tests.
+    """
     tests = collections.Counter(item.path for item in items)
-    items.sort(key=lambda item: ("e2e" not in item.path.parts, -tests[item.path]))
+
+    def rank(item):
+        folders = item.path.parts
+        return ("e2e" not in folders, "engine" not in folders, -tests[item.path])
+
+    items.sort(key=rank)
 
 
 def pytest_collection_finish():

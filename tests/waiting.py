@@ -4,10 +4,14 @@ import time
 
 
 def poll(condition, *, seconds=20.0, what):
-    """Return the first true value of `condition`. Fails once `seconds` have passed."""
-    deadline = time.monotonic() + seconds
+    """Return the first true value of `condition`. Fails once `seconds` have passed.
+
+    It looks often at first, then less: each look takes time from the process that it waits for.
+    """
+    start = time.monotonic()
     while not (value := condition()):
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - start
+        if waited > seconds:
             raise AssertionError(f"Not within {seconds:g} s: {what}")
-        time.sleep(0.01)
+        time.sleep(min(max(0.01, waited / 20), 0.05))
     return value

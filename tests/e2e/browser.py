@@ -40,44 +40,101 @@ def expect():
     return expect
 
 
-@pytest.fixture
-def page(browser, server, tmp_path, request):
-    """A fresh page. Afterwards: it spoke to no other host, and nothing went wrong in it."""
-    context = browser.new_context(base_url=server.url)
-    page = context.new_page()
-    asked: list[str] = []
-    complaints: list[str] = []
-    page.on("request", lambda sent: asked.append(sent.url))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
+@pytest.fixture(scope="module")
+def tabs():
+    """The browser's page of each server, by its address: a new one would fetch and compile all scripts again."""
+    return {}
 
-    def note_line(line):
+
+@pytest.fixture(scope="module")
+def logins():
+    """The cookies that the form to log in has given, by the server's address."""
+    return {}
+
+
+class Watch:
+    """What a page asks for and what goes wrong in it, from now on until the end."""
+
+    def __init__(self, page, url):
+        self._page = page
+        self._host = urlsplit(url).netloc
+        self.asked: list[str] = []
+        self.complaints: list[str] = []
+        self._listeners = {
+            "request": lambda sent: self.asked.append(sent.url),
+            "pageerror": lambda error: self.complaints.append(str(error)),
+            "console": self._note_line,
+            "response": self._note_answer,
+        }
+        for event, listener in self._listeners.items():
+            page.on(event, listener)
+
+    def end(self):
+        for event, listener in self._listeners.items():
+            self._page.remove_listener(event, listener)
+
+    @property
+    def strangers(self):
+        """The hosts that it spoke to but should not."""
+        urls = [url for url in self.asked if not url.startswith(("data:", "about:"))]
+        return {urlsplit(url).netloc for url in urls} - {self._host}
+
+    def _note_line(self, line):
         if line.type in ("error", "warning"):
-            complaints.append(line.text)
+            self.complaints.append(line.text)
 
-    def note_answer(answer):
+    def _note_answer(self, answer):
         if answer.status >= 400:
-            complaints.append(f"{answer.status} {answer.request.url}")
+            self.complaints.append(f"{answer.status} {answer.request.url}")
 
-    page.on("console", note_line)
-    page.on("response", note_answer)
+
+@pytest.fixture
+def page(browser, tabs, server, tmp_path, request):
+    """A page that keeps nothing of the test before but what is cached.
+
+    Afterwards: it spoke to no other host, and nothing went wrong in it. A test that fails leaves a picture.
+    """
+    failed = request.session.testsfailed
+    page = tabs.pop(server.url, None) or browser.new_page(base_url=server.url)
+    page.set_viewport_size({"width": 1280, "height": 720})
+    watch = Watch(page, server.url)
     yield page
     picture = tmp_path / f"{request.node.name}.png"
-    page.screenshot(path=picture, full_page=True)
-    context.close()
-    hosts = {urlsplit(url).netloc for url in asked if not url.startswith("data:")}
-    assert hosts == {urlsplit(server.url).netloc}, f"{hosts}, see {picture}"
-    assert not complaints, f"{complaints}, see {picture}"
+    page.wait_for_load_state()
+    page.title()  # what the browser noticed before it answers is noted by then
+    bad = watch.complaints or watch.strangers or request.session.testsfailed > failed
+    if bad:
+        page.screenshot(path=picture, full_page=True)
+    page.evaluate("localStorage.clear(); sessionStorage.clear()")
+    page.goto("about:blank")
+    page.context.clear_cookies()
+    watch.end()
+    if bad:
+        page.context.close()
+    else:
+        tabs[server.url] = page
+    assert watch.asked
+    assert not watch.strangers, f"{watch.strangers}, see {picture}"
+    assert not watch.complaints, f"{watch.complaints}, see {picture}"
 
 
 @pytest.fixture
-def console(page, server):
-    """A page that has logged in with what the first start printed."""
+def console(page, server, logins):
+    """A page that has logged in: by the form at first, later with the cookies that this gave."""
+    page.context.add_cookies(logins.get(server.url, []))
+    page.goto("/admin/")
+    if "/login/" in page.url:
+        log_in(page, server)
+        logins[server.url] = page.context.cookies()
+    return page
+
+
+def log_in(page, server):
+    """Fill in the form that is open with what the first start printed."""
     (user, password), *_ = re.findall(
         r"^Login +(\S+) / (\S+) ", server.output, re.MULTILINE
     )
-    page.goto("/admin/")
     page.get_by_label("Username").fill(user)
     page.get_by_label("Password", exact=False).first.fill(password)
     page.get_by_role("button", name="Log in").click()
     page.wait_for_url("**/admin/")
-    return page

@@ -1,6 +1,10 @@
 """Running servers: one for most tests, a second one that differs in what an operator may set."""
 
+import contextlib
+import sqlite3
+
 import pytest
+from django.db import connection
 
 from providers.engine.pins import DEFAULT_MODEL
 from providers.engine.vocabulary import prepare_vocabulary
@@ -9,7 +13,9 @@ from tests.e2e.browser import (  # noqa: F401  (fixtures)
     browser,
     console,
     expect,
+    logins,
     page,
+    tabs,
 )
 from tests.e2e.server import Server
 from tests.environment import DATA_DIR
@@ -23,6 +29,17 @@ def prepared_weights():
 
 
 @pytest.fixture(scope="session")
+def migrated(django_db_setup, django_db_blocker, tmp_path_factory):
+    """A database as the migrations leave it: a copy of the one that this process's other tests have in memory."""
+    path = tmp_path_factory.mktemp("migrated") / "db.sqlite3"
+    with django_db_blocker.unblock(), contextlib.closing(sqlite3.connect(path)) as file:
+        connection.ensure_connection()
+        connection.connection.backup(file)
+    path.chmod(0o600)  # as the server makes it
+    return path
+
+
+@pytest.fixture(scope="session")
 def server(prepared_weights, tmp_path_factory):
     """A server as it starts for a user who has set nothing. Whatever the tests send, it never answers 500."""
     running = Server(tmp_path_factory.mktemp("server"), MEDIA_WORKERS="1")
@@ -33,10 +50,11 @@ def server(prepared_weights, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def open_handed_server(prepared_weights, tmp_path_factory):
+def open_handed_server(prepared_weights, migrated, tmp_path_factory):
     """A server with two workers that takes the key as a Bearer token, too."""
     running = Server(
         tmp_path_factory.mktemp("open-handed"),
+        database=migrated,
         WEB_CONCURRENCY="2",
         SINGLE_USER_ACCEPT_BEARER="true",
     )
@@ -45,11 +63,15 @@ def open_handed_server(prepared_weights, tmp_path_factory):
 
 
 @pytest.fixture
-def launch(prepared_weights, tmp_path):
-    """Return a function that starts a server of this test's own; it may never get ready."""
+def launch(prepared_weights, migrated, tmp_path):
+    """Return a function that starts a server of this test's own; it may never get ready.
+
+    Its database has been migrated, unless this is to be the `first` start.
+    """
     started = []
 
-    def start(**options):
+    def start(*, first=False, **options):
+        options.setdefault("database", None if first else migrated)
         server = Server(tmp_path / f"server-{len(started)}", **options)
         started.append(server)
         return server

@@ -1,45 +1,61 @@
 """Every page of the console, found by its menu and its lists, so that a new one is tested without being named."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from tests.e2e.server import REPOSITORY
 
 AXE = REPOSITORY / ".tools/axe/node_modules/axe-core/axe.min.js"
+VIOLATIONS = "axe.run({resultTypes: ['violations']}).then(one => one.violations)"
 LINKS = "links => links.map(link => link.getAttribute('href'))"
 
 
-def pages(console: Any) -> list[str]:
-    """Return the addresses of all pages that whoever is logged in can open by following links."""
+def pages(console: Any) -> Iterator[str]:
+    """Open all pages that whoever is logged in can reach by links, one after the other, and yield their addresses."""
     console.goto("/admin/")
     menu = console.locator("#nav-sidebar-apps a").evaluate_all(LINKS)
-    found = [*dict.fromkeys(menu), "/admin/password_change/"]
+    found = dict.fromkeys([*menu, "/admin/password_change/"])
     kinds = {address.rpartition("/")[0] for address in found}
-    for address in menu:
+    waiting = [*found]
+    while waiting:
+        address = waiting.pop(0)
         console.goto(address)
-        for link in console.locator("#content a[href^='/admin/']").evaluate_all(LINKS):
-            path = link.partition("?")[0].partition("#")[0]
-            kind = path.rstrip("/").rpartition("/")[0]  # one page of each kind
-            if "/change/" not in path and kind not in kinds:
-                kinds.add(kind)
-                found.append(path)
-        found += _of_list(console, address)
-    return list(dict.fromkeys(found))
+        others = _of_row(console, address)
+        if address in menu:
+            others += [*_of_kinds(console, kinds), *_of_list(console, address)]
+        waiting += [other for other in dict.fromkeys(others) if other not in found]
+        found |= dict.fromkeys(others)
+        yield address
+
+
+def _of_kinds(console: Any, kinds: set[str]) -> list[str]:
+    """Return the pages that the open one leads to, one of each kind; add these to `kinds`."""
+    found = []
+    for link in console.locator("#content a[href^='/admin/']").evaluate_all(LINKS):
+        path = link.partition("?")[0].partition("#")[0]
+        kind = path.rstrip("/").rpartition("/")[0]
+        if "/change/" not in path and kind not in kinds:
+            kinds.add(kind)
+            found.append(path)
+    return found
 
 
 def _of_list(console: Any, address: str) -> list[str]:
-    """Return the pages of a list's first row, and the one to add another."""
+    """Return the page of an open list's first row, and the one to add another."""
     adds: list[str] = console.locator(f"a[href^='{address}add/']").evaluate_all(LINKS)
     rows = console.locator("#result_list tbody :is(th, td) a[href*='/change/']")
-    if not rows.count():
-        return adds[:1]
-    change = str(rows.first.get_attribute("href")).partition("?")[0]
-    console.goto(change)
-    others = [
-        change.replace("/change/", f"/{name}/")
+    links = rows.evaluate_all(LINKS)
+    return [*adds[:1], *(link.partition("?")[0] for link in links[:1])]
+
+
+def _of_row(console: Any, address: str) -> list[str]:
+    """Return the other pages of the row that is open, if one is."""
+    return [
+        address.replace("/change/", f"/{name}/")
         for name in ("delete", "history")
-        if console.locator(f"a[href*='/{name}/']").count()
+        if address.endswith("/change/")
+        and console.locator(f"a[href*='/{name}/']").count()
     ]
-    return [*adds[:1], change, *others]
 
 
 def serious(page: Any) -> list[str]:
@@ -53,9 +69,7 @@ def serious(page: Any) -> list[str]:
         )
         found += [
             f"{page.url} {theme} {one['id']}: {one['help']}: {node['html'][:200]} {node['any'][:1]}"
-            for one in page.evaluate("axe.run({resultTypes: ['violations']})")[
-                "violations"
-            ]
+            for one in page.evaluate(VIOLATIONS)
             if one["impact"] in ("serious", "critical")
             for node in one["nodes"]
         ]

@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import sqlite3
@@ -70,13 +71,17 @@ def clean_environment(
 
 
 class Server:
-    """One server and its processes. `folder` holds its output and, unless it is given, its data."""
+    """One server and its processes. `folder` holds its output and, unless it is given, its data.
+
+    These begin with a copy of the file `database`, if one is given: migrations take a second.
+    """
 
     def __init__(
         self,
         folder: Path,
         *,
         data_dir: Path | None = None,
+        database: Path | None = None,
         command: tuple[str, ...] = (sys.executable, "manage.py", "serve"),
         cwd: Path = REPOSITORY,
         **environment: str,
@@ -93,6 +98,8 @@ class Server:
         folder.mkdir(parents=True, exist_ok=True)
         if data_dir is None:
             lay_out_weights(self.data_dir)
+            if database:
+                shutil.copy(database, self.data_dir)
         with self.out.open("wb") as out, self.err.open("wb") as err:
             self.process = subprocess.Popen(
                 command,
@@ -233,6 +240,9 @@ class Server:
     def _ready(self) -> bool:
         if self.process.poll() is not None:
             raise AssertionError(f"The server gave up:\n{self.output}")
+        with socket.socket() as probe:  # costs nothing, unlike a request
+            if probe.connect_ex(("127.0.0.1", self.port)):
+                return False
         try:
             return requests.get(f"{self.url}/readyz", timeout=30).status_code == 200
         except (requests.ConnectionError, requests.Timeout):

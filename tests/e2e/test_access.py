@@ -47,10 +47,11 @@ def manage(server, *command, **changes):
 
 
 @pytest.fixture(scope="module")
-def shared_server(prepared_weights, tmp_path_factory):
+def shared_server(prepared_weights, migrated, tmp_path_factory):
     """A server of two users, with two workers. Whatever the tests send, it never answers 500."""
     running = Server(
         tmp_path_factory.mktemp("multi-user"),
+        database=migrated,
         AUTH_MODE="multi_user",
         JWT_SECRET_KEY=SECRET,
         WEB_CONCURRENCY="2",

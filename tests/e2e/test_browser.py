@@ -5,6 +5,8 @@ A browser complains about what the Content-Security-Policy forbids, too.
 
 import pytest
 
+from tests.e2e.browser import log_in
+
 
 def test_docs_show_every_operation(expect, page, server):
     page.goto("/docs")
@@ -55,8 +57,10 @@ def test_wrong_password_is_shown(expect, page):
     expect(page.get_by_text("Please enter the correct username")).to_be_visible()
 
 
-def test_printed_login_opens_the_console(expect, console):
-    expect(console.get_by_text("Users").first).to_be_visible()
+def test_printed_login_opens_the_console(expect, page, server):
+    page.goto("/admin/")
+    log_in(page, server)
+    expect(page.get_by_text("Users").first).to_be_visible()
 
 
 def test_a_user_can_be_opened(expect, console):

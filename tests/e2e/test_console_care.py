@@ -32,21 +32,13 @@ def rows(server):
     requests.delete(address, **kept)
 
 
-@pytest.fixture(scope="module")
-def addresses():
-    """The pages, once a test has found them."""
-    return []
-
-
 @pytest.mark.parametrize("width", [WIDE, PHONE])
 def test_axe_finds_nothing_grave_nothing_sticks_out_and_all_can_be_pressed(
-    console, addresses, width
+    console, width
 ):
     console.set_viewport_size({"width": width, "height": 900})
-    addresses += [] if addresses else pages(console)
     found = []
-    for address in addresses:
-        console.goto(address)
+    for address in pages(console):
         if console.evaluate("document.documentElement.scrollWidth > innerWidth"):
             found.append(f"{address} is wider than the window")
         found += serious(console)

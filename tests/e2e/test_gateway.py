@@ -44,7 +44,7 @@ def elsewhere():
 
 
 @pytest.fixture(scope="module")
-def gateway(prepared_weights, upstreams, tmp_path_factory):
+def gateway(prepared_weights, migrated, upstreams, tmp_path_factory):
     environment: dict[str, Any] = {
         "WEB_CONCURRENCY": "4",
         "EMBEDDINGS_REQUEST_TIMEOUT": str(TIMEOUT_SECONDS),
@@ -53,7 +53,9 @@ def gateway(prepared_weights, upstreams, tmp_path_factory):
     for name, case in CASES.items():
         key, url = case.provider.key_variable, case.provider.url_variable
         environment |= {key: upstreams[name].api_key, url: upstreams[name].base_url}
-    running = Server(tmp_path_factory.mktemp("gateway"), **environment)
+    running = Server(
+        tmp_path_factory.mktemp("gateway"), database=migrated, **environment
+    )
     yield running.wait_until_ready()
     running.end()
 

@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from tests.e2e.server import Server
 from tests.providers.engine import tiny
 from tests.providers.engine.fake_hub import NAME, FakeHub
 from tests.servers import serving
@@ -11,18 +12,23 @@ from tests.servers import serving
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
 
-@pytest.fixture
-def hub(tmp_path):
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
     """A hub of one tiny model, whose weights it holds back until its gate is set."""
-    with serving(FakeHub(tiny.write_model(tmp_path / "repository"))) as hub:
+    repository = tmp_path_factory.mktemp("hub") / "repository"
+    with serving(FakeHub(tiny.write_model(repository))) as hub:
         hub.gate = threading.Event()
         yield hub
         hub.gate.set()
 
 
-@pytest.fixture
-def server(launch, hub):
-    return launch(HF_ENDPOINT=hub.endpoint).wait_until_ready()
+@pytest.fixture(scope="module")
+def server(prepared_weights, migrated, hub, tmp_path_factory):
+    """A server of this file's own: its tests switch a provider off and fetch a model."""
+    folder = tmp_path_factory.mktemp("gateway-console")
+    running = Server(folder, database=migrated, HF_ENDPOINT=hub.endpoint)
+    yield running.wait_until_ready()
+    running.end()
 
 
 def action(console):

@@ -90,11 +90,12 @@ def test_only_worker_is_replaced_when_it_is_killed(launch):
     ],
     ids=lambda param: f"{param[0].name}-{param[1]}-media-workers",
 )
-def stopped(request, prepared_weights, tmp_path_factory):
+def stopped(request, prepared_weights, migrated, tmp_path_factory):
     """A server of two workers that answered twenty requests and was stopped by an impatient user."""
     number, media_workers = request.param
     server = Server(
         tmp_path_factory.mktemp("stopped"),
+        database=migrated,
         WEB_CONCURRENCY="2",
         MEDIA_WORKERS=media_workers,
         EMBEDDINGS_USAGE_FLUSH="600",

@@ -19,11 +19,17 @@ class Site(requests.Session):
 
 
 @pytest.fixture(scope="module", params=[PREFIX, ""], ids=["strips", "leaves"])
-def site(request, prepared_weights, tmp_path_factory):
+def site(request, prepared_weights, migrated, tmp_path_factory):
     folder, port = tmp_path_factory.mktemp("behind"), free_port()
     proxy = Proxy(port=port, strips=request.param)
     url = f"https://localhost:{proxy.port}{PREFIX}"
-    server = Server(folder, PORT=str(port), PUBLIC_URL=url + "/", HTTPS_REDIRECT="true")
+    server = Server(
+        folder,
+        database=migrated,
+        PORT=str(port),
+        PUBLIC_URL=url + "/",
+        HTTPS_REDIRECT="true",
+    )
     session = Site()
     proxy.certificate.write_to_path(folder / "ca.pem")
     session.verify = str(folder / "ca.pem")
@@ -120,10 +126,11 @@ def test_probes_from_inside_are_not_redirected(site, path):
 
 
 @pytest.fixture(scope="module")
-def far_proxy_server(prepared_weights, tmp_path_factory):
+def far_proxy_server(prepared_weights, migrated, tmp_path_factory):
     """A server whose proxy is another machine: this one's word does not count."""
     server = Server(
         tmp_path_factory.mktemp("far"),
+        database=migrated,
         PUBLIC_URL="https://embed.example/emb",
         ALLOWED_HOSTS="127.0.0.1",
         HTTPS_REDIRECT="true",

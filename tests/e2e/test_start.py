@@ -28,7 +28,7 @@ def test_what_the_server_writes_is_its_owner_s_alone(server):
 
 
 def test_second_start_keeps_key_and_login_and_prints_neither(launch):
-    first = launch().wait_until_ready()
+    first = launch(first=True).wait_until_ready()
     key = first.key
     first.stop()
     second = launch(data_dir=first.data_dir).wait_until_ready()

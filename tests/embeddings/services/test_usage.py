@@ -348,22 +348,33 @@ def test_stranger_is_not_counted(post, client):
 
 # Several processes, on both databases.
 
+# They begin as copies of one, before it has connected: to start each by itself takes seconds.
 COUNT = """
-import sys, django
+import json, multiprocessing, django
 django.setup()
-from tests.embeddings.services.test_usage import ANNA, asked, result
-from embeddings.services.usage.ledger import Ledger
-ledger = Ledger(flush_seconds=0)
-Ledger.clock = lambda self: 1769900000
-for _ in range(40):
-    for _ in range(5):
-        ledger.answered(asked(user="bob"), result(tokens=3, computed=3))
-    assert ledger.flush()
-"""
-SUM = """
-import json, django
-django.setup()
+from django.core.management import call_command
+from django.db import connections
 from embeddings.models import EndUserDay, UsageHour
+from embeddings.services.usage.ledger import Ledger
+from tests.embeddings.services.test_usage import asked, result
+
+def count():
+    ledger = Ledger(flush_seconds=0)
+    Ledger.clock = lambda self: 1769900000
+    for _ in range(40):
+        for _ in range(5):
+            ledger.answered(asked(user="bob"), result(tokens=3, computed=3))
+        assert ledger.flush()
+
+call_command("migrate", verbosity=0)
+connections.close_all()
+fork = multiprocessing.get_context("fork")
+processes = [fork.Process(target=count) for _ in range(4)]
+for process in processes:
+    process.start()
+for process in processes:
+    process.join()
+assert [process.exitcode for process in processes] == [0] * 4
 row, end_user = UsageHour.objects.get(), EndUserDay.objects.get()
 print(json.dumps([row.requests, row.tokens, str(row.cost), end_user.requests]))
 """
@@ -384,22 +395,13 @@ def test_counts_of_several_processes_add_up_exactly(request, tmp_path, database)
         "PYTHONPATH": str(REPOSITORY),
     }
 
-    def start(*arguments):
-        return subprocess.Popen(
-            [sys.executable, *arguments],
-            env=environment,
-            cwd=REPOSITORY,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def outcome(process):
-        output, _ = process.communicate(timeout=120)
-        assert process.returncode == 0
-        return output
-
-    outcome(start("manage.py", "migrate", "--verbosity", "0"))
-    for process in [start("-c", COUNT) for _ in range(4)]:
-        outcome(process)
-    answer = json.loads(outcome(start("-c", SUM)))
-    assert answer == [800, 2400, "0.0000480000", 800]
+    finished = subprocess.run(
+        [sys.executable, "-c", COUNT],
+        env=environment,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert json.loads(finished.stdout) == [800, 2400, "0.0000480000", 800]
