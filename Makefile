@@ -2,8 +2,9 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Processes that share the tests, a file at a time: one for each processor, or as many as named; 0 runs all in one.
-WORKERS ?= logical
+# Processes that share the tests, a file at a time: one more than processors, since tests of servers wait for a part of
+# their time, or as many as named; 0 runs all in one.
+WORKERS ?= $(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)')
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 CORE := not e2e and not torch
 # Exactly what a lock names, in whatever index pip finds it: a file with another hash is refused.

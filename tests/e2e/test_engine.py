@@ -9,14 +9,19 @@ import numpy as np
 import pytest
 import requests
 
+from tests.e2e.server import Server
 from tests.waiting import poll
 
 BACK_SECONDS = 60.0
 
 
-@pytest.fixture
-def server(launch):
-    return launch(WEB_CONCURRENCY="2").wait_until_ready()
+@pytest.fixture(scope="module")
+def server(prepared_weights, migrated, tmp_path_factory):
+    """A server of this file's own, whose engine its tests kill; each leaves it with one that serves."""
+    folder = tmp_path_factory.mktemp("engine")
+    running = Server(folder, database=migrated, WEB_CONCURRENCY="2")
+    yield running.wait_until_ready()
+    running.end()
 
 
 def texts_of(client, number):
