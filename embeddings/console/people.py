@@ -24,6 +24,7 @@ from embeddings.console.lists import BigList
 from embeddings.console.ranked_pages import RankedPage, rights_of_group
 from embeddings.models import ApiKey, UserLimits
 from embeddings.services.audit import snapshot
+from embeddings.services.callers import Caller
 from providers.folding import UnicodeSearch
 
 MOST_KEYS = 20
@@ -56,13 +57,17 @@ class UserAdmin(UnicodeSearch, AuditedPage, RankedPage, DjangoUserAdmin, BigList
     ) -> HttpResponse:
         if user := context.get("original"):
             caller = caller_of_user(known_users().get(pk=user.pk))
-            context["limits"] = shown_limits(caller)
+            context["limits"] = self.limits_of(request, caller)
             if request.user.has_perm("embeddings.view_apikey"):
                 context["keys_of_user"] = ApiKey.objects.filter(user=user)[:MOST_KEYS]
         response: HttpResponse = super().render_change_form(
             request, context, *args, **options
         )
         return response
+
+    def limits_of(self, request: HttpRequest, caller: Caller) -> dict[str, Any]:
+        """Return what is shown of a user's limits."""
+        return shown_limits(caller)
 
     def rights_given(self, row: User) -> Rights:
         return Rights.of(row)
