@@ -2,13 +2,19 @@
 
 import json
 
+import numpy as np
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from embeddings.models import AuditEntry, UsageHour, UserLimits
 from embeddings.services.usage.ledger import usage
 from media_jobs.models import Job, MediaItem, StoredChunk
+from media_jobs.services.maps import MAX_POINTS
 from media_jobs.tasks import work
+from media_jobs.vector_store.base import Chunk, Space
+from media_jobs.vector_store.store import vector_store
 from tests.embeddings.staff import give
 from tests.fakes import MINILM
 from tests.media_jobs.console import act, page
@@ -211,6 +217,59 @@ def test_hostile_document_is_shown_as_text(item, console):
         shown = console("viewer").get(place).content.decode()
         assert HOSTILE not in shown
         assert "alert(1)" in shown
+
+
+@pytest.fixture
+def chunked(ada, fakes):
+    """Return a function that stores a document of so many chunks, all of them embedded."""
+    space = Space(provider="onnx", model=MINILM, vector_space=MINILM, dimensions=4)
+    dice = np.random.default_rng(7)
+
+    def store(count):
+        item = MediaItem.objects.create(
+            title=f"{count} chunks",
+            owner=ada,
+            content="The cat sat on the mat. " * count,
+            characters=24 * count,
+            checksum="a",
+            embedded_checksum="a",
+            embedding_count=count,
+        )
+        chunks = (
+            Chunk(
+                index=n,
+                start=24 * n,
+                end=24 * n + 23,
+                text="The cat sat on the mat.",
+                vector=dice.standard_normal(4).astype("f4"),
+            )
+            for n in range(count)
+        )
+        vector_store().replace(item.pk, space, chunks)
+        return item
+
+    return store
+
+
+def test_page_reads_what_it_shows_however_many_chunks_there_are(chunked, console):
+    viewer, asked = console("viewer"), {}
+    for count in (10, 1000):
+        address_of_it = address(chunked(count))
+        viewer.get(address_of_it)
+        with CaptureQueriesContext(connection) as caught:
+            shown = viewer.get(address_of_it).content.decode()
+        asked[count] = [query["sql"] for query in caught]
+        assert shown.count(": The cat sat") >= min(count, MAX_POINTS)
+    few, many = asked.values()
+    assert len(few) == len(many)
+    of_chunks = [sql for sql in many if 'FROM "media_jobs_storedchunk"' in sql]
+    assert len(of_chunks) == 3
+    points, vectors, places = of_chunks
+    assert f"LIMIT {MAX_POINTS}" in points
+    assert points.count(", ") >= MAX_POINTS  # by their numbers
+    assert "json_each" in vectors
+    assert '"start" < 10000' in places
+    assert all("SUBSTR(" in sql for sql in many if '."content"' in sql)
 
 
 def test_page_takes_few_queries(item, console, django_assert_max_num_queries):
