@@ -189,6 +189,7 @@ PROMPT_HELP = (
     "Put before each {kind}, white space at its end included. Empty: the model's own ({own}). Vectors made with another"
     " prompt get a vector space of their own: documents must be embedded again."
 )
+NO_PROMPT_HELP = "Put nothing before it, not even the model's own prompt."
 
 
 class PromptField(forms.CharField):
@@ -228,11 +229,11 @@ class ModelEntryForm(forms.ModelForm):  # type: ignore[type-arg]
     )
     query_prompt = PromptField()
     no_query_prompt = forms.BooleanField(
-        required=False, widget=UnfoldBooleanSwitchWidget
+        required=False, widget=UnfoldBooleanSwitchWidget, help_text=NO_PROMPT_HELP
     )
     document_prompt = PromptField()
     no_document_prompt = forms.BooleanField(
-        required=False, widget=UnfoldBooleanSwitchWidget
+        required=False, widget=UnfoldBooleanSwitchWidget, help_text=NO_PROMPT_HELP
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -305,4 +306,21 @@ class ModelEntryAdmin(AuditedPage, UnicodeSearch, WatchedAdmin):
     )
     list_filter = ("provider", "enabled", "is_default", "retired")
     change_form_outer_before_template = "console/model_form_links.html"
+    fieldsets = (
+        (None, {"fields": ("provider", "name", "enabled", "is_default", "retired")}),
+        ("Vectors", {"fields": ("dimensions", "native_dimensions", "vector_space")}),
+        (
+            "Limits and price",
+            {"fields": ("max_tokens", "price_per_million_tokens")},
+        ),
+        (
+            "Prompts",
+            {
+                "fields": (
+                    *("query_prompt", "no_query_prompt"),
+                    *("document_prompt", "no_document_prompt"),
+                )
+            },
+        ),
+    )
     search_fields = ("name", "vector_space")

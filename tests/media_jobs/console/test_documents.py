@@ -446,3 +446,34 @@ def test_map_of_all_says_of_what_it_is(item, console):
     assert "On cats" in shown
     empty = console("keyman").get("/admin/documents/map/").content.decode()
     assert "No document is embedded yet." in empty
+
+
+def test_what_goes_with_a_document_is_said_before_it_is_deleted(item, other, console):
+    Job.objects.filter(media=other).update(status="queued")
+    shown = console("boss").get(page(MediaItem, "delete", item.pk)).content.decode()
+    assert f"Stored chunks, with their vectors: {item.embedding_count}" in shown
+    assert "Jobs that wait or run, which are cancelled: 0" in shown
+    shown = console("boss").get(page(MediaItem, "delete", other.pk)).content.decode()
+    assert "Jobs that wait or run, which are cancelled: 1" in shown
+
+
+@pytest.mark.parametrize(
+    ("model", "link"),
+    [(MediaItem, UPLOAD), (Job, page(MediaItem)), (StoredChunk, page(MediaItem))],
+)
+def test_empty_list_says_what_to_do_and_leads_there(console, model, link):
+    shown = console("boss").get(page(model)).content.decode()
+    assert f'<a class="button" href="{link}">' in shown
+
+
+def test_empty_list_leads_nobody_where_they_may_not_go(console):
+    shown = console("viewer").get(page(MediaItem)).content.decode()
+    assert "Nothing here yet" in shown
+    assert f'<a class="button" href="{UPLOAD}">' not in shown
+
+
+def test_page_leads_back_to_the_list_for_who_may_see_it(item, console, people):
+    back = f'<a href="{page(MediaItem)}">'
+    assert back in console("viewer").get(address(item)).content.decode()
+    MediaItem.objects.filter(pk=item.pk).update(owner=people["keyman"])
+    assert back not in console("keyman").get(address(item)).content.decode()
