@@ -32,6 +32,7 @@ SEARCHES = ("?q=7", "?q=nothing-like-it")
 # Of Django's addresses; what is neither one of these nor in the menu is an id.
 WORDS = {"add", "change", "delete", "history", "password", "password_change"}
 MENU = 'id="nav-sidebar-apps"'
+SINCE = re.compile(r"&since=[\d.]+&?")  # is another in each process
 CHOICES = ("period", "by", "q")  # parameters each value of which is another page
 
 
@@ -199,7 +200,7 @@ def timed(visitor: Visitor, address: str) -> Page:
         _, body = visitor.ask(address)
         times.append((time.perf_counter() - started) * 1000)
     return Page(
-        address=address.replace("/admin/", "", 1),
+        address=SINCE.sub("", address.replace("/admin/", "", 1)),
         ms=round(statistics.median(times), 1),
         kilobytes=round(len(body) / 1000, 1),
     )
