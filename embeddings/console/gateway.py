@@ -17,6 +17,7 @@ from providers.models import (
 class RemoteSpaceAdmin(AuditedPage, providers_admin.RemoteSpaceAdmin):
     section = "Gateway"
     icon = "hub"
+    empty_text = "A remote model is listed once its vectors were checked, which its first use begins."
 
     def audit_state(self, row: Model) -> dict[str, Any]:
         names = ("state", "revision", "cosine")  # not the vectors

@@ -55,13 +55,15 @@ class BigList(ModelAdmin):  # type: ignore[misc]
 
     `period`: the field of time to narrow by, which has an index; `period_at_first`: a name of PERIODS, or any.
     `sortable_by`: columns with an index. `search_among`: how many of the newest are searched; None, all. `empty_text`:
-    what to do where there is nothing yet. Filters: `typed`, `among`, or of a field with choices; never of a plain
-    field, whose values the database would have to collect.
+    what to do where there is nothing yet; `empty_link`: the name of a page where to, the words of the link, and the
+    permission that it takes. Filters: `typed`, `among`, or of a field with choices; never of a plain field, whose
+    values the database would have to collect.
     """
 
     period: ClassVar[str] = ""
     period_at_first: ClassVar[str] = ANY
     search_among: ClassVar[int | None] = None
+    empty_link: ClassVar[tuple[str, str, str] | None] = None
     sortable_by: ClassVar[Any] = ()
     paginator = BoundedPaginator
     list_per_page = 50
@@ -73,6 +75,12 @@ class BigList(ModelAdmin):  # type: ignore[misc]
     def get_list_filter(self, request: HttpRequest) -> Sequence[Any]:
         filters = tuple(super().get_list_filter(request))
         return ((self.period, PeriodFilter), *filters) if self.period else filters
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        shown = super().get_changelist_instance(request)
+        link = self.empty_link
+        shown.empty_link = link if link and request.user.has_perm(link[2]) else None
+        return shown
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str

@@ -1,7 +1,7 @@
 """Models: what each is and where it runs, made ready by a button; and the form by which operators change them."""
 
+import math
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
 from itertools import groupby
 from typing import Any, ClassVar
 from urllib.parse import urlencode
@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
-from django.http import HttpRequest
+from django.http import HttpRequest, QueryDict
 from django.utils import timezone
 from django.utils.html import escape
 from unfold.widgets import (
@@ -33,8 +33,8 @@ from providers.models import MAX_PROMPT_LENGTH, ModelEntry
 from providers.registry import registry
 
 DONE_WORDS: dict[Kind, str] = {"download": "download", "warm_up": "warm-up"}
-# The list of models is shown again when one is ready: a little longer than the page waits between two looks.
-JUST_NOW = timedelta(seconds=3)
+# How often the page looks: while something is in progress, and for what others begin.
+BUSY_SECONDS, IDLE_SECONDS = 2, 20
 
 
 class Models(ConsolePage):
@@ -49,12 +49,9 @@ class Models(ConsolePage):
 
     def show(self) -> dict[str, Any]:
         asked = self.request.GET.copy()
+        since = asked.pop("since", [""])[-1]
         if asked.pop("part", None) == ["actions"]:
-            actions = recent_actions()
-            since = timezone.now() - JUST_NOW
-            ended = (one.finished_at for _, _, one in actions)
-            just_finished = any(at and at > since for at in ended)
-            return {"actions": actions, "asked": asked, "just_finished": just_finished}
+            return _shown_actions(asked, since)
         provider, words = asked.get("provider", ""), asked.get("q", "").strip()
         states = [
             one
@@ -64,11 +61,10 @@ class Models(ConsolePage):
         ]
         user = self.request.user
         return {
-            "actions": recent_actions(),
+            **_shown_actions(asked),
             "groups": list(_by_provider(states)),
             "providers": registry().names(),
             "local": [one.name for one in registry().all() if one.local],
-            "asked": asked,
             "may_edit": user.has_perm("providers.change_modelentry"),
             "may_add": user.has_perm("providers.add_modelentry"),
         }
@@ -164,6 +160,24 @@ class Models(ConsolePage):
         messages.success(request, f"Began the {DONE_WORDS[kind]} of {label}.")
 
 
+def _shown_actions(asked: QueryDict, since: str = "") -> dict[str, Any]:
+    """Return the downloads and warm-ups, and whether one ended after `since`, when the page looked last."""
+    now, actions = timezone.now(), recent_actions()
+    try:
+        last = float(since or "inf")
+    except ValueError:
+        last = math.inf
+    busy = any(one.running for _, _, one in actions)
+    ended = (one.finished_at for _, _, one in actions)
+    return {
+        "actions": actions,
+        "asked": asked,
+        "now": str(now.timestamp()),
+        "look_again": BUSY_SECONDS if busy else IDLE_SECONDS,
+        "just_finished": any(at and at.timestamp() > last for at in ended),
+    }
+
+
 Row = tuple[ModelState, int | None, str]
 
 
@@ -201,6 +215,7 @@ PROMPT_HELP = (
     "Put before each {kind}, white space at its end included. Empty: the model's own ({own}). Vectors made with another"
     " prompt get a vector space of their own: documents must be embedded again."
 )
+NO_PROMPT_HELP = "Put nothing before it, not even the model's own prompt."
 
 
 class PromptField(forms.CharField):
@@ -240,11 +255,11 @@ class ModelEntryForm(forms.ModelForm):  # type: ignore[type-arg]
     )
     query_prompt = PromptField()
     no_query_prompt = forms.BooleanField(
-        required=False, widget=UnfoldBooleanSwitchWidget
+        required=False, widget=UnfoldBooleanSwitchWidget, help_text=NO_PROMPT_HELP
     )
     document_prompt = PromptField()
     no_document_prompt = forms.BooleanField(
-        required=False, widget=UnfoldBooleanSwitchWidget
+        required=False, widget=UnfoldBooleanSwitchWidget, help_text=NO_PROMPT_HELP
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -317,4 +332,21 @@ class ModelEntryAdmin(AuditedPage, UnicodeSearch, WatchedAdmin):
     )
     list_filter = ("provider", "enabled", "is_default", "retired")
     change_form_outer_before_template = "console/model_form_links.html"
+    fieldsets = (
+        (None, {"fields": ("provider", "name", "enabled", "is_default", "retired")}),
+        ("Vectors", {"fields": ("dimensions", "native_dimensions", "vector_space")}),
+        (
+            "Limits and price",
+            {"fields": ("max_tokens", "price_per_million_tokens")},
+        ),
+        (
+            "Prompts",
+            {
+                "fields": (
+                    *("query_prompt", "no_query_prompt"),
+                    *("document_prompt", "no_document_prompt"),
+                )
+            },
+        ),
+    )
     search_fields = ("name", "vector_space")

@@ -1,12 +1,13 @@
 """Users with their limits, and groups."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from unfold.admin import ModelAdmin, StackedInline
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
@@ -24,6 +25,7 @@ from embeddings.console.lists import BigList
 from embeddings.console.ranked_pages import RankedPage, rights_of_group
 from embeddings.models import ApiKey, UserLimits
 from embeddings.services.audit import snapshot
+from embeddings.services.callers import Caller
 from providers.folding import UnicodeSearch
 
 MOST_KEYS = 20
@@ -56,13 +58,17 @@ class UserAdmin(UnicodeSearch, AuditedPage, RankedPage, DjangoUserAdmin, BigList
     ) -> HttpResponse:
         if user := context.get("original"):
             caller = caller_of_user(known_users().get(pk=user.pk))
-            context["limits"] = shown_limits(caller)
+            context["limits"] = self.limits_of(request, caller)
             if request.user.has_perm("embeddings.view_apikey"):
                 context["keys_of_user"] = ApiKey.objects.filter(user=user)[:MOST_KEYS]
         response: HttpResponse = super().render_change_form(
             request, context, *args, **options
         )
         return response
+
+    def limits_of(self, request: HttpRequest, caller: Caller) -> dict[str, Any]:
+        """Return what is shown of a user's limits."""
+        return shown_limits(caller)
 
     def rights_given(self, row: User) -> Rights:
         return Rights.of(row)
@@ -90,6 +96,22 @@ class UserAdmin(UnicodeSearch, AuditedPage, RankedPage, DjangoUserAdmin, BigList
 class GroupAdmin(UnicodeSearch, AuditedPage, RankedPage, DjangoGroupAdmin, ModelAdmin):  # type: ignore[misc]
     section = "Access"
     icon = "group"
+    empty_text = "A group gives its permissions to the users in it."
+
+    def get_deleted_objects(
+        self, objs: Sequence[Group] | QuerySet[Group], request: HttpRequest
+    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
+        """Count who is in them: Django would list each link to a permission."""
+        groups = list(objs)
+        counts = {
+            "groups": len(groups),
+            "users who lose their permissions": User.objects.filter(groups__in=groups)
+            .distinct()
+            .count(),
+        }
+        may = all(self.has_delete_permission(request, group) for group in groups)
+        lacking = set() if may else {"groups with permissions that you lack"}
+        return [str(group) for group in groups], counts, lacking, []
 
     def rights_given(self, row: Group) -> Rights:
         return rights_of_group(row)

@@ -45,7 +45,7 @@ from media_jobs.services.items import (
     visible_items,
 )
 from media_jobs.services.jobs import delete_item
-from media_jobs.services.quotas import check_store, queued_by, quotas_of, stored_by
+from media_jobs.services.quotas import check_store, quota_use
 
 log = structlog.get_logger(__name__)
 
@@ -201,12 +201,8 @@ class ShowQuota(MediaView):
 
     @extend_schema(operation_id="media_quota", responses={200: Quota})
     def get(self, request: Request) -> Response:
-        caller = caller_of(request)
-        quotas, stored = quotas_of(caller), stored_by(caller)
-        return Response(
-            Quota(
-                documents=Amount(used=stored.documents, limit=quotas.documents),
-                stored_bytes=Amount(used=stored.bytes, limit=quotas.stored_bytes),
-                queued_jobs=Amount(used=queued_by(caller), limit=quotas.queued_jobs),
-            )
-        )
+        amounts = {
+            name: Amount(used=one.used, limit=one.limit)
+            for name, one in quota_use(caller_of(request)).items()
+        }
+        return Response(Quota(**amounts))

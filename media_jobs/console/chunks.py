@@ -25,6 +25,14 @@ class StoredChunkAdmin(LinkedRows, UnicodeSearch, BigList, ReadOnlyAdmin):
     list_select_related = ("space", "media")
     search_fields = ("=media__id",)
     search_help_text = "The number of a media item."
+    empty_text = (
+        "Chunks are stored when a document is embedded: press Embed on its page."
+    )
+    empty_link = (
+        "admin:media_jobs_mediaitem_changelist",
+        "Show the documents",
+        "media_jobs.view_mediaitem",
+    )
     ordering = ("media_id", "index")
     fields = ("media_id", "space", "index", "start", "end", "text")
 

@@ -25,7 +25,7 @@ from media_jobs.console.filters import (
 )
 from media_jobs.console.forms import EmbedForm, MediaItemForm
 from media_jobs.console.linked_rows import LinkedRows
-from media_jobs.models import MediaItem
+from media_jobs.models import LIVE, Job, MediaItem
 from media_jobs.services.jobs import MAX_BATCH, delete_item
 from providers.folding import UnicodeSearch
 
@@ -48,6 +48,8 @@ class MediaItemAdmin(LinkedRows, UnicodeSearch, AuditedPage, BigList):
     search_fields = ("title", "source_filename", "owner__username")
     search_help_text = "A part of a title, of a file's name, or of an owner's name."
     list_select_related = ("owner",)
+    empty_text = "Documents come by the API, by manage.py embed_folder, or by hand:"
+    empty_link = ("console:upload", "Upload documents", "media_jobs.add_mediaitem")
     ordering = ("-pk",)
     fields = ("title", "language", "metadata", "owner", "text")
     readonly_fields = ("text",)
@@ -85,8 +87,17 @@ class MediaItemAdmin(LinkedRows, UnicodeSearch, AuditedPage, BigList):
     def get_deleted_objects(
         self, objs: Sequence[MediaItem] | QuerySet[MediaItem], request: HttpRequest
     ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
-        """Name the documents alone: their chunks are theirs, and may be very many."""
-        return [str(item) for item in objs], {"media items": len(objs)}, set(), []
+        """Name the documents, and count what goes with them: it may be very much."""
+        items = list(objs)
+        live = Job.objects.filter(media__in=items, status__in=LIVE)
+        counts = {
+            "media items": len(items),
+            "stored chunks, with their vectors": sum(
+                item.embedding_count for item in items
+            ),
+            "jobs that wait or run, which are cancelled": live.count(),
+        }
+        return [str(item) for item in items], counts, set(), []
 
     def delete_model(self, request: HttpRequest, obj: MediaItem) -> None:
         self.note(request, "delete", obj, before=self.audit_state(obj))

@@ -56,6 +56,14 @@ class JobAdmin(ShownElsewhere, UnicodeSearch, BigList, ReadOnlyAdmin, AuditedPag
     search_help_text = "A job's id, the number of a media item, or an owner's name."
     list_select_related = ("owner",)
     list_fullwidth = True
+    empty_text = (
+        "A job is made whenever a document is embedded: press Embed on its page."
+    )
+    empty_link = (
+        "admin:media_jobs_mediaitem_changelist",
+        "Show the documents",
+        "media_jobs.view_mediaitem",
+    )
     ordering = ("-pk",)
     actions: ClassVar = ["cancel", "retry"]
 

@@ -11,6 +11,7 @@ from media_jobs.models import MediaItem, StoredChunk
 
 PAGE_CHARACTERS = 10_000
 STEPS_BACK = 1000  # chunks
+SAMPLED = 200  # chunks that say about where others are
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,24 +96,15 @@ def _near(item: MediaItem, start: int, end: int) -> Q:
 
     Numbers follow the text, but where a model's limit cuts chunks smaller, they step back a little.
     """
-    if item.embedding_count <= 4 * STEPS_BACK:
+    count = item.embedding_count
+    if count <= 4 * STEPS_BACK:
         return Q()
-    first, last = (_last_before(item, place) for place in (start, end))
+    some = range(0, count, -(-count // SAMPLED))
+    rows = StoredChunk.objects.filter(media_id=item.pk, index__in=some)
+    places = list(rows.values_list("index", "start"))
+    first = max((index for index, begin in places if begin < start), default=0)
+    last = min((index for index, begin in places if begin >= end), default=count)
     return Q(index__gte=first - STEPS_BACK, index__lte=last + STEPS_BACK)
-
-
-def _last_before(item: MediaItem, place: int) -> int:
-    """Return the number of about the last chunk that begins before a place, by bisection."""
-    low, high = 0, item.embedding_count
-    while high - low > 1:
-        middle = (low + high) // 2
-        chunk = StoredChunk.objects.filter(media_id=item.pk, index=middle)
-        begins = chunk.values_list("start", flat=True).first()
-        if begins is not None and begins < place:
-            low = middle
-        else:
-            high = middle
-    return low
 
 
 def text_between(media_id: int, start: int, length: int) -> str:

@@ -4,7 +4,9 @@ Whoever operates the server (the single user, staff, commands) has no quota unle
 Looked up at each use and not reserved: requests at the same moment can exceed a quota by what they bring.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from django.db.models import Count, Sum
 from django.db.models.functions import Coalesce
@@ -18,6 +20,8 @@ from media_jobs.models import LIVE, Job, MediaItem
 # Said with a refused job: some will be done by then.
 RETRY_AFTER_SECONDS = 30
 
+QuotaName = Literal["documents", "stored_bytes", "queued_jobs"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quotas:
@@ -26,6 +30,14 @@ class Quotas:
     documents: int | None = None
     stored_bytes: int | None = None
     queued_jobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuotaUse:
+    """One quota of a user, or none (`limit` None), and what of it is used."""
+
+    used: int
+    limit: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +80,16 @@ def stored_by(caller: Caller) -> Stored:
 def queued_by(caller: Caller) -> int:
     """Return how many of the caller's user's jobs wait or run."""
     return Job.objects.filter(owner_id=caller.user_id, status__in=LIVE).count()
+
+
+def quota_use(caller: Caller) -> Mapping[QuotaName, QuotaUse]:
+    """Return the quotas of the caller's user, and what of each is used."""
+    quotas, stored = quotas_of(caller), stored_by(caller)
+    return {
+        "documents": QuotaUse(used=stored.documents, limit=quotas.documents),
+        "stored_bytes": QuotaUse(used=stored.bytes, limit=quotas.stored_bytes),
+        "queued_jobs": QuotaUse(used=queued_by(caller), limit=quotas.queued_jobs),
+    }
 
 
 def check_store(caller: Caller, *, new_documents: int = 1, more_bytes: int = 1) -> None:

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
+from django.contrib.auth.models import Group, Permission
 from django.test import Client
 
 from embeddings.models import ApiKey, AuditEntry, UsageHour, UserLimits
@@ -120,3 +121,28 @@ def test_cache_is_cleared_from_the_overview_and_audited(console, fakes):
     console.post("/admin/", {"action": "clear_cache"})
     entry = AuditEntry.objects.get()
     assert (entry.action, entry.before) == ("clear", {"vectors": 0})
+
+
+def test_deleting_a_group_says_who_loses_its_permissions(console, ada):
+    group = Group.objects.create(name="operators")
+    group.permissions.set(Permission.objects.all())
+    ada.groups.add(group)
+    page = console.get(f"/admin/auth/group/{group.pk}/delete/").content.decode()
+    assert "Users who lose their permissions: 1" in page
+    assert "Group_permissions object" not in page
+    console.post(f"/admin/auth/group/{group.pk}/delete/", {"post": "yes"})
+    assert not Group.objects.exists()
+    assert AuditEntry.objects.get().target == "group operators"
+
+
+def test_who_lacks_a_groups_permissions_cannot_delete_it(make_user):
+    clerk = make_user("clerk", is_staff=True)
+    give(clerk, "view_group", "delete_group")
+    group = Group.objects.create(name="operators")
+    group.permissions.set(Permission.objects.all())
+    browser = Client()
+    browser.force_login(clerk)
+    address = f"/admin/auth/group/{group.pk}/delete/"
+    assert browser.get(address).status_code == 403
+    assert browser.post(address, {"post": "yes"}).status_code == 403
+    assert Group.objects.exists()

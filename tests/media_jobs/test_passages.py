@@ -70,6 +70,7 @@ def test_page_of_a_chunk_is_found_by_its_number(embedded):
 def test_chunks_of_a_page_are_found_among_very_many(embedded, monkeypatch):
     pages = [text_page(embedded, page=1 + n) for n in range(3)]
     monkeypatch.setattr(passages, "STEPS_BACK", 5)
+    monkeypatch.setattr(passages, "SAMPLED", 20)
     assert [text_page(embedded, page=1 + n) for n in range(3)] == pages
 
 

@@ -40,13 +40,6 @@ class BudgetUse:
     limit: int | Decimal | None
     is_shared: bool
 
-    @property
-    def percent(self) -> int:
-        """Return the share that is used; of a budget of nothing, all."""
-        if self.limit is None:
-            return 0
-        return min(100, int(self.used * 100 / self.limit)) if self.limit else 100
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Read:

@@ -1,5 +1,8 @@
 """The page of models: what each is, made ready in the background; the default by one click; a form without nonsense."""
 
+import re
+from html import unescape
+
 import pytest
 from django.urls import reverse
 
@@ -77,6 +80,29 @@ def test_download_begins_shows_itself_and_ends(console, background):
     assert (row.state, row.finished_at is None) == ("done", False)
     assert "done" in text(console.get(URL, {"part": "actions"}))
     assert entries() == [("download", f"model onnx:{MINILM}")]
+
+
+def test_page_looks_often_only_while_something_is_in_progress(console, background):
+    def look(page):
+        part = re.search(
+            r'hx-get="([^"]*part=actions[^"]*)" hx-trigger="([^"]*)"', page
+        )
+        assert part is not None
+        return unescape(part[1]), part[2]
+
+    assert look(text(console.get(URL)))[1] == "every 20s"
+    page = text(press(console, action="download", provider="onnx", model=MINILM))
+    address, often = look(page)
+    assert often == "every 2s"
+    assert "#models" not in text(console.get(URL + address))
+    background.pop()()
+    page = text(console.get(URL + address))
+    assert look(page)[1] == "every 20s"
+    assert 'hx-select="#models"' in page  # shown again, since one is ready
+    assert 'hx-select="#models"' not in text(console.get(URL + look(page)[0]))
+    assert (
+        console.get(URL, {"part": "actions", "since": "yesterday"}).status_code == 200
+    )
 
 
 def test_second_download_of_a_model_joins_the_first(console, background):

@@ -57,18 +57,32 @@ def test_distances_are_kept_where_two_dimensions_suffice():
     np.testing.assert_allclose(here, there, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("number", [2, 3, 7, 50])
-def test_picture_does_not_depend_on_signs_of_the_solver(number, monkeypatch):
-    vectors = some(number)
-    before = projected(vectors).points
-    solve = np.linalg.eigh
+@pytest.mark.parametrize("number", [3, 7, 50, 100])
+def test_axes_are_those_of_the_largest_variance(number):
+    vectors = some(number) * np.geomspace(1, 0.01, 16)
+    points = projected(vectors).points
+    centred = vectors - vectors.mean(axis=0)
+    values, axes = np.linalg.eigh(centred @ centred.T)
+    np.testing.assert_allclose((points**2).sum(axis=0), values[:-3:-1], rtol=1e-6)
+    there = np.abs(axes[:, :-3:-1]) * np.sqrt(values[:-3:-1])
+    np.testing.assert_allclose(np.abs(points), there, atol=1e-3)
+    for axis in points.T:
+        assert axis[np.argmax(np.abs(axis))] > 0
 
-    def turned(matrix):
-        values, axes = solve(matrix)
-        return values, -axes
 
-    monkeypatch.setattr(np.linalg, "eigh", turned)
-    np.testing.assert_array_equal(projected(vectors).points, before)
+def test_many_texts_lie_where_an_even_sample_of_them_says():
+    vectors = some(400) * np.geomspace(1, 0.01, 16)
+    centred = vectors - vectors.mean(axis=0)
+    values = np.linalg.eigvalsh(centred.T @ centred)
+    found = projected(vectors)
+    best = values[-2:].sum() / values.sum()
+    assert best - 0.02 < found.share <= best + 1e-9
+
+
+def test_equal_variance_on_all_sides_still_gives_a_map():
+    found = projected(np.eye(8, dtype=np.float32))
+    assert found.share == pytest.approx(2 / 7)
+    assert found.points[:, 0] @ found.points[:, 1] == pytest.approx(0, abs=1e-6)
 
 
 def test_share_is_what_the_map_shows():

@@ -2,13 +2,19 @@
 
 import json
 
+import numpy as np
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from embeddings.models import AuditEntry, UsageHour, UserLimits
 from embeddings.services.usage.ledger import usage
 from media_jobs.models import Job, MediaItem, StoredChunk
+from media_jobs.services.maps import MAX_POINTS
 from media_jobs.tasks import work
+from media_jobs.vector_store.base import Chunk, Space
+from media_jobs.vector_store.store import vector_store
 from tests.embeddings.staff import give
 from tests.fakes import MINILM
 from tests.media_jobs.console import act, page
@@ -213,6 +219,59 @@ def test_hostile_document_is_shown_as_text(item, console):
         assert "alert(1)" in shown
 
 
+@pytest.fixture
+def chunked(ada, fakes):
+    """Return a function that stores a document of so many chunks, all of them embedded."""
+    space = Space(provider="onnx", model=MINILM, vector_space=MINILM, dimensions=4)
+    dice = np.random.default_rng(7)
+
+    def store(count):
+        item = MediaItem.objects.create(
+            title=f"{count} chunks",
+            owner=ada,
+            content="The cat sat on the mat. " * count,
+            characters=24 * count,
+            checksum="a",
+            embedded_checksum="a",
+            embedding_count=count,
+        )
+        chunks = (
+            Chunk(
+                index=n,
+                start=24 * n,
+                end=24 * n + 23,
+                text="The cat sat on the mat.",
+                vector=dice.standard_normal(4).astype("f4"),
+            )
+            for n in range(count)
+        )
+        vector_store().replace(item.pk, space, chunks)
+        return item
+
+    return store
+
+
+def test_page_reads_what_it_shows_however_many_chunks_there_are(chunked, console):
+    viewer, asked = console("viewer"), {}
+    for count in (10, 1000):
+        address_of_it = address(chunked(count))
+        viewer.get(address_of_it)
+        with CaptureQueriesContext(connection) as caught:
+            shown = viewer.get(address_of_it).content.decode()
+        asked[count] = [query["sql"] for query in caught]
+        assert shown.count(": The cat sat") >= min(count, MAX_POINTS)
+    few, many = asked.values()
+    assert len(few) == len(many)
+    of_chunks = [sql for sql in many if 'FROM "media_jobs_storedchunk"' in sql]
+    assert len(of_chunks) == 3
+    points, vectors, places = of_chunks
+    assert f"LIMIT {MAX_POINTS}" in points
+    assert points.count(", ") >= MAX_POINTS  # by their numbers
+    assert "json_each" in vectors
+    assert '"start" < 10000' in places
+    assert all("SUBSTR(" in sql for sql in many if '."content"' in sql)
+
+
 def test_page_takes_few_queries(item, console, django_assert_max_num_queries):
     browser = console("viewer")
     browser.get(address(item))
@@ -387,3 +446,34 @@ def test_map_of_all_says_of_what_it_is(item, console):
     assert "On cats" in shown
     empty = console("keyman").get("/admin/documents/map/").content.decode()
     assert "No document is embedded yet." in empty
+
+
+def test_what_goes_with_a_document_is_said_before_it_is_deleted(item, other, console):
+    Job.objects.filter(media=other).update(status="queued")
+    shown = console("boss").get(page(MediaItem, "delete", item.pk)).content.decode()
+    assert f"Stored chunks, with their vectors: {item.embedding_count}" in shown
+    assert "Jobs that wait or run, which are cancelled: 0" in shown
+    shown = console("boss").get(page(MediaItem, "delete", other.pk)).content.decode()
+    assert "Jobs that wait or run, which are cancelled: 1" in shown
+
+
+@pytest.mark.parametrize(
+    ("model", "link"),
+    [(MediaItem, UPLOAD), (Job, page(MediaItem)), (StoredChunk, page(MediaItem))],
+)
+def test_empty_list_says_what_to_do_and_leads_there(console, model, link):
+    shown = console("boss").get(page(model)).content.decode()
+    assert f'<a class="button" href="{link}">' in shown
+
+
+def test_empty_list_leads_nobody_where_they_may_not_go(console):
+    shown = console("viewer").get(page(MediaItem)).content.decode()
+    assert "Nothing here yet" in shown
+    assert f'<a class="button" href="{UPLOAD}">' not in shown
+
+
+def test_page_leads_back_to_the_list_for_who_may_see_it(item, console, people):
+    back = f'<a href="{page(MediaItem)}">'
+    assert back in console("viewer").get(address(item)).content.decode()
+    MediaItem.objects.filter(pk=item.pk).update(owner=people["keyman"])
+    assert back not in console("keyman").get(address(item)).content.decode()
