@@ -43,6 +43,7 @@ _TIMED_FROM_BYTES = 4_000_000
 log = structlog.get_logger(__name__)
 
 build_graph = refusing(native.build_graph)
+native_fast_graph = native.build_fast_graph
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ def _ways(
     if runtime == "graph":
         yield (
             FAST_GRAPH_FILE,
-            lambda: native.build_fast_graph(folder, config, rows, threads=threads),
+            lambda: native_fast_graph(folder, config, rows, threads=threads),
         )
     static = rewritten_file(exact, "int8-static")
     yield (
