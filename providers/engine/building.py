@@ -1,5 +1,6 @@
 """Build a model's graphs for this server, and keep the fast one only where it keeps what its class promises."""
 
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from providers.engine.graph.samples import calibration_rows
 from providers.engine.graph.settings import Unbuildable
 from providers.engine.graph.static import build_static
 from providers.engine.graph.weight_only import build_weight_only
-from providers.engine.machine import usable_cores
+from providers.engine.machine import trim_heap, usable_cores
 from providers.engine.model_config import ModelConfig
 from providers.engine.onnx_runtime import OnnxRuntime
 from providers.engine.onnx_signature import Inputs
@@ -40,6 +41,11 @@ _NAMED_CHARACTERS = 80
 _TIMED_SHAPES = ((1, 16), (4, 64))
 _TIMED_RUNS = 5
 _TIMED_FROM_BYTES = 4_000_000
+# Of the float32 parameters: what a fast graph takes of the disk, and what preparation takes of memory without and with
+# an export.
+_FAST_SHARE = 0.35
+_MEMORY_SHARE = (1.5, 2)
+_MEMORY_BYTES = 1_000_000_000
 log = structlog.get_logger(__name__)
 
 build_graph = refusing(native.build_graph)
@@ -65,8 +71,10 @@ class Built:
 def build(folder: Path, config: ModelConfig, runtime: str) -> Built:
     """Make the graphs of a model whose files lie in `folder`; `runtime` is `repository.choose_runtime`'s.
 
-    What torch would have to run is exported, where that can be done. Raises ProviderMisconfigured.
+    What torch would have to run is exported, where that can be done. Raises ProviderMisconfigured, at once where the
+    disk is too full for that.
     """
+    _check_space(folder, config, runtime)
     built = Built(runtime)
     if runtime == "graph":
         progress().begin("building its graph")
@@ -83,7 +91,34 @@ def build(folder: Path, config: ModelConfig, runtime: str) -> Built:
             folder / TOKENIZER_FILE, lower_case=config.lower_case
         )
         build_fast(folder, config, tokenizer, built.runtime)
+        trim_heap()
     return built
+
+
+def _check_space(folder: Path, config: ModelConfig, runtime: str) -> None:
+    """Log about what the graphs will take; raise ProviderMisconfigured where the disk has less left."""
+    stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    if runtime == "onnx":
+        stored = sum(
+            file.stat().st_size
+            for file in folder.rglob("*")
+            if file.suffix not in (".json", ".txt", ".safetensors") and file.is_file()
+        )
+    size = stored * (2 if config.halved and runtime != "onnx" else 1)
+    disk = int(size * (_FAST_SHARE if runtime == "onnx" else 1 + _FAST_SHARE))
+    memory = int(size * _MEMORY_SHARE[runtime == "torch"]) + _MEMORY_BYTES
+    log.info(
+        "preparation_takes",
+        folder=folder.name,
+        disk_mb=disk // 1_000_000,
+        memory_mb=memory // 1_000_000,
+    )
+    free = shutil.disk_usage(folder).free
+    if free < disk:
+        raise ProviderMisconfigured(
+            f"The model's graphs take about {disk / 1e6:.0f} MB, and the disk of {folder} has {free / 1e6:.0f} MB: "
+            "free some space and run the command again."
+        )
 
 
 def build_fast(

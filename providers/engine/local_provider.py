@@ -173,6 +173,7 @@ class LocalProvider(Provider):
             runtime=prepared.runtime,
             verified=proof.verified if proof else None,
             memory_bytes=prepared.weights_bytes(fast=self.precision == "fast"),
+            needs_torch=prepared.manifest.note,
             problem=self.engine.inference.refusal(model.name, self.precision)
             or prepared.problem,
         )

@@ -112,12 +112,8 @@ class Prepared:
             for file, size in sizes.items()
             if file.suffix not in DESCRIBING and not is_made_here(file.as_posix())
         )
-        encoder = self.config.encoder
-        halved = encoder.get("dtype", encoder.get("torch_dtype")) in (
-            "float16",
-            "bfloat16",
-        )
-        return stored * 2 if self.runtime == "torch" and halved else stored
+        widened = self.runtime == "torch" and self.config.halved
+        return stored * 2 if widened else stored
 
     @property
     def _fast(self) -> tuple[str, str] | None:

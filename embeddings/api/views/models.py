@@ -104,6 +104,7 @@ class ModelState:
     prompts: Prompts
     drifted: bool
     memory_bytes: int | None
+    needs_torch: str | None
     problem: str | None
     action: ModelActionState | None
 
@@ -273,6 +274,7 @@ def _described(state: catalog.ModelState) -> ModelState:
         verified=serving.verified if serving else None,
         prompts=Prompts(query=model.query_prompt, document=model.document_prompt),
         memory_bytes=serving.memory_bytes if serving else None,
+        needs_torch=serving.needs_torch or None if serving else None,
         problem=state.problem,
         action=filled(ModelActionState, state.action) if state.action else None,
     )

@@ -48,6 +48,7 @@ def test_model_is_described_by_an_id_with_slashes(client, model_id):
         "prompts": {"query": "", "document": ""},
         "drifted": False,
         "memory_bytes": None,
+        "needs_torch": None,
         "problem": None,
         "action": None,
     }

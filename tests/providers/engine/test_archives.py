@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from providers.engine import archives
+from providers.engine import archives, verification
 from providers.engine.archives import ARCHIVE_NAME, export_model, import_model
 from providers.engine.files import MANIFEST_NAME
 from providers.engine.graph import GRAPH_FILE
@@ -252,7 +252,7 @@ def test_too_little_space_is_said_before_anything_is_written(
 def test_a_model_that_gives_other_vectors_here_is_not_taken_in(
     written, elsewhere, monkeypatch
 ):
-    monkeypatch.setitem(archives.open_proved.__globals__["LOAD_COSINE"], "exact", 1.1)
+    monkeypatch.setitem(verification.LOAD_COSINE, "exact", 1.1)
     with pytest.raises(VectorsDiffer):
         import_model(elsewhere, written[2])
     assert elsewhere.find("org/tiny") is None

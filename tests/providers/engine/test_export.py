@@ -1,6 +1,8 @@
 """Families without a graph of their own: exported once where torch is, and then served without it."""
 
+import importlib.util
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,7 +49,7 @@ T5 = {
     "num_heads": 4,
     "pad_token_id": 0,
 }
-FAMILIES = {
+FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "albert": ("AlbertModel", "AlbertConfig", SIZES | {"embedding_size": 8}),
     "deberta": ("DebertaV2Model", "DebertaV2Config", SIZES | RELATIVE),
     "t5": ("T5EncoderModel", "T5Config", T5),
@@ -230,9 +232,7 @@ def test_what_an_export_would_leave_out_is_not_exported(
     path = folder / "sentence_bert_config.json"
     path.write_text(json.dumps({"max_seq_length": 32} | files))
     monkeypatch.setattr(torch_export, "has_torch", lambda: bool(files))
-    monkeypatch.setattr(
-        torch_export.importlib.util, "find_spec", lambda name: bool(files) or None
-    )
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: bool(files) or None)
     assert reason in str(torch_export.export(folder, read_model_config(folder)))
 
 

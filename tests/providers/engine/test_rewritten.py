@@ -1,5 +1,7 @@
 """Products in int8 in any ONNX graph: which are found, how they are written, and when they are kept."""
 
+import shutil
+
 import numpy as np
 import onnx
 import pytest
@@ -16,6 +18,7 @@ from providers.engine.model_config import read_model_config
 from providers.engine.tokenizer import ModelTokenizer
 from providers.engine.verification import open_proved
 from providers.engine.weights import Weights
+from providers.exceptions import ProviderMisconfigured
 from tests.providers.engine import tiny
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
@@ -119,7 +122,7 @@ def test_parameters_are_read_as_inputs_by_outputs(exact):
     graph = ProductGraph(exact)
     up, down, *_ = (graph.linear(each) for each in graph.products)
     assert (up.weight == TABLES["up"]).all()
-    assert (up.bias == TABLES["up.bias"]).all()
+    assert up.bias is not None and (up.bias == TABLES["up.bias"]).all()
     assert (down.weight == TABLES["down"].T).all()
 
 
@@ -285,6 +288,16 @@ def test_a_fast_graph_that_is_slower_than_the_exact_one_is_not_kept(
     prepared = Weights(tmp_path / "data", model_paths=(folder,)).prepare("small")
     assert prepared.precisions == ("exact",)
     assert not list(prepared.path.glob("*int8*"))
+
+
+def test_too_little_space_is_said_before_a_graph_is_built(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    folder = tiny.write_model(tmp_path / "small")
+    weights = Weights(tmp_path / "data", model_paths=(folder,))
+    with pytest.raises(ProviderMisconfigured, match="free some space"):
+        weights.prepare("small")
+    assert not list((tmp_path / "data").rglob("graph-v*"))
 
 
 def test_what_is_refused_is_removed_before_the_next_is_tried(shipped, monkeypatch):
