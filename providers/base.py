@@ -141,8 +141,9 @@ class Download:
 class Serving:
     """How a local model is served on this machine.
 
-    `runtime`: graph (built here from safetensors), onnx (the repository's own file), static (a table of token vectors),
-    torch; None if it is not prepared.
+    `runtime`: graph (built here from safetensors), exported (by torch, when it was prepared), onnx (the repository's
+    own file), static (a table of token vectors), torch; None if it is not prepared. `needs_torch`: why only torch can
+    run it, empty if that is not so.
     `verified`: `reference` (compared with sentence-transformers when it was prepared), `self` (with itself, in other
     batches), None if it is not prepared. `memory_bytes`: about what it takes while it is loaded, None if that is not
     known. `problem`: why it cannot be served, one sentence with the remedy, or None.
@@ -152,6 +153,7 @@ class Serving:
     device: str = "cpu"
     verified: Literal["reference", "self"] | None = None
     memory_bytes: int | None = None
+    needs_torch: str = ""
     problem: str | None = None
 
 

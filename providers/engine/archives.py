@@ -26,8 +26,10 @@ from providers.engine.folders import valid_name
 from providers.engine.inference import revision_of
 from providers.engine.machine import usable_cores
 from providers.engine.model_config import read_model_config
+from providers.engine.prepared import Prepared, is_current
+from providers.engine.space import check_space
 from providers.engine.verification import open_proved
-from providers.engine.weights import Prepared, Weights, is_current
+from providers.engine.weights import Weights
 from providers.exceptions import ProviderMisconfigured
 from providers.progress import progress
 
@@ -35,7 +37,6 @@ ARCHIVE_NAME = "archive.json"
 ARCHIVE_FORMAT = 1
 _DESCRIPTION_BYTES = 16_000_000
 _CHUNK_BYTES = 4_000_000
-_SPARE_BYTES = 64_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +63,7 @@ def export_model(weights: Weights, name: str, target: Path) -> Archive:
         raise ProviderMisconfigured(f"The folder {target.parent} is not there.")
     manifest = (prepared.path / MANIFEST_NAME).read_bytes()
     size = prepared.manifest.size_bytes
-    _check_space(target.parent, size)
+    check_space(target.parent, prepared.name, size)
     progress().begin("writing the file", total_bytes=size)
     temporary = target.with_name(f".{target.name}.{uuid4().hex}")
     try:
@@ -105,7 +106,7 @@ def import_model(weights: Weights, source: Path) -> Archive:
         _check_entries(archive, manifest)
         staging = weights.data_dir / "staging"
         staging.mkdir(parents=True, exist_ok=True)
-        _check_space(staging, manifest.size_bytes)
+        check_space(staging, manifest.model, manifest.size_bytes)
         tree = staging / f"import-{uuid4().hex}" / "tree"
         with (
             files.disk_errors_explained(weights.data_dir),
@@ -256,15 +257,6 @@ def _copied(source: IO[bytes], target: IO[bytes]) -> str:
         target.write(chunk)
         progress().advance(len(chunk))
     return digest.hexdigest()
-
-
-def _check_space(folder: Path, size_bytes: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < size_bytes + _SPARE_BYTES:
-        raise ProviderMisconfigured(
-            f"The model takes {size_bytes / 1e6:.0f} MB, and the disk of {folder} has {free / 1e6:.0f} MB left: "
-            "free some space and run the command again."
-        )
 
 
 def _sha256(content: bytes) -> str:

@@ -31,8 +31,6 @@ from providers.waiting import aside, caller_left
 
 # Padded tokens of a run: measured with MiniLM, in bulk 512 is best and 256 a little worse.
 BATCH_TOKENS = 512
-# Of a run of a static model, which takes no memory by its tokens, and costs more to begin than hundreds of them.
-STATIC_BATCH_TOKENS = 1 << 15
 # A request of up to so many tokens is interactive: a query, a paragraph or two.
 SMALL_TOKENS = 256
 # Several requests of 2048 texts of 256 tokens.

@@ -20,7 +20,7 @@ from providers.engine.graph.samples import calibration_rows
 from providers.engine.graph.settings import Unbuildable
 from providers.engine.graph.static import build_static
 from providers.engine.graph.weight_only import build_weight_only
-from providers.engine.machine import usable_cores
+from providers.engine.machine import trim_heap, usable_cores
 from providers.engine.model_config import ModelConfig
 from providers.engine.onnx_runtime import OnnxRuntime
 from providers.engine.onnx_signature import Inputs
@@ -47,6 +47,7 @@ _TIMED_FROM_BYTES = 4_000_000
 log = structlog.get_logger(__name__)
 
 build_graph = refusing(native.build_graph)
+native_fast_graph = native.build_fast_graph
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ def build(
             folder / TOKENIZER_FILE, lower_case=config.lower_case
         )
         build_fast(folder, config, tokenizer, built.runtime, device)
+        trim_heap()
     return built
 
 
@@ -140,7 +142,7 @@ def _ways(
     if runtime == "graph":
         yield (
             FAST_GRAPH_FILE,
-            lambda: native.build_fast_graph(folder, config, rows, threads=threads),
+            lambda: native_fast_graph(folder, config, rows, threads=threads),
         )
     static = rewritten_file(exact, "int8-static")
     yield (

@@ -6,9 +6,9 @@ from typing import Any, Protocol
 
 from providers.base import Precision, Tokenizer, Vectors
 from providers.engine.files import Manifest
+from providers.engine.prepared import Prepared
 from providers.engine.runtime import Row, rows_of
 from providers.engine.tokenizer import ModelTokenizer
-from providers.engine.weights import Prepared
 from providers.exceptions import TextsTooLong
 
 

@@ -25,9 +25,10 @@ from providers.engine.listed_models import catalogue, described, with_free_alias
 from providers.engine.model_config import ModelConfig, read_model_config
 from providers.engine.options import EngineMode, EngineOptions, limits_of, weights_of
 from providers.engine.pool import Pool
+from providers.engine.prepared import Prepared, not_prepared
 from providers.engine.process import place
 from providers.engine.process.engine_client import EngineClient
-from providers.engine.weights import Prepared, Weights, not_prepared
+from providers.engine.weights import Weights
 from providers.exceptions import (
     EngineClosed,
     EngineNotServed,
@@ -181,6 +182,7 @@ class LocalProvider(Provider):
             device=str(prepared.device),
             verified=proof.verified if proof else None,
             memory_bytes=prepared.weights_bytes(fast=self.precision == "fast"),
+            needs_torch=prepared.manifest.note,
             problem=self.engine.inference.refusal(model.name, self.precision)
             or prepared.problem,
         )

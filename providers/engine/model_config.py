@@ -113,6 +113,12 @@ class ModelConfig(GraphConfig):
             and (self.include_prompt or not self.dense)
         )
 
+    @property
+    def halved(self) -> bool:
+        """Whether its checkpoint takes two bytes a number, four in memory."""
+        stored = self.encoder.get("dtype", self.encoder.get("torch_dtype"))
+        return stored in ("float16", "bfloat16")
+
     def prompt(self, input_type: str) -> str:
         """Return the text to put before a query or document; empty without one.
 

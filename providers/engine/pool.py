@@ -4,7 +4,6 @@ A model that nobody used for a while is unloaded. How models share the memory th
 """
 
 import gc
-import math
 import os
 import sys
 import threading
@@ -17,11 +16,9 @@ from functools import partial
 from typing import NamedTuple, get_args
 
 from providers.base import Precision, Vectors
-from providers.engine import devices
+from providers.engine import run_sizes
 from providers.engine.batcher import (
-    BATCH_TOKENS,
     QUEUE_TOKENS,
-    STATIC_BATCH_TOKENS,
     Batcher,
 )
 from providers.engine.files import Manifest
@@ -30,14 +27,14 @@ from providers.engine.machine import (
     memory_in_use,
     trim_heap,
     usable_cores,
-    usable_memory,
 )
 from providers.engine.memory import SLICE_SECONDS, ModelMemory
+from providers.engine.prepared import Prepared
 from providers.engine.runtime import Row
 from providers.engine.tokenizer import ModelTokenizer
 from providers.engine.tokenizers import Tokenizers
 from providers.engine.verification import open_proved
-from providers.engine.weights import Prepared, Weights
+from providers.engine.weights import Weights
 from providers.exceptions import (
     ModelReplaced,
     ProviderMisconfigured,
@@ -45,12 +42,7 @@ from providers.exceptions import (
 )
 from providers.metrics import batches_of, observed
 
-_SHARE_OF_MEMORY = 0.6
 _MEBIBYTE = 1 << 20
-# In a usual layer a token takes 12 * channels^2 multiplications, and 2 * channels for each token it attends to.
-_SQUARE_TOKENS_A_CHANNEL = 6
-# Of a device's memory, what one run may take, and what it takes of that for each channel of each token.
-_SHARE_OF_A_RUN, _BYTES_A_CHANNEL, _MOST_TOKENS_A_RUN = 0.1, 128, 1 << 16
 # How long who names no time waits for a model's turn to be in memory.
 _WAIT_SECONDS = 60.0
 
@@ -321,8 +313,8 @@ class Pool:
         batcher = Batcher(
             opened.runtime,
             queue_tokens=self._limits.queue_tokens,
-            square_tokens=_square_tokens(prepared),
-            batch_tokens=self._batch_tokens(prepared),
+            square_tokens=run_sizes.square_tokens(prepared),
+            batch_tokens=run_sizes.batch_tokens(prepared),
             bulk_lanes=1 if torch or self._weights.device.is_cuda else cores,
             express=not torch,
             on_hung=self._on_hung,
@@ -338,20 +330,7 @@ class Pool:
 
     def _limit_bytes(self) -> int:
         """Return what all models together may take."""
-        device = self._weights.device
-        there = devices.memory_bytes(device) if device.is_cuda else usable_memory()
-        return self._limits.memory_bytes or int(there * _SHARE_OF_MEMORY)
-
-    def _batch_tokens(self, prepared: Prepared) -> int:
-        """Return the padded tokens of a run: many where a device has memory for them."""
-        device = self._weights.device
-        if prepared.config.static is not None:
-            return STATIC_BATCH_TOKENS
-        if not device.is_cuda:
-            return BATCH_TOKENS
-        bytes_a_token = _BYTES_A_CHANNEL * prepared.config.hidden
-        fitting = int(devices.memory_bytes(device) * _SHARE_OF_A_RUN) // bytes_a_token
-        return min(max(fitting, BATCH_TOKENS), _MOST_TOKENS_A_RUN)
+        return self._limits.memory_bytes or run_sizes.models_bytes(self._weights.device)
 
     def _watch_idle(self) -> None:
         """Have a thread unload idle models from now on."""
@@ -368,13 +347,6 @@ class Pool:
                     daemon=True,
                 )
                 self._watcher.start()
-
-
-def _square_tokens(prepared: Prepared) -> float:
-    """Return how long a text is of which attention is half of the work."""
-    if prepared.config.static is not None:
-        return math.inf
-    return _SQUARE_TOKENS_A_CHANNEL * prepared.config.hidden
 
 
 def _free() -> None:

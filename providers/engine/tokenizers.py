@@ -5,8 +5,9 @@ import threading
 from dataclasses import dataclass
 
 from providers.engine.files import Manifest
+from providers.engine.prepared import Prepared
 from providers.engine.tokenizer import ModelTokenizer
-from providers.engine.weights import Prepared, Weights
+from providers.engine.weights import Weights
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import numpy as np
 import structlog
@@ -21,6 +21,7 @@ from providers.command import COMMAND
 from providers.engine.files import Proof
 from providers.engine.machine import usable_cores
 from providers.engine.model_config import ModelConfig
+from providers.engine.prepared import Prepared
 from providers.engine.runtime import (
     EXACT_COSINE,
     FAST_COSINE,
@@ -31,9 +32,6 @@ from providers.engine.runtime import (
 from providers.engine.tokenizer import ModelTokenizer
 from providers.engine.torch_runtime import TorchRuntime
 from providers.exceptions import ProviderMisconfigured, VectorsDiffer
-
-if TYPE_CHECKING:
-    from providers.engine.weights import Prepared
 
 # Least cosine to the vectors in the manifest when a model is loaded.
 LOAD_COSINE = {"exact": 0.9999, "fast": 0.99}
@@ -74,7 +72,7 @@ class Opened:
         return self.runtime.run(rows)
 
 
-def prove(prepared: "Prepared", reference: Reference | None) -> Proof:
+def prove(prepared: Prepared, reference: Reference | None) -> Proof:
     """Check every class in which a model in its folder would be served; return what the manifest keeps of it.
 
     The proof has no vectors of the class `fast` where that exists and is not good enough: it must not be served.
@@ -109,7 +107,7 @@ def prove(prepared: "Prepared", reference: Reference | None) -> Proof:
 
 
 def open_proved(
-    prepared: "Prepared",
+    prepared: Prepared,
     precision: Precision,
     *,
     threads: int,
@@ -148,7 +146,7 @@ def open_proved(
 
 
 def _open(
-    prepared: "Prepared",
+    prepared: Prepared,
     precision: Precision,
     *,
     threads: int,
@@ -217,7 +215,7 @@ def _kept_texts(config: ModelConfig, tokenizer: ModelTokenizer) -> tuple[str, ..
 
 
 def _self_checked(
-    prepared: "Prepared", opened: Opened, checks: Sequence[tuple[str, str]]
+    prepared: Prepared, opened: Opened, checks: Sequence[tuple[str, str]]
 ) -> Vectors:
     """Return each text's vector when it is embedded alone, float32 (texts, dimensions), once all agree with it."""
     alone = np.concatenate([opened.vectors([check]) for check in checks])
@@ -243,7 +241,7 @@ def _self_checked(
 
 
 def _check_distinct(
-    prepared: "Prepared",
+    prepared: Prepared,
     opened: Opened,
     checks: Sequence[tuple[str, str]],
     vectors: Vectors,
@@ -266,7 +264,7 @@ def _check_distinct(
         )
 
 
-def _check_reference(prepared: "Prepared", found: Vectors, expected: Vectors) -> None:
+def _check_reference(prepared: Prepared, found: Vectors, expected: Vectors) -> None:
     if found.shape != expected.shape:
         _refuse(
             prepared,
@@ -281,7 +279,7 @@ def _check_reference(prepared: "Prepared", found: Vectors, expected: Vectors) ->
 
 
 def _fast_enough(
-    prepared: "Prepared",
+    prepared: Prepared,
     fast: Opened,
     checks: Sequence[tuple[str, str]],
     exact: Vectors,
@@ -299,7 +297,7 @@ def _fast_enough(
     return False
 
 
-def _refuse(prepared: "Prepared", reason: str) -> NoReturn:
+def _refuse(prepared: Prepared, reason: str) -> NoReturn:
     raise ProviderMisconfigured(f"{prepared.name} is not served: {reason}.")
 
 

@@ -5,17 +5,30 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 
+from embeddings.services import model_archives
+from providers.engine.local_provider import Engine
+from providers.engine.pool import Pool
+from providers.engine.weights import Weights
 from providers.exceptions import ProviderUnavailable
 from providers.models import ModelEntry, ProviderSetting, ProviderTest
 from providers.operator_settings import reader
+from providers.plugins.huggingface import HuggingFaceProvider
 from providers.progress import progress
 from providers.seeding import seed_registry
 from tests.fakes import MINILM
+from tests.providers.engine import tiny
 
 
 @pytest.fixture(autouse=True)
 def _fakes(fakes):
     pass
+
+
+@pytest.fixture
+def tiny_weights(tmp_path):
+    """The folder of a tiny model's data, with its source beside it."""
+    folder = tiny.write_model(tmp_path / "source" / "org--tiny")
+    return Weights(tmp_path / "data", model_paths=(folder,))
 
 
 def run(*command):
@@ -161,3 +174,32 @@ def test_download_model_by_a_common_name_names_the_cards_prompts_and_takes_them_
     assert ModelEntry.objects.get(query_prompt="ask: ").name == "only-onnx"
     reader.cache_clear()
     assert "prompts" not in run("download_model", "onnx:only-onnx", "--prompts")
+
+
+def test_a_model_goes_to_another_machine_as_one_file(
+    tmp_path, tiny_weights, monkeypatch
+):
+    tiny_weights.prepare("org/tiny")
+    there = Weights(tmp_path / "there")
+    file = tmp_path / "tiny.zip"
+    prints = []
+    for weights, command in (
+        (tiny_weights, ("export_model", "org/tiny", str(file))),
+        (there, ("import_model", str(file))),
+    ):
+        provider = HuggingFaceProvider(Engine(weights, Pool(weights)))
+        monkeypatch.setattr(model_archives, "named_provider", lambda _, p=provider: p)
+        written = run(*command)
+        assert "org/tiny" in written
+        prints.append(written.split("fingerprint ")[1].strip())
+    assert prints[0] == prints[1]
+    assert there.find("org/tiny") is not None
+
+
+def test_what_is_no_archive_is_refused_by_name(tmp_path, tiny_weights, monkeypatch):
+    provider = HuggingFaceProvider(Engine(tiny_weights, Pool(tiny_weights)))
+    monkeypatch.setattr(model_archives, "named_provider", lambda _: provider)
+    with pytest.raises(CommandError, match=r"no file .*absent\.zip"):
+        run("import_model", str(tmp_path / "absent.zip"))
+    with pytest.raises(CommandError, match="download_model nope"):
+        run("export_model", "nope", str(tmp_path / "nope.zip"))

@@ -123,6 +123,7 @@ class ModelState:
     card: ModelCard | None
     drifted: bool
     memory_bytes: int | None
+    needs_torch: str | None
     problem: str | None
     action: ModelActionState | None
 
@@ -296,6 +297,7 @@ def _described(state: catalog.ModelState) -> ModelState:
         else None,
         card=_card(model.card) if model.card else None,
         memory_bytes=serving.memory_bytes if serving else None,
+        needs_torch=serving.needs_torch or None if serving else None,
         problem=state.problem,
         action=filled(ModelActionState, state.action) if state.action else None,
     )

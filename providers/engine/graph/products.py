@@ -99,7 +99,7 @@ class ProductGraph:
         graph = model.graph
         for field in (graph.node, graph.initializer, graph.value_info):
             del field[:]
-        graph.node.extend(written)
+        graph.node.extend(_needed(written, {each.name for each in graph.output}))
         used = Counter(_used(graph))
         for name, tensor in self._stored.items():
             if used[name]:
@@ -184,13 +184,27 @@ def _moved(tensor: onnx.TensorProto, file: ParameterFile) -> onnx.TensorProto:
     return file.store(tensor.name, numpy_helper.to_array(tensor))
 
 
+def _needed(nodes: list[onnx.NodeProto], wanted: set[str]) -> list[onnx.NodeProto]:
+    """Return, in order, the nodes on which these values depend."""
+    needed = []
+    for node in reversed(nodes):
+        if not wanted.isdisjoint(node.output):
+            needed.append(node)
+            wanted |= set(_read_by(node))
+    return needed[::-1]
+
+
 def _used(graph: onnx.GraphProto) -> Iterator[str]:
     """Yield the name of a value each time it is read, in nested graphs too."""
     yield from (each.name for each in graph.output)
     for node in graph.node:
-        yield from node.input
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                yield from _used(attribute.g)
-            for nested in attribute.graphs:
-                yield from _used(nested)
+        yield from _read_by(node)
+
+
+def _read_by(node: onnx.NodeProto) -> Iterator[str]:
+    yield from node.input
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            yield from _used(attribute.g)
+        for nested in attribute.graphs:
+            yield from _used(nested)

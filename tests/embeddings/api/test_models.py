@@ -50,6 +50,7 @@ def test_model_is_described_by_an_id_with_slashes(client, model_id):
         "card": None,
         "drifted": False,
         "memory_bytes": None,
+        "needs_torch": None,
         "problem": None,
         "action": None,
     }

@@ -19,8 +19,9 @@ from providers.engine.graph import FAST_GRAPH_FILE, GRAPH_FILE, PARAMETERS_FILE
 from providers.engine.model_config import ModelConfig
 from providers.engine.pins import PinnedWheel
 from providers.engine.pool import Pool, PoolLimits
+from providers.engine.prepared import Prepared
 from providers.engine.vocabulary import prepare_vocabulary, vocabulary_file
-from providers.engine.weights import Prepared, Weights
+from providers.engine.weights import Weights
 from providers.exceptions import (
     ActionCancelled,
     ProviderMisconfigured,

@@ -73,7 +73,9 @@ def test_the_text_that_int8_serves_worst_is_named(both, monkeypatch):
     monkeypatch.setattr("providers.engine.building.FAST_COSINE", 1.1)
     with capture_logs() as logs:
         both[0].download("my-model")
-    [refused] = [entry for entry in logs if entry["event"] == "fast_graph_refused"]
-    assert refused["worst_text"]
-    assert refused["below"] == refused["texts"] > 100
-    assert refused["least"] < refused["mean"]
+    refused = [entry for entry in logs if entry["event"] == "fast_graph_refused"]
+    assert len({entry["file"] for entry in refused}) == 3  # by each method
+    for entry in refused:
+        assert entry["worst_text"]
+        assert entry["below"] == entry["texts"] > 100
+        assert entry["least"] < entry["mean"]
