@@ -241,7 +241,7 @@ def test_too_little_space_is_said_before_anything_is_written(
     tmp_path, written, elsewhere, monkeypatch
 ):
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr("providers.engine.space.disk_usage", lambda _: usage)
     with pytest.raises(ProviderMisconfigured, match="free some space"):
         import_model(elsewhere, written[2])
     with pytest.raises(ProviderMisconfigured, match="free some space"):
@@ -265,7 +265,7 @@ def test_a_model_that_runs_on_torch_is_not_taken_in_without_it(
         manifest["runtime"] = "torch"
 
     changed(written[2], lambda entries: remade(entries, on_torch))
-    monkeypatch.setattr("providers.engine.weights.has_torch", lambda: False)
+    monkeypatch.setattr("providers.engine.prepared.has_torch", lambda: False)
     with pytest.raises(ProviderMisconfigured, match=r"embeddings-server\[torch\]"):
         import_model(elsewhere, written[2])
 

@@ -1,9 +1,9 @@
 """The catalogue: models by all names that people know, what they take, and the prompts that their cards name."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
-from shutil import disk_usage
 
 import pytest
 
@@ -142,7 +142,7 @@ def disk(monkeypatch):
     """Return a function that says how many bytes are free."""
 
     def have(free):
-        usage = disk_usage("/")._replace(free=free)
+        usage = shutil.disk_usage("/")._replace(free=free)
         monkeypatch.setattr("providers.engine.space.disk_usage", lambda path: usage)
 
     return have

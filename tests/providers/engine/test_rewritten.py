@@ -292,7 +292,7 @@ def test_a_fast_graph_that_is_slower_than_the_exact_one_is_not_kept(
 
 def test_too_little_space_is_said_before_a_graph_is_built(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr("providers.engine.space.disk_usage", lambda _: usage)
     folder = tiny.write_model(tmp_path / "small")
     weights = Weights(tmp_path / "data", model_paths=(folder,))
     with pytest.raises(ProviderMisconfigured, match="free some space"):

@@ -169,7 +169,7 @@ def test_a_model_prepared_with_torch_names_the_extra_where_it_is_gone(
     needs_torch(folder)
     assert provider.download("my-model").size_bytes
     monkeypatch.setattr("providers.engine.torch_runtime.has_torch", lambda: False)
-    monkeypatch.setattr("providers.engine.weights.has_torch", lambda: False)
+    monkeypatch.setattr("providers.engine.prepared.has_torch", lambda: False)
     model = provider.resolve("my-model")
     with pytest.raises(ProviderMisconfigured, match=r"embeddings-server\[torch\]"):
         embed(provider, model, ["x"])
