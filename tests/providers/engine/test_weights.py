@@ -241,13 +241,6 @@ def test_an_operators_folder_is_prepared_and_followed_when_it_changes(tmp_path):
     )
 
 
-def test_pickled_weights_are_never_loaded(tmp_path):
-    folder = tiny.write_model(tmp_path / "own" / "pickled")
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(ProviderMisconfigured, match="pickled"):
-        Weights(tmp_path / "data", model_paths=(folder,)).prepare("pickled")
-
-
 @pytest.mark.parametrize(
     "name",
     [
