@@ -10,8 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
 from providers.base import InputType
-from providers.engine.building import build_graph
 from providers.engine import machine
+from providers.engine.building import build_graph
 from providers.engine.graph import GRAPH_FILE
 from providers.engine.model_config import read_model_config
 from providers.engine.onnx_runtime import OnnxRuntime
