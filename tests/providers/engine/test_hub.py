@@ -415,6 +415,7 @@ def test_bytes_are_counted_while_they_come(weights, repository, watched):
         "checking what is here",
         "fetching",
         "building its graph",
+        "building its fast graph",
         "checking its vectors",
     ]
     fetched = [(done, total) for stage, done, total in progress.seen if total]
