@@ -129,7 +129,7 @@ def build_fast(
     Every text counts. The log names the one that was served worst: it is one of those that ship here, or random.
     """
     exact = served_file(runtime, set(files_below(folder)))
-    rows = calibration_rows(tokenizer, config.max_tokens, seed=_CHECK_SEED)
+    rows = _rows(config, tokenizer, _CHECK_SEED)
     gate: _Gate | None = None
     for name, write in _ways(folder, exact, config, tokenizer, runtime):
         fast = folder / name
@@ -155,7 +155,7 @@ def _ways(
     runtime: str,
 ) -> Iterator[tuple[str, Callable[[], object]]]:
     """Yield the file and what writes it, the fastest first."""
-    rows = calibration_rows(tokenizer, config.max_tokens, seed=_CALIBRATION_SEED)
+    rows = _rows(config, tokenizer, _CALIBRATION_SEED)
     threads = usable_cores()
     if runtime == "graph":
         yield (
@@ -229,6 +229,11 @@ def speed_ratio(exact: OnnxRuntime, fast: OnnxRuntime, shape: tuple[int, int]) -
             if run:  # the first reads the parameters from the disk
                 taken.append(time.perf_counter() - started)
     return round(float(np.median(seconds[0]) / np.median(seconds[1])), 2)
+
+
+def _rows(config: ModelConfig, tokenizer: ModelTokenizer, seed: int) -> list[TokenIds]:
+    known = config.encoder.get("vocab_size")
+    return calibration_rows(tokenizer, config.max_tokens, seed=seed, vocabulary=known)
 
 
 def _vectors(runtime: OnnxRuntime, rows: Sequence[TokenIds]) -> NDArray[np.float32]:
