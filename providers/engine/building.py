@@ -105,7 +105,7 @@ def build_fast(
     Every text counts. The log names the one that was served worst: it is one of those that ship here, or random.
     """
     exact = served_file(runtime, set(files_below(folder)))
-    rows = calibration_rows(tokenizer, config.max_tokens, seed=_CHECK_SEED)
+    rows = _rows(config, tokenizer, _CHECK_SEED)
     gate: _Gate | None = None
     ways = _ways(folder, exact, config, tokenizer, runtime, device)
     for name, write in ways:
@@ -137,7 +137,7 @@ def _ways(
         half = rewritten_file(exact, HALF)
         yield half, lambda: build_half(folder / exact, folder / half)
         return
-    rows = calibration_rows(tokenizer, config.max_tokens, seed=_CALIBRATION_SEED)
+    rows = _rows(config, tokenizer, _CALIBRATION_SEED)
     threads = usable_cores()
     if runtime == "graph":
         yield (
@@ -215,6 +215,11 @@ def speed_ratio(exact: OnnxRuntime, fast: OnnxRuntime, shape: tuple[int, int]) -
             if run:  # the first reads the parameters from the disk
                 taken.append(time.perf_counter() - started)
     return round(float(np.median(seconds[0]) / np.median(seconds[1])), 2)
+
+
+def _rows(config: ModelConfig, tokenizer: ModelTokenizer, seed: int) -> list[TokenIds]:
+    known = config.encoder.get("vocab_size")
+    return calibration_rows(tokenizer, config.max_tokens, seed=seed, vocabulary=known)
 
 
 def _vectors(runtime: OnnxRuntime, rows: Sequence[TokenIds]) -> NDArray[np.float32]:

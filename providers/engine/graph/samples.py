@@ -1,6 +1,7 @@
 """What goes into a model's products: ranges and examples, taken from runs of its exact graph. onnx and numpy only."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,17 +79,25 @@ class Tokenizer(Protocol):
 
 
 def calibration_rows(
-    tokenizer: Tokenizer, max_tokens: int | None, *, seed: int
+    tokenizer: Tokenizer,
+    max_tokens: int | None,
+    *,
+    seed: int,
+    vocabulary: int | None = None,
 ) -> list[TokenIds]:
-    """Return the shipped texts, and random words framed as a text is, all within the limit, by length."""
+    """Return the shipped texts, and random words framed as a text is, all within the limit, by length.
+
+    `vocabulary`: how many tokens the model knows, where its tokenizer may have more.
+    """
     limit = max_tokens or _LONGEST_RANDOM
     kinds = json.loads(_TEXTS.read_bytes())
     rows = tokenizer.encode([text for texts in kinds.values() for text in texts])
     before, after = _frame(tokenizer)
     longest = max(min(limit, _LONGEST_RANDOM) - len(before) - len(after), 1)
+    words_below = min(tokenizer.vocabulary_size, vocabulary or sys.maxsize)
     random = np.random.default_rng(seed)
     for length in np.minimum(random.geometric(1 / 20, _RANDOM_TEXTS), longest):
-        words = random.integers(0, tokenizer.vocabulary_size, length)
+        words = random.integers(0, words_below, length)
         rows.append(np.concatenate([before, words, after]))
     return sorted((row for row in rows if len(row) <= limit), key=len)
 
