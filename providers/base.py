@@ -168,6 +168,8 @@ class Provider(ABC):
     local: ClassVar[bool] = False
     # Whether `embed` puts `model.prompt` before each text. Where it does not, operators can set none.
     takes_prompts: ClassVar[bool] = False
+    # Whether `embed` is never asked for a size: it answers whole vectors, and who asked cuts them to native sizes.
+    whole: ClassVar[bool] = False
     # Of built-ins, as literals (`providers/built_in.py`): the place in listings, and the fallbacks, in order, unless
     # EMBEDDINGS_FALLBACK_CHAIN says otherwise. Plug-ins of other packages come last, and have no fallback.
     order: ClassVar[int] = 100

@@ -38,12 +38,12 @@ class Target:
 
     def native_size(self, asked: int | None) -> int | None:
         """Return `asked` if the provider can be asked for that size, else None: the model's own."""
-        own = self.provider.local or asked not in self.model.native_dimensions
+        own = self.provider.whole or asked not in self.model.native_dimensions
         return None if own else asked
 
     def cuts_to(self, asked: int) -> bool:
-        """Whether the vectors of a model that runs here are made to be cut to that size (Matryoshka)."""
-        return self.provider.local and asked in self.model.native_dimensions
+        """Whether the model's vectors, which come whole, are made to be cut to that size (Matryoshka)."""
+        return self.provider.whole and asked in self.model.native_dimensions
 
     def same_as(self, other: "Target | None") -> bool:
         """Whether both name one model of one provider, at whatever address and revision."""

@@ -101,6 +101,7 @@ class LocalProvider(Provider):
 
     local: ClassVar[bool] = True
     takes_prompts: ClassVar[bool] = True
+    whole: ClassVar[bool] = True
     precision: ClassVar[Precision] = "exact"
 
     def __init__(self, engine: Engine) -> None:

@@ -150,6 +150,7 @@ def test_a_local_model_is_cut_to_the_sizes_it_was_made_for_whatever_the_policy(
 ):
     configure(dimensions_policy="ignore")
     local = fakes["onnx"]
+    local.whole = True
     local.specs = (replace(local.specs[0], native_dimensions=(4, 8)),)
     response = post({"input": "a", "model": f"onnx:{MINILM}", "dimensions": asked})
     cut = unit("a", 8)[:answered]
