@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, ClassVar
 from urllib.parse import urlencode
@@ -181,14 +182,34 @@ def _shown_actions(asked: QueryDict, since: str = "") -> dict[str, Any]:
 Row = tuple[ModelState, int | None, str]
 
 
-def _by_provider(
-    states: Sequence[ModelState],
-) -> Iterator[tuple[str, str | None, list[Row]]]:
-    """Yield each provider, what its set-up lacks, and its models."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """A provider, what its set-up lacks, and its models. `elsewhere`: those to be downloaded."""
+
+    provider: str
+    problem: str | None
+    here: Sequence[Row]
+    elsewhere: Sequence[Row]
+
+    @property
+    def count(self) -> int:
+        return len(self.here) + len(self.elsewhere)
+
+
+def _by_provider(states: Sequence[ModelState]) -> Iterator[Group]:
     rows = _with_entries(states)
     for name, group in groupby(rows, lambda row: row[0].target.provider.name):
-        models = list(group)
-        yield name, models[0][0].target.provider.configuration_problem(), models
+        parts: dict[bool, list[Row]] = {True: [], False: []}
+        for row in group:
+            state = row[0]
+            parts[state.downloaded is not False or state.default].append(row)
+        [first, *_] = parts[True] or parts[False]
+        yield Group(
+            provider=name,
+            problem=first[0].target.provider.configuration_problem(),
+            here=parts[True],
+            elsewhere=parts[False],
+        )
 
 
 def _with_entries(states: Sequence[ModelState]) -> Iterator[Row]:

@@ -40,7 +40,11 @@ def text(page):
 def states(page):
     return {
         (state.target.provider.name, state.target.model.name): state
-        for _, _, rows in page.context["groups"]
+        for rows in (
+            part
+            for group in page.context["groups"]
+            for part in (group.here, group.elsewhere)
+        )
         for state, _, _ in rows
     }
 
@@ -277,4 +281,15 @@ def test_what_a_model_takes_is_shown_before_it_is_fetched(console, fakes, monkey
     monkeypatch.setattr(fakes["onnx"], "downloaded", lambda model: False)
     monkeypatch.setattr(fakes["onnx"], "serving", lambda model: Serving())
     page = text(console.get(URL, {"q": "only-onnx"}))
-    assert "to fetch, about 8.8\xa0KB of disk, 3.9\xa0KB of memory" in page
+    for takes in ("to fetch", "8.8\xa0KB of disk", "3.9\xa0KB of memory"):
+        assert takes in page
+
+
+def test_models_that_would_have_to_be_fetched_stand_apart(console, fakes, monkeypatch):
+    monkeypatch.setattr(
+        fakes["onnx"], "downloaded", lambda model: model.name != "only-onnx"
+    )
+    [group] = console.get(URL, {"provider": "onnx"}).context["groups"]
+    assert [row[0].target.model.name for row in group.elsewhere] == ["only-onnx"]
+    assert "only-onnx" not in [row[0].target.model.name for row in group.here]
+    assert group.count == len(group.here) + 1
