@@ -14,13 +14,14 @@ import stat
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
 
 from providers.command import COMMAND
 from providers.engine import files
+from providers.engine.devices import CPU, Device
 from providers.engine.files import MANIFEST_NAME, Manifest
 from providers.engine.folders import valid_name
 from providers.engine.inference import revision_of
@@ -114,7 +115,7 @@ def import_model(weights: Weights, source: Path) -> Archive:
         ):
             try:
                 _extract(archive, manifest, tree)
-                prepared = _checked(manifest, tree, described)
+                prepared = _checked(manifest, tree, described, weights.device)
                 files.sync_tree(tree)
                 files.write_atomically(tree / MANIFEST_NAME, content)
                 files.replace_folder(tree, weights.folder(manifest.model))
@@ -195,7 +196,9 @@ def _extract(archive: zipfile.ZipFile, manifest: Manifest, tree: Path) -> None:
             raise _refused(f"{name[:80]} in it is damaged or altered")
 
 
-def _checked(manifest: Manifest, tree: Path, described: dict[str, Any]) -> Prepared:
+def _checked(
+    manifest: Manifest, tree: Path, described: dict[str, Any], device: Device
+) -> Prepared:
     """Return the model in `tree` once it is known to be served here, with the vectors that it had there."""
     progress().begin("checking its vectors")
     prepared = Prepared(
@@ -203,6 +206,7 @@ def _checked(manifest: Manifest, tree: Path, described: dict[str, Any]) -> Prepa
         path=tree,
         manifest=manifest,
         config=read_model_config(tree),
+        device=Device("cuda") if manifest.device == "cuda" else CPU,
     )
     if prepared.problem:
         raise ProviderMisconfigured(prepared.problem)
@@ -210,9 +214,10 @@ def _checked(manifest: Manifest, tree: Path, described: dict[str, Any]) -> Prepa
         raise _refused(
             "another version of this server prepared it, whose vectors are not those that this one would name so"
         )
-    for precision in prepared.precisions:
-        open_proved(prepared, precision, threads=usable_cores())
-    return prepared
+    served = replace(prepared, device=device)
+    for precision in served.precisions:
+        open_proved(served, precision, threads=usable_cores())
+    return served
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
 import pytest
 
-from providers.engine import batcher, devices, pool, torch_runtime
+from providers.engine import archives, batcher, devices, pool, torch_runtime
 from providers.engine.devices import CPU, Device
 from providers.engine.graph import session
 from providers.engine.pool import Pool, PoolLimits
@@ -247,3 +247,15 @@ def test_devices_are_those_of_the_driver_that_the_process_may_see(
 def test_a_driver_that_does_not_answer_is_named(monkeypatch):
     with pytest.raises(ProviderMisconfigured, match="cuda:1"):
         devices.memory_bytes(CUDA)
+
+
+def test_a_model_prepared_for_a_device_is_served_exactly_where_there_is_none(
+    tmp_path, folder, on_device
+):
+    there = Weights(tmp_path / "there", model_paths=(folder,), device=CUDA)
+    there.prepare("small")
+    archives.export_model(there, "small", tmp_path / "small.zip")
+    here = Weights(tmp_path / "here")
+    archives.import_model(here, tmp_path / "small.zip")
+    assert method_of(here) == "fp32"
+    assert cosines(vectors(here, "exact"), vectors(there, "exact")).min() >= 0.9999
