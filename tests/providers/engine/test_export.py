@@ -1,13 +1,17 @@
 """Families without a graph of their own: exported once where torch is, and then served without it."""
 
+import contextlib
 import importlib.util
+import io
 import json
+import sys
+import warnings
 from typing import Any
 
 import numpy as np
 import pytest
 
-from providers.engine import building, torch_export
+from providers.engine import building, reference, torch_export
 from providers.engine.archives import export_model
 from providers.engine.child import Finished
 from providers.engine.model_config import read_model_config
@@ -77,9 +81,28 @@ def write_family(folder, family, torch_reference):
     return folder
 
 
-def prepare(tmp_path, folder, reference=sentence_transformers):
-    weights = Weights(tmp_path / "data", model_paths=(folder,), reference=reference)
+def prepare(tmp_path, folder, compared=sentence_transformers):
+    weights = Weights(tmp_path / "data", model_paths=(folder,), reference=compared)
     return weights, weights.prepare(folder.name)
+
+
+@pytest.fixture
+def one_process(monkeypatch):
+    """Have here what else runs in processes of its own: torch is loaded once, and not for each model."""
+
+    def run(module, *arguments, timeout_seconds, stdin=b""):
+        said = io.StringIO()
+        with (
+            monkeypatch.context() as patch,
+            contextlib.redirect_stderr(said),
+            warnings.catch_warnings(action="ignore"),  # errors in these tests alone
+        ):
+            patch.setattr(sys, "stdin", io.StringIO(stdin.decode()))
+            code = sys.modules[module]._main(*arguments)
+        return Finished("" if code == 0 else said.getvalue())
+
+    for module in (torch_export, reference):
+        monkeypatch.setattr(module, "run_child", run)
 
 
 def cosines(a, b):
@@ -90,7 +113,7 @@ def cosines(a, b):
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_exported_family_is_exact_alone_and_among_others(
-    tmp_path, torch_reference, family
+    tmp_path, torch_reference, one_process, family
 ):
     folder = write_family(tmp_path / "own" / family, family, torch_reference)
     weights, prepared = prepare(tmp_path, folder)
@@ -129,7 +152,7 @@ def test_an_exported_model_goes_to_a_machine_without_torch(tmp_path, torch_refer
 @pytest.mark.e2e
 @pytest.mark.timeout(600)
 def test_a_module_that_only_sentence_transformers_has_is_exported_with_the_rest(
-    tmp_path, torch_reference
+    tmp_path, torch_reference, one_process
 ):
     folder = tiny.write_model(tmp_path / "own" / "normed")
     tiny.describe_tokenizer(folder)
@@ -204,7 +227,7 @@ def test_an_export_that_nothing_was_compared_with_is_not_served(
 
 @pytest.mark.torch
 def test_an_export_that_differs_from_sentence_transformers_is_not_served(
-    tmp_path, monkeypatch
+    tmp_path, monkeypatch, torch_reference, one_process
 ):
     ready = tiny.write_model(tmp_path / "ready" / "small", hidden_act="relu")
 
