@@ -133,7 +133,7 @@ def test_packed_answers_are_unpacked(open_echo, upstream, monkeypatch):
 
 
 def test_packed_bomb_is_refused(open_echo, upstream, monkeypatch):
-    bomb = gzip.compress(b" " * 50_000_000)
+    bomb = gzip.compress(b" " * 50_000_000, mtime=0)
     respond_with(upstream, monkeypatch, lambda body: bomb)
 
     with pytest.raises(ProviderMalformed, match="more than"):
