@@ -1,6 +1,6 @@
 """Measure the models that people run, family by family, on one core: `python -m benchmarks.families`.
 
-This server's engine in both classes, sentence-transformers and Infinity's engine run the same weights in one run, each
+This server's engine in both classes, sentence-transformers and Infinity's engines run the same weights in one run, each
 in a process of its own; and the processor's own limit for the products of that shape. Without HTTP: what a server adds
 is measured by `python -m benchmarks`. On a CUDA device: `--device cuda` (this server and sentence-transformers).
 """
@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -18,12 +19,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.child import Child
-from benchmarks.contestants import INFINITY_ENVIRONMENT, REPOSITORY, TOOLS
+from benchmarks.contestants import INFINITY_ENVIRONMENT, PEERS, REPOSITORY, TOOLS
 from benchmarks.family_models import FAMILIES, Family
 from benchmarks.fidelity import cosines, neighbour_overlap
 from benchmarks.figures import Figures
 from benchmarks.machine import describe_machine
-from benchmarks.preparation import SCRATCH, prepare_minilm, say
+from benchmarks.preparation import SCRATCH, prepare_minilm, say, there
 
 INFINITY_PYTHON = TOOLS / "infinity" / "bin" / "python"
 LENGTHS = (32, 128, 512, 2048, 8192)
@@ -34,28 +35,26 @@ LONG = 1024
 COMPARED_TEXTS = 48
 # A limit is measured with as many of a model's products as take this many parameters.
 LIMIT_PARAMETERS = 60_000_000
-EXACT, FAST, REFERENCE, INFINITY = "exact", "fast", "sentence-transformers", "Infinity"
-CONTESTANTS = (EXACT, FAST, REFERENCE, INFINITY)
+EXACT, FAST, REFERENCE = "exact", "fast", "sentence-transformers"
+INFINITY, INFINITY_ONNX = "Infinity", "Infinity, ONNX"
+CONTESTANTS = (EXACT, FAST, REFERENCE, INFINITY, INFINITY_ONNX)
+# optimum exports a model of 600 million parameters in four minutes.
+EXPORT_SECONDS = 600
 
 
 def main() -> None:
     options = _options()
-    minilm = prepare_minilm("ours")
-    scratch = SCRATCH / "families"
-    figures = Figures()
-    made: dict[str, dict[str, Any]] = {}
-    for name in options.only:
-        say(f"{name}: preparing")
-        try:
-            made[name] = _measure(name, minilm, scratch, figures, options)
-        except RuntimeError as error:  # one family must not cost the others theirs
-            say(f"{name}: {error}")
-        shutil.rmtree(scratch / name, ignore_errors=True)
     machine = describe_machine()
-    (SCRATCH / "families.json").write_text(
-        json.dumps({"machine": machine, "made": made, "figures": figures.values})
-    )
-    print(_markdown(made, figures, machine, options.device))
+    if not options.saved:
+        minilm = prepare_minilm("ours")
+        for name in options.only:
+            say(f"{name}: preparing")
+            try:
+                _measure(name, minilm, machine, options)
+            except RuntimeError as error:  # one family must not cost the others theirs
+                say(f"{name}: {error}")
+            shutil.rmtree(SCRATCH / "families" / name, ignore_errors=True)
+    print(_markdown(options.only, machine, options.device))
 
 
 def _options() -> argparse.Namespace:
@@ -70,6 +69,7 @@ def _options() -> argparse.Namespace:
     add("--laps", type=int, default=5)
     add("--seconds", type=float, default=1.0, help="of each contestant in each lap")
     add("--device", default="cpu")
+    add("--saved", action="store_true", help="print what earlier runs measured")
     options = parser.parse_args()
     if unknown := {*options.only} - {*FAMILIES}:
         sys.exit(f"--only: {', '.join(unknown)}? There are {', '.join(FAMILIES)}.")
@@ -77,15 +77,12 @@ def _options() -> argparse.Namespace:
 
 
 def _measure(
-    name: str,
-    minilm: Path,
-    scratch: Path,
-    figures: Figures,
-    options: argparse.Namespace,
-) -> dict[str, Any]:
-    """Note a family's figures; return how it is served."""
-    family, folder, data = FAMILIES[name], scratch / name, scratch / name / "data"
-    source = folder / name
+    name: str, minilm: Path, machine: Mapping[str, str], options: argparse.Namespace
+) -> None:
+    """Measure a family, and save its figures and how it is served."""
+    family, figures = FAMILIES[name], Figures()
+    folder = SCRATCH / "families" / name
+    source, data = folder / name, folder / "data"
     with _child("benchmarks.family_models") as child:
         size = child.ask("write", name=name, minilm=str(minilm), folder=str(source))
     with _child("benchmarks.family_runs") as child:
@@ -102,7 +99,13 @@ def _measure(
         _compare(name, children, words, folder, figures)
         limits = stack.enter_context(_child("benchmarks.limits"))
         _run_laps(name, family, children, limits, words, prepared, figures, options)
-    return {**size, "runtime": prepared["runtime"], "fast": prepared["fast"]}
+    how = {**size, "runtime": prepared["runtime"], "fast": prepared["fast"]}
+    saved = {"machine": machine, "how": how, "figures": figures.values}
+    _saved(name, options.device).write_text(json.dumps(saved))
+
+
+def _saved(name: str, device: str) -> Path:
+    return SCRATCH / f"family-{name}-{device.replace(':', '-')}.json"
 
 
 def _child(module: str, python: Path | str = sys.executable) -> Child:
@@ -127,6 +130,9 @@ def _opened(
             details["device"] = device
         else:
             question, python = "infinity", INFINITY_PYTHON
+            if contestant == INFINITY_ONNX:
+                python = PEERS / "bin" / "python"
+                details = {"folder": str(_exported(name, source)), "engine": "optimum"}
             if device != "cpu" or not python.exists():
                 continue
         child = stack.enter_context(_child("benchmarks.family_runs", python))
@@ -134,6 +140,21 @@ def _opened(
             yield contestant, child
         else:
             say(f"{name}: {contestant} does not run it")
+
+
+def _exported(name: str, source: Path) -> Path:
+    """Return the folder of what optimum exports for Infinity's ONNX engine; without a model where it cannot."""
+    target = source.with_name("infinity")
+    if there("peers"):
+        try:
+            script = REPOSITORY / "benchmarks" / "peers" / "prepare_infinity.py"
+            command = [str(PEERS / "bin" / "python"), str(script), "--exact"]
+            subprocess.run(  # noqa: S603
+                [*command, str(source), str(target)], check=True, timeout=EXPORT_SECONDS
+            )
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+            say(f"{name}: optimum does not export it: {error}")
+    return target / "fp32"
 
 
 def _compare(
@@ -188,6 +209,12 @@ def _run_laps(
             if length > LONG and lap:
                 continue
             say(f"{name}: {length} tokens, lap {lap + 1}")
+            if shapes and options.device == "cpu":
+                seconds = sum(
+                    layers / max(limits.ask("attention", **shape).values())
+                    for layers, shape in family.attention(length)
+                )
+                figures.add(f"{name} attention", **{f"seconds_{length}": seconds})
             texts = [
                 _text(words, draw, length) for _ in range(max(1, budget // length))
             ]
@@ -225,12 +252,17 @@ def _text(words: Sequence[str], draw: np.random.Generator, tokens: int) -> str:
     return " ".join(draw.choice(words, max(1, tokens - 2)))
 
 
-def _markdown(
-    made: Mapping[str, Mapping[str, Any]],
-    figures: Figures,
-    machine: Mapping[str, str],
-    device: str,
-) -> str:
+def _markdown(names: Sequence[str], machine: Mapping[str, str], device: str) -> str:
+    """Return the tables of what was measured on this machine, now or before."""
+    figures, made = Figures(), {}
+    for name in names:
+        file = _saved(name, device)
+        if (
+            file.exists()
+            and (saved := json.loads(file.read_text()))["machine"] == machine
+        ):
+            figures.values.update(saved["figures"])
+            made[name] = saved["how"]
     each = " of one core" if device == "cpu" else ""
     heads = (
         *(
@@ -243,7 +275,8 @@ def _markdown(
         *("exact over best peer", "fast over exact"),
     )
     lines = [
-        f"{machine['processor']} (int8 by {machine['int8 by']}), {device}; tokens/s{each}, medians.",
+        f"{machine['processor']} (int8 by {machine['int8 by']}), {device}; tokens/s{each}, medians. Shares are of the",
+        "limit of the products with parameters, and of the limit of these and attention's, which are float32 in both.",
         "",
         f"| {' | '.join(heads)} |",
         f"|{'---|' * len(heads)}",
@@ -254,16 +287,19 @@ def _markdown(
             medians = {one: figures.median(f"{name} {one}", key) for one in CONTESTANTS}
             if medians[EXACT] is None:
                 continue
-            peers = [medians[one] or 0 for one in (REFERENCE, INFINITY)]
-            fp32 = figures.median(f"{name} fp32 limit", "tokens")
-            int8 = figures.median(f"{name} int8 limit", "tokens")
+            peers = [medians[one] or 0 for one in (REFERENCE, INFINITY, INFINITY_ONNX)]
+            attention = figures.median(f"{name} attention", f"seconds_{length}")
+            fp32, int8 = (
+                figures.median(f"{name} {kind} limit", "tokens")
+                for kind in ("fp32", "int8")
+            )
             lines.append(
                 f"| {name} ({FAMILIES[name].like}; {how['runtime']}, {how['fast']}) | {length} | "
                 + " | ".join(
                     [
                         *(_number(medians[one]) for one in CONTESTANTS),
-                        _ratio(medians[EXACT], fp32),
-                        _ratio(medians[FAST], int8),
+                        _of_limits(medians[EXACT], fp32, attention),
+                        _of_limits(medians[FAST], int8, attention),
                         _ratio(medians[EXACT], max(peers)),
                         _ratio(medians[FAST], medians[EXACT]),
                     ]
@@ -291,6 +327,15 @@ def _markdown(
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:,.0f}"
+
+
+def _of_limits(
+    tokens: float | None, limit: float | None, attention: float | None
+) -> str:
+    """Return the share of the limit of the parameters' products, and of the limit of these and attention's."""
+    if not (tokens and limit and attention):
+        return "-"
+    return f"{tokens / limit:.2f}, {tokens * (1 / limit + attention):.2f}"
 
 
 def _ratio(over: float | None, under: float | None) -> str:

@@ -24,13 +24,27 @@ SPECIAL |= {"bos_token_id": 101, "eos_token_id": 102}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """transformers' configuration class and what differs from its defaults; the longest text, in tokens."""
+    """transformers' configuration class and what differs from its defaults; the longest text, in tokens.
+
+    In `local_layers` a token looks at `window` tokens around it.
+    """
 
     config: str
     like: str
     max_tokens: int = 512
     pooling: str = "mean"
+    local_layers: int = 0
+    window: int = 0
     sizes: Mapping[str, Any] = field(default_factory=dict)
+
+    def attention(self, tokens: int) -> list[tuple[int, dict[str, int]]]:
+        """Return how many layers attend in which way, as `benchmarks.limits.attention` takes it."""
+        heads = self.sizes["num_attention_heads"]
+        width = self.sizes.get("head_dim", self.sizes["hidden_size"] // heads)
+        layers = self.sizes["num_hidden_layers"] - self.local_layers
+        shape = {"heads": heads, "width": width, "tokens": tokens}
+        kinds = [(layers, tokens), (self.local_layers, min(tokens, self.window))]
+        return [(many, {**shape, "keys": keys}) for many, keys in kinds if many]
 
 
 def base(layers: int, hidden: int, inner: int, heads: int, **more: Any) -> Any:
@@ -71,6 +85,8 @@ FAMILIES: dict[str, Family] = {
         config="ModernBertConfig",
         like="gte-modernbert-base",
         max_tokens=8192,
+        local_layers=14,
+        window=128,
         sizes=base(22, 768, 1152, 12, max_position_embeddings=8192, **SPECIAL),
     ),
     "nomic": Family(
@@ -102,6 +118,8 @@ FAMILIES: dict[str, Family] = {
         config="Gemma3TextConfig",
         like="embeddinggemma-300m",
         max_tokens=2048,
+        local_layers=20,
+        window=512,
         sizes=base(
             *(24, 768, 1152, 3),
             num_key_value_heads=1,

@@ -44,8 +44,8 @@ def sentence_transformers(folder: str, device: str) -> dict[str, float]:
     return {"loaded": 1}
 
 
-def infinity(folder: str) -> dict[str, float]:
-    """Load a model by Infinity's engine, as its server does, without HTTP."""
+def infinity(folder: str, engine: str = "torch") -> dict[str, float]:
+    """Load a model by one of Infinity's engines, as its server does, without HTTP."""
     import torch
     from infinity_emb import (  # type: ignore[import-not-found]
         AsyncEmbeddingEngine,
@@ -53,19 +53,20 @@ def infinity(folder: str) -> dict[str, float]:
     )
 
     torch.set_num_threads(1)
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # ONNX Runtime's threads
     loop = asyncio.new_event_loop()
     arguments = EngineArgs(
-        model_name_or_path=folder, engine="torch", device="cpu", model_warmup=False
+        model_name_or_path=folder, engine=engine, device="cpu", model_warmup=False
     )
     try:
-        engine = AsyncEmbeddingEngine.from_args(arguments)
-        loop.run_until_complete(engine.astart())
-        found, _ = loop.run_until_complete(engine.embed(sentences=["a text"]))
+        running = AsyncEmbeddingEngine.from_args(arguments)
+        loop.run_until_complete(running.astart())
+        found, _ = loop.run_until_complete(running.embed(sentences=["a text"]))
     except Exception as error:  # it knows fewer families, and each fails in its own way
         print(f"Infinity cannot load {folder}: {error}")
         return {"loaded": 0}
     _loaded["embed"] = lambda texts: np.array(
-        loop.run_until_complete(engine.embed(sentences=list(texts)))[0]
+        loop.run_until_complete(running.embed(sentences=list(texts)))[0]
     )
     return {"loaded": int(len(found) == 1)}
 

@@ -19,7 +19,7 @@ if ! [ -e .tools/bench-peers/ready ]; then
   "$python" -m venv --clear .tools/bench-peers
   .tools/bench-peers/bin/python $pip \
     torch==2.13.0 'infinity-emb[server,torch,optimum]==0.0.78' sentence-transformers==3.4.1 transformers==4.57.6 \
-    optimum==2.1.0 optimum-onnx==0.1.0 onnx==1.23.2 onnxruntime==1.32.0 numpy==1.26.4
+    optimum==2.1.0 optimum-onnx==0.1.0 onnx==1.23.2 onnxruntime==1.32.0 numpy==1.26.4 psutil==7.2.2
   touch .tools/bench-peers/ready
 fi
 

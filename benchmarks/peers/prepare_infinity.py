@@ -1,8 +1,8 @@
 """Make the folders that Infinity's ONNX engine reads, with its own libraries: `prepare_infinity.py MODEL TARGET`.
 
 TARGET/fp32 holds the graph that optimum exports; TARGET/int8 the same, quantised as the ready-made files on the hub
-are: dynamically, by channel. Both are optimised as Infinity itself optimises them at its first start; that step of its
-own fails on local folders with the versions of optimum that its other needs allow.
+are: dynamically, by channel (not with `--exact`). Both are optimised as Infinity itself optimises them at its first
+start; that step of its own fails on local folders with the versions of optimum that its other needs allow.
 """
 
 import shutil
@@ -19,7 +19,7 @@ from optimum.onnxruntime import ORTModelForFeatureExtraction, ORTOptimizer
 from optimum.onnxruntime.configuration import OptimizationConfig
 
 
-def main(model: Path, target: Path) -> None:
+def main(model: Path, target: Path, *, fast: bool) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         exact, quantised = Path(scratch) / "fp32", Path(scratch) / "int8"
         main_export(
@@ -29,15 +29,16 @@ def main(model: Path, target: Path) -> None:
             library_name="transformers",
             do_validation=False,
         )
-        shutil.copytree(exact, quantised, ignore=shutil.ignore_patterns("*.onnx"))
-        quantize_dynamic(
-            exact / "model.onnx",
-            quantised / "model_quantized.onnx",
-            per_channel=True,
-            weight_type=QuantType.QInt8,
-        )
         optimise(exact, "model.onnx", target / "fp32")
-        optimise(quantised, "model_quantized.onnx", target / "int8")
+        if fast:
+            shutil.copytree(exact, quantised, ignore=shutil.ignore_patterns("*.onnx"))
+            quantize_dynamic(
+                exact / "model.onnx",
+                quantised / "model_quantized.onnx",
+                per_channel=True,
+                weight_type=QuantType.QInt8,
+            )
+            optimise(quantised, "model_quantized.onnx", target / "int8")
     (target / "ready").touch()
 
 
@@ -55,4 +56,5 @@ def optimise(folder: Path, graph: str, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    *options, model, target = sys.argv[1:]
+    main(Path(model), Path(target), fast="--exact" not in options)
