@@ -64,6 +64,11 @@ class Parts:
                     possible_per_second=cores() * 1000 / spent,
                 )
 
+    def measure_lone_texts(self, bench: Bench) -> None:
+        """Note what the engine takes of a text that has a run of its own."""
+        with bench.awake():
+            bench.add(engine_lone_ms=self._engine_milliseconds(bench, clients=1))
+
     def _web_milliseconds(self) -> float:
         with self._web.awake():
             tree = self._web.server.tree
@@ -79,7 +84,9 @@ class Parts:
             return 1000 * answers.processor_seconds / len(answers.seconds)
         raise RuntimeError("The stub of the load generator does not answer")
 
-    def _engine_milliseconds(self, bench: Bench) -> float:
+    def _engine_milliseconds(
+        self, bench: Bench, clients: int = SHORT_CONNECTIONS
+    ) -> float:
         environment = {
             **os.environ,
             **bench.contestant.environment,
@@ -87,7 +94,7 @@ class Parts:
         }
         provider = bench.contestant.model.partition(":")[0]
         texts = fresh_texts(int(self._scale.seconds * TEXTS_A_SECOND))
-        details = {"provider": provider, "clients": SHORT_CONNECTIONS}
+        details = {"provider": provider, "clients": clients}
         with Child("benchmarks.in_process", environment) as child:
             child.ask("short", texts=texts[:200], seconds=0.5, **details)
             tree = bench.server.tree

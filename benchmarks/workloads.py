@@ -120,7 +120,7 @@ class Bench:
         self.add(short_per_second=len(answers.seconds) / answers.elapsed)
         return answers
 
-    def cached(self) -> None:
+    def cached(self) -> Answers:
         """32 connections of one short text."""
         count = int(self.scale.seconds * TEXTS_A_SECOND * 4)
         (answers,) = self._send(
@@ -131,6 +131,7 @@ class Bench:
             )
         )
         self.add(cached_per_second=len(answers.seconds) / answers.elapsed)
+        return answers
 
     def bulk(
         self, corpus: Corpus, figure: str, *, keep: bool = False
