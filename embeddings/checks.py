@@ -210,6 +210,18 @@ def check_redis(**_: Any) -> list[CheckMessage]:
 
 
 @register("embeddings")
+def check_telemetry(**_: Any) -> list[CheckMessage]:
+    if conf().telemetry and not _has_opentelemetry():
+        return [
+            Error(
+                "OTEL_EXPORTER_OTLP_ENDPOINT needs OpenTelemetry: pip install 'embeddings-server[otel]'.",
+                id="embeddings.E021",
+            )
+        ]
+    return []
+
+
+@register("embeddings")
 def check_model_folders(**_: Any) -> list[CheckMessage]:
     engine = settings.LOCAL_ENGINE
     folders = find_model_folders(engine["data_dir"] / "models", engine["model_paths"])
@@ -225,6 +237,14 @@ def check_model_folders(**_: Any) -> list[CheckMessage]:
 def check_device(**_: Any) -> list[CheckMessage]:
     problem = devices.problem(settings.LOCAL_ENGINE.get("device", devices.AUTO))
     return [Error(problem, id="embeddings.E031")] if problem else []
+
+
+def _has_opentelemetry() -> bool:
+    try:
+        found = find_spec("opentelemetry.exporter.otlp.proto.http")
+        return bool(found and find_spec("opentelemetry.sdk"))
+    except ModuleNotFoundError:  # not even the packages around it
+        return False
 
 
 def is_placeholder(secret: str) -> bool:

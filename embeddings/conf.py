@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,6 +77,15 @@ class CacheConf:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TelemetryConf:
+    """What is sent to an OpenTelemetry collector. `environment`: the standard variables that its SDK reads."""
+
+    traces: bool
+    metrics: bool
+    environment: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddingsConf:
     """How the server is set up.
 
@@ -105,6 +114,7 @@ class EmbeddingsConf:
     traffic_minute_days: int = 3
     traffic_days: int = 400
     access: AccessConf = AccessConf()
+    telemetry: TelemetryConf | None = None
 
 
 @functools.cache

@@ -50,6 +50,7 @@ SHARED_PREFIXES = (
     "HSTS_",
     "HTTPS_",
     "FORWARDED_",
+    "OTEL_",
     "SECRET_KEY",
     *PROVIDER_PREFIXES,
 )

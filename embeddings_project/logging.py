@@ -4,6 +4,7 @@ import json
 import logging
 import random
 import re
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +20,7 @@ KEY = re.compile(
 TOKEN = re.compile(r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*")
 SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}", re.ASCII)
 SHORTEST_SECRET = 12
+SELDOM_SECONDS = 600.0
 HIDDEN: set[str] = set()
 
 SHARED: list[Processor] = [
@@ -66,7 +68,15 @@ def logging_config(*, level: str, log_format: str) -> dict[str, Any]:
                 ],
             }
         },
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+        "filters": {"seldom": {"()": Seldom}},
+        "handlers": {
+            "stderr": {"class": "logging.StreamHandler", "formatter": "line"},
+            "seldom": {
+                "class": "logging.StreamHandler",
+                "formatter": "line",
+                "filters": ["seldom"],
+            },
+        },
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": {
             "django": {"handlers": [], "level": "INFO", "propagate": True},
@@ -81,6 +91,12 @@ def logging_config(*, level: str, log_format: str) -> dict[str, Any]:
             "httpx2": {"level": "WARNING"},
             "httpcore2": {"level": "WARNING"},
             "huggingface_hub": {"level": "WARNING"},
+            # Of a collector that is away it says much the same every few seconds.
+            "opentelemetry": {
+                "level": "WARNING",
+                "handlers": ["seldom"],
+                "propagate": False,
+            },
         },
     }
 
@@ -111,6 +127,23 @@ def id_of(environ: Mapping[str, Any]) -> str:
     if SANE_ID.fullmatch(given) and masked(given) == given:
         return given
     return f"{random.getrandbits(128):032x}"
+
+
+class Seldom(logging.Filter):
+    """Let one line pass in a while."""
+
+    timer = staticmethod(time.monotonic)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._again_at = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now = self.timer()
+        passes = now >= self._again_at
+        if passes:
+            self._again_at = now + SELDOM_SECONDS
+        return passes
 
 
 class LineFormatter(structlog.stdlib.ProcessorFormatter):

@@ -22,11 +22,13 @@ from embeddings.fast_path.middleware import API_PREFIX
 from embeddings.headers import REQUEST_ID
 from embeddings.services.usage.events import Event, opened
 from embeddings.services.usage.ledger import usage
+from embeddings.services.usage.telemetry import telemetry
 from embeddings_project.front.admission import most_bytes
-from embeddings_project.logging import id_of, log_event
+from embeddings_project.logging import id_of, log_event, masked
 from providers.waiting import caller_left
 
 Handler = Callable[[HttpRequest], HttpResponse]
+TRACE_HEADERS = ("traceparent", "tracestate")
 METHODS = {method.upper() for method in View.http_method_names}
 PARAMETER = re.compile(r"<(?:\w+:)?(\w+)>")
 
@@ -69,6 +71,14 @@ class RequestContextMiddleware:
     def _recorded(self, request: HttpRequest, request_id: str) -> HttpResponse:
         """Answer, and keep a record of the request."""
         event = Event(request_id=request_id)
+        if (sender := telemetry()) is not None:
+            event.trace = sender.begun(
+                request.method or "", kind="server", headers=trace_headers(request)
+            )
+            event.trace.root.attributes |= {
+                "url.scheme": request.scheme or "",
+                "url.path": masked(request.path),
+            }
         with opened(event):
             response = self.get_response(request)
         match = request.resolver_match
@@ -77,6 +87,12 @@ class RequestContextMiddleware:
         event.status = response.status_code
         usage().record(event)
         return response
+
+
+def trace_headers(request: HttpRequest) -> dict[str, str]:
+    """Return the headers by which a client's trace goes on here."""
+    sent = {name: request.META.get(f"HTTP_{name.upper()}") for name in TRACE_HEADERS}
+    return {name: value for name, value in sent.items() if value}
 
 
 @functools.lru_cache(1000)

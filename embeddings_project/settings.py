@@ -25,6 +25,7 @@ from embeddings_project.site import (
     read_proxies,
     read_site,
 )
+from embeddings_project.telemetry import read_telemetry
 from embeddings_project.upstreams import read_allowed_hosts, read_providers
 from media_jobs.conf import MediaConf, queue_settings
 from providers.built_in import built_in
@@ -299,6 +300,7 @@ EMBEDDINGS = EmbeddingsConf(
     ),
     single_user_accept_bearer=env.boolean("SINGLE_USER_ACCEPT_BEARER", default=False),
     access=ACCESS,
+    telemetry=read_telemetry(env),
     limiter=LimiterConf(
         enabled=env.boolean("RATE_LIMIT_ENABLED", default=True),
         embeddings=env.boolean("EMBEDDINGS_RATE_LIMIT", default=False),

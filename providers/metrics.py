@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from prometheus_client import Gauge, Histogram
 
 from providers.stages import spent
+from providers.tracing import step
 
 # Upper bounds of histograms of time.
 TIME_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)  # fmt: skip
@@ -50,7 +51,8 @@ def timed(provider: str, stage: str) -> Iterator[None]:
     """Observe how long the block took, however it ended."""
     started = time.perf_counter()
     try:
-        yield
+        with step(stage):
+            yield
     finally:
         took = time.perf_counter() - started
         _observe(provider, stage)(took)

@@ -23,6 +23,7 @@ from embeddings.services.routing import (
 from embeddings.services.space_watch import space_watch
 from embeddings.services.tokenization import PreparedTexts, estimated_tokens, prepare
 from embeddings.services.types import EmbeddingRequest, EmbeddingResult, Failure, Target
+from embeddings.services.usage import conventions
 from embeddings.services.usage.events import Event, asked, under_way
 from embeddings.services.usage.ledger import usage
 from providers.base import Embedded, Vectors
@@ -32,6 +33,7 @@ from providers.exceptions import (
     ProviderMisconfigured,
     TextsTooLong,
 )
+from providers.tracing import Kind, step
 
 RETRY_AFTER_SECONDS = 5  # said with a 503 when no provider named a time itself
 # One target's part of the time left, so that the next in the chain has some, too.
@@ -68,12 +70,16 @@ def _first_answer(request: EmbeddingRequest, primary: Target) -> EmbeddingResult
     with request_metrics.active_requests.track_inprogress():
         for target in itertools.chain([primary], fallback_targets(request, primary)):
             try:
-                result = _embed_at(
-                    request,
-                    requested=primary,
-                    target=target,
-                    timeout_seconds=(deadline - time.monotonic()) * SHARE_OF_TIME_LEFT,
-                )
+                with step("target") as tried:
+                    if tried:
+                        tried.attributes |= conventions.of_target(target)
+                    result = _embed_at(
+                        request,
+                        requested=primary,
+                        target=target,
+                        timeout_seconds=(deadline - time.monotonic())
+                        * SHARE_OF_TIME_LEFT,
+                    )
             except ProviderError as error:
                 failures.append(_noted(target, error))
                 if not error.falls_back:
@@ -161,24 +167,33 @@ def _raw_vectors(
 
     def compute(indices: list[int]) -> Vectors:
         chosen = [prepared.texts[index] for index in indices]
-        with guarded(provider.name):
-            embedded = provider.embed(
-                target.model,
-                chosen,
-                dimensions=target.native_size(request.dimensions),
-                input_type=request.input_type,
-                timeout_seconds=timeout_seconds,
-            )
+        kind: Kind = "internal" if provider.local else "client"
+        with step("embeddings", kind) as call:
+            if call:
+                conventions.describe_call(call, target)
+            with guarded(provider.name):
+                embedded = provider.embed(
+                    target.model,
+                    chosen,
+                    dimensions=target.native_size(request.dimensions),
+                    input_type=request.input_type,
+                    timeout_seconds=timeout_seconds,
+                )
+            if call:
+                conventions.describe_answer(call, target, embedded)
         computed.append(embedded)
         return embedded.vectors
 
     # Of a model that drifted nobody knows what is cached under its name.
     if not request.cached or target.model.drifted:
         return compute([*range(len(prepared.texts))]), computed
-    vectors = embedding_cache().get_or_compute(
-        prepared.keys, compute, timeout_seconds=timeout_seconds
-    )
-    misses = _texts_of(computed)
+    with step("cache") as looked:
+        vectors = embedding_cache().get_or_compute(
+            prepared.keys, compute, timeout_seconds=timeout_seconds
+        )
+        misses = _texts_of(computed)
+        if looked:
+            looked.attributes |= conventions.of_lookup(len(prepared.keys), misses)
     request_metrics.looked_up(hits=len(prepared.keys) - misses, misses=misses)
     return vectors, computed
 

@@ -29,6 +29,7 @@ from embeddings.services.types import EmbeddingRequest, EmbeddingResult, Target
 from embeddings.services.usage.budgets import check_budgets
 from embeddings.services.usage.events import Event
 from embeddings.services.usage.ledger import recorded
+from embeddings.services.usage.telemetry import traced
 from media_jobs.chunking import Span, TokenLimit, spans
 from media_jobs.conf import conf
 from media_jobs.models import Job, MediaItem
@@ -55,6 +56,7 @@ from providers.exceptions import (
     ProviderMalformed,
     SpaceDrifted,
 )
+from providers.tracing import failed
 
 BATCH_CHUNKS = 128
 # What a step may take beyond its deadlines before its process counts as hung.
@@ -88,7 +90,10 @@ class _ModelChanged(Exception):
 
 def run(job: Job, *, until: float) -> None:
     """Run a claimed job to its end, or until that moment (monotonic seconds), to go on at another time."""
-    with structlog.contextvars.bound_contextvars(job_id=job.public_id):
+    with (
+        structlog.contextvars.bound_contextvars(job_id=job.public_id),
+        traced("media job", {"embeddings.job_id": job.public_id}),
+    ):
         try:
             _run_and_settle(job, until=until)
         except ClaimLost:
@@ -129,6 +134,7 @@ def _run_and_settle(job: Job, *, until: float) -> None:
 
 
 def _settle(job: Job, error: ServiceError | ProviderError) -> None:
+    failed(error)
     seconds = outage_seconds(error)
     if seconds is not None:
         wait(job, error.message, seconds=seconds)

@@ -26,7 +26,7 @@ from providers.exceptions import (
     ProviderUnavailable,
     bare_copy,
 )
-from providers.stages import spent
+from providers.stages import spent_in_turn
 from providers.waiting import aside, caller_left
 
 # Padded tokens of a run: measured with MiniLM, in bulk 512 is best and 256 a little worse.
@@ -142,8 +142,9 @@ class Batcher:
         if request.error is not None:
             raise bare_copy(request.error) from request.cause
         began = request.started_at or request.enqueued_at
-        spent("queue", began - request.enqueued_at)
-        spent("infer", self._clock() - began)
+        spent_in_turn(
+            {"queue": began - request.enqueued_at, "infer": self._clock() - began}
+        )
         return np.stack([vector for vector in request.vectors if vector is not None])
 
     def _is_done(self, request: Request, deadline: float) -> bool:

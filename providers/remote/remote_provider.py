@@ -15,6 +15,7 @@ import numpy as np
 import orjson
 import structlog
 
+from providers import tracing
 from providers.addresses import key_variable
 from providers.base import (
     Embedded,
@@ -47,6 +48,7 @@ from providers.remote.failures import (
     retry_after_seconds,
 )
 from providers.remote.splitting import Limits, estimated_tokens, run_all, split
+from providers.tracing import called, step
 
 RETRIES = 2
 FIRST_PAUSE_SECONDS = 0.25
@@ -218,7 +220,10 @@ class RemoteProvider(Provider):
     def _embed_batch(self, batch: Batch, deadline: Deadline, retries: int) -> Embedded:
         for attempt in count():
             try:
-                return self._attempt(batch, deadline)
+                with step("POST", "client") as sent:
+                    if sent:
+                        sent.attributes |= called(self.base_url, resent=attempt)
+                    return self._attempt(batch, deadline)
             except ProviderError as error:
                 pause = (
                     self._pause_seconds(error, attempt) if attempt < retries else None
@@ -251,11 +256,16 @@ class RemoteProvider(Provider):
         size = batch.dimensions or batch.model.dimensions
         reply = self._http.post(
             self.base_url + call.path,
-            headers={"content-type": "application/json", **self.headers()},
+            headers={
+                "content-type": "application/json",
+                **tracing.headers(),
+                **self.headers(),
+            },
             content=orjson.dumps(call.body),
             deadline=deadline,
             max_bytes=max_answer_bytes(len(batch.texts), size),
         )
+        tracing.note({"http.response.status_code": reply.status})
         if reply.status != 200:
             raise self._failure(reply, batch)
         if reply.payload is None:

@@ -20,6 +20,8 @@ from embeddings.api.serializers import (
 )
 from embeddings.fast_path.rest_framework import answer, validated
 from embeddings.services.embed import embed
+from embeddings.services.usage.conventions import ENCODING_FORMATS
+from providers.tracing import note
 
 # What /docs offers to try: answered by every server, with or without a key for OpenAI.
 TWO_TEXTS = ["The cat sat on the mat.", "A feline rested on the rug."]
@@ -47,6 +49,7 @@ class CreateEmbeddings(LimitedView):
         with refusals_counted(request):
             body = validated(EmbeddingRequestSerializer, request)
             wanted = embedding_request(request, body, inputs=body["input"])
+        note({ENCODING_FORMATS: [body["encoding_format"]]})
         result = embed(wanted)
         self.charge_tokens(request, result.prompt_tokens)
         data = embedding_list(result, encoding_format=body["encoding_format"])

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from embeddings.services import request_metrics
 from embeddings.services.callers import Caller
 from embeddings.services.types import EmbeddingResult, Target
+from providers import tracing
 from providers.stages import stages
+from providers.tracing import Trace
 
 
 @dataclass(slots=True)
@@ -20,6 +22,7 @@ class Event:
 
     `endpoint`: method and route, or what else began it. `code`: of the error, empty where there was none. `cost` in
     units of 10^-10 US dollars. `stages`: seconds by stage; what is left of `seconds` is HTTP's and the cache's.
+    `trace`: what happened in which order, where that is sent to a collector.
     """
 
     endpoint: str = ""
@@ -38,6 +41,7 @@ class Event:
     cost: int = 0
     seconds: float = 0.0
     stages: dict[str, float] = field(default_factory=dict)
+    trace: Trace | None = None
 
     def answered(self, requested: Target, result: EmbeddingResult) -> None:
         """Note what answered, and with how much work."""
@@ -76,7 +80,7 @@ def note_error(code: str | None) -> None:
 class opened:  # noqa: N801  (used like a function)
     """Keep `event` as the record of what this thread does meanwhile, and end it."""
 
-    __slots__ = ("_before", "_event")
+    __slots__ = ("_before", "_event", "_step")
 
     def __init__(self, event: Event) -> None:
         self._event = event
@@ -84,9 +88,16 @@ class opened:  # noqa: N801  (used like a function)
     def __enter__(self) -> Event:
         event = self._event
         self._before = under_way.set(event), stages.set(event.stages)
+        self._step = tracing.opened(event.trace.root) if event.trace else None
+        if self._step:
+            self._step.__enter__()
         return event
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(
+        self, kind: object, error: BaseException | None, frames: object
+    ) -> None:
+        if self._step:
+            self._step.__exit__(kind, error, frames)
         under_way.reset(self._before[0])
         stages.reset(self._before[1])
         self._event.seconds = time.perf_counter() - self._event.began

@@ -21,9 +21,11 @@ from embeddings.services.types import EmbeddingRequest, EmbeddingResult, Target
 from embeddings.services.usage.counts import Account, Counts, Place, store
 from embeddings.services.usage.events import Event, opened
 from embeddings.services.usage.retention import Retention
+from embeddings.services.usage.telemetry import telemetry
 from embeddings.services.usage.traffic import TrafficCounts
 from providers.exceptions import ProviderError
 from providers.state.process import owned
+from providers.tracing import reason_of
 
 HOUR_SECONDS = 3600
 # While the database is away, counts of further places are summed up in one place, so that memory stays bounded.
@@ -93,6 +95,8 @@ class Ledger:
         with self._lock:
             self._page.traffic.add(event)
             self._start()
+        if (sender := telemetry()) is not None:
+            sender.record(event)
 
     def answered(
         self, request: EmbeddingRequest, result: EmbeddingResult, *, asked: str = ""
@@ -221,12 +225,14 @@ def usage() -> Ledger:
 @contextlib.contextmanager
 def recorded(event: Event) -> Iterator[Event]:
     """Keep and count the record of embeddings that nobody asked for over HTTP."""
+    if (sender := telemetry()) is not None:
+        event.trace = sender.begun(event.endpoint)
     try:
         with opened(event):
             yield event
     except (ServiceError, ProviderError) as error:
         event.status = 500
-        event.code = getattr(error, "reason", None) or type(error).__name__
+        event.code = reason_of(error)
         raise
     finally:
         usage().record(event)

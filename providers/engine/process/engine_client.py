@@ -27,7 +27,7 @@ from providers.exceptions import (
     ProviderTimeout,
     ProviderUnavailable,
 )
-from providers.stages import spent
+from providers.stages import spent_in_turn
 from providers.waiting import aside, caller_left
 
 # How long a new engine may take to greet, and who asks only how things stand waits.
@@ -77,8 +77,7 @@ class EngineClient:
             except _Lost as second:
                 raise self._crash(second.connection, work.model) from second
         header, vectors = answer
-        for stage, seconds in header["stages"].items():
-            spent(stage, seconds)
+        spent_in_turn(header["stages"])
         return np.frombuffer(vectors, dtype=np.float32).reshape(header["shape"])
 
     def tokenizer(self, name: str) -> Tokenizer:
