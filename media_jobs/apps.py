@@ -11,7 +11,11 @@ class MediaJobsConfig(AppConfig):
     verbose_name = "Media"
 
     def ready(self) -> None:
+        from embeddings.services import levels
+        from media_jobs.services.levels import show_queue
+
         post_migrate.connect(prepare_vectors, sender=self)
+        levels.shown.append(show_queue)
 
 
 def prepare_vectors(*, using: str, **_: Any) -> None:

@@ -64,19 +64,20 @@ def observed(stage: str, seconds: float) -> None:
     _observe("local", stage)(seconds)
 
 
-def batches_of(model: str) -> Callable[[int, float, float], None]:
-    """Return what notes the batches of a loaded model: tokens left in the queue, fill, and wait in seconds."""
+def batches_of(
+    model: str,
+) -> tuple[Callable[[float], None], Callable[[float, float], None]]:
+    """Return what notes the tokens in the queue of a loaded model, and its batches: fill, and wait in seconds."""
     queued, fill, waited = (
         gauge.labels(model).set
         for gauge in (engine_queued_tokens, engine_batch_fill, engine_wait_seconds)
     )
 
-    def note(queued_tokens: int, share: float, wait_seconds: float) -> None:
-        queued(queued_tokens)
+    def note(share: float, wait_seconds: float) -> None:
         fill(share)
         waited(wait_seconds)
 
-    return note
+    return queued, note
 
 
 @functools.cache

@@ -86,7 +86,7 @@ class HealthProbe:
             problem, by_fallback = embedding_problem()
             if absent and self._absent_for_long():
                 problem, absent = "The database does not answer.", None
-            degraded = (by_fallback, absent, read_only, _disk_problem())
+            degraded = (by_fallback, absent, read_only, disk_problem())
             return Health(
                 problem=problem, degraded=tuple(reason for reason in degraded if reason)
             )
@@ -236,7 +236,7 @@ def _database_is_read_only() -> bool:
     )
 
 
-def _disk_problem() -> str | None:
+def disk_problem() -> str | None:
     """Return why files cannot be stored, None if they can."""
     try:
         with tempfile.TemporaryFile(dir=settings.DATA_DIR) as file:

@@ -145,6 +145,11 @@ def process_states() -> Iterator[ProcessState]:
         )
 
 
+def processes_here() -> Iterator[ProcessState]:
+    """Yield those of this machine."""
+    return (state for state in process_states() if state.host == _host())
+
+
 def runs(role: str) -> bool:
     """Whether a process of this kind runs, on any machine."""
     heard = timezone.now() - timedelta(seconds=SILENT_SECONDS)

@@ -28,6 +28,11 @@ requests = Counter(
 prompt_tokens = Counter(
     "embedding_prompt_tokens", "Tokens of the requests answered.", ["provider", "model"]
 )
+api_requests = Counter(
+    "embedding_api_requests",
+    "Requests to the API that have ended, by route and status.",
+    ["endpoint", "status"],
+)
 cache_lookups = Counter(
     "embedding_cache_lookups", "Texts looked up in the cache.", ["result"]
 )
@@ -81,6 +86,11 @@ def answered(provider: str, model: str, *, tokens: int, seconds: float) -> None:
     observe(seconds)
 
 
+def ended(endpoint: str, status: int) -> None:
+    """Count one request to the API, however it ended."""
+    _endings(endpoint, status)(1)
+
+
 def looked_up(*, hits: int, misses: int) -> None:
     """Count texts that the cache held, and those it did not."""
     if hits:
@@ -98,6 +108,11 @@ def _answers_of(provider: str, model: str) -> tuple[Add, Add, Add]:
         prompt_tokens.labels(*labels).inc,
         request_seconds.labels(*labels).observe,
     )
+
+
+@functools.cache
+def _endings(endpoint: str, status: int) -> Add:
+    return api_requests.labels(endpoint, status).inc
 
 
 @functools.cache

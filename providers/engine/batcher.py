@@ -48,8 +48,8 @@ _MAX_REPLACED = 8
 Clock = Callable[[], float]
 # Called with how long a stage took: "queue" a request until its first text runs, "infer" one run.
 Observe = Callable[[str, float], None]
-# Called with each batch: tokens left in the queue, its own as a share of the largest, how long its first text waited.
-NoteBatch = Callable[[int, float, float], None]
+# Called with each batch: its tokens as a share of the largest, how long its first text waited.
+NoteBatch = Callable[[float, float], None]
 
 
 @dataclass(slots=True, eq=False)
@@ -82,7 +82,8 @@ class Batcher:
         clock: Clock = time.monotonic,
         processor_clock: Clock = time.thread_time,
         observe: Observe = lambda stage, seconds: None,
-        note_batch: NoteBatch = lambda queued, fill, waited: None,
+        note_queued: Callable[[int], None] = lambda tokens: None,
+        note_batch: NoteBatch = lambda fill, waited: None,
     ) -> None:
         self._runtime = runtime
         self._observe = observe
@@ -96,7 +97,9 @@ class Batcher:
         self._lock = threading.Lock()
         self._bulk_ready = threading.Condition(self._lock)
         self._express_ready = threading.Condition(self._lock)
-        self._queue = Queue(small_tokens=small_tokens, square_tokens=square_tokens)
+        self._queue = Queue(
+            small_tokens=small_tokens, square_tokens=square_tokens, note=note_queued
+        )
         self._tokens_per_second = _FIRST_GUESS_TOKENS_PER_SECOND
         self._closed = False
         self._replaced = 0
@@ -311,11 +314,8 @@ class Batcher:
                 self._observe("queue", now - request.enqueued_at)
         if batch:
             lane.tokens = sum(len(request.rows[index]) for request, index in batch)
-            self._note_batch(
-                self._queue.tokens,
-                lane.tokens / self._batch_tokens,
-                now - batch[0][0].enqueued_at,
-            )
+            waited = now - batch[0][0].enqueued_at
+            self._note_batch(lane.tokens / self._batch_tokens, waited)
         return batch
 
     def _bulk_budget(self) -> int:

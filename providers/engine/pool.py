@@ -310,6 +310,7 @@ class Pool:
         self._tokenizers.keep(prepared, opened.tokenizer)
         # torch takes all cores by itself, and its tokenizer but one caller at a time.
         torch = prepared.runtime == "torch"
+        note_queued, note_batch = batches_of(name)
         batcher = Batcher(
             opened.runtime,
             queue_tokens=self._limits.queue_tokens,
@@ -319,7 +320,8 @@ class Pool:
             express=not torch,
             on_hung=self._on_hung,
             observe=observed,
-            note_batch=batches_of(name),
+            note_queued=note_queued,
+            note_batch=note_batch,
         )
         return LoadedModel(
             prepared=prepared,

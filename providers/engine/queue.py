@@ -14,7 +14,7 @@ import math
 import threading
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from providers.base import Vectors
@@ -88,10 +88,18 @@ class Queue:
     """Requests with texts that no run has taken. A request of up to `small_tokens` is small, the others are bulk.
 
     `square_tokens`: the length of a text of which attention, which grows with the square, is half of the work.
+    `note`: called with the tokens that wait, whenever that changes.
     """
 
-    def __init__(self, *, small_tokens: int, square_tokens: float = math.inf) -> None:
+    def __init__(
+        self,
+        *,
+        small_tokens: int,
+        square_tokens: float = math.inf,
+        note: Callable[[int], None] = lambda tokens: None,
+    ) -> None:
         self.tokens = 0
+        self._note = note
         self.run_cost = RunCost()
         self._small_tokens = small_tokens
         self._square_tokens = square_tokens
@@ -107,6 +115,7 @@ class Queue:
         request.small = request.tokens <= self._small_tokens
         self.tokens += request.tokens
         self._requests.append(request)
+        self._note(self.tokens)
 
     def remove(self, request: Request) -> None:
         """Take out what still waits of a request, if anything."""
@@ -114,6 +123,7 @@ class Queue:
             self._requests.remove(request)
             self.tokens -= request.tokens
             request.waiting.clear()
+            self._note(self.tokens)
 
     def requests(self) -> list[Request]:
         """Return all that wait."""
@@ -150,6 +160,7 @@ class Queue:
         ]
         self._virtual_time += self._work(longest) * len(batch) / len(self._requests)
         self._requests = [request for request in self._requests if request.waiting]
+        self._note(self.tokens)
         return batch
 
     def _pull(self, request: Request, longest: int, count: int) -> list[int]:

@@ -22,8 +22,8 @@ from embeddings.api.views.administration import (
 from embeddings.services.breaker_states import known_breaker_states
 from embeddings.services.cache.cache import CacheStats, embedding_cache
 from embeddings.services.health import health_probe
+from embeddings.services.levels import show_levels
 from embeddings.services.monitoring import active_requests, collected
-from embeddings.services.space_watch import show_drift
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,14 +86,14 @@ class ShowHealth(OpenView):
 
 
 class ShowPrometheus(AdminView):
-    """Answer Prometheus, with what the database has of the spaces."""
+    """Answer Prometheus, with how things stand now."""
 
     authentication_classes = (ScraperAuthentication,)
     needs = "embeddings.view_usagehour"
 
     @extend_schema(exclude=True)
     def get(self, request: Request) -> HttpResponse:
-        show_drift()
+        show_levels()
         collected()  # says why there are none
         response: HttpResponse = ExportToDjangoView(request._request)
         return response

@@ -95,6 +95,7 @@ class Ledger:
         with self._lock:
             self._page.traffic.add(event)
             self._start()
+        request_metrics.ended(event.endpoint, event.status)
         if (sender := telemetry()) is not None:
             sender.record(event)
 
