@@ -91,6 +91,8 @@ def logging_config(*, level: str, log_format: str) -> dict[str, Any]:
             "httpx2": {"level": "WARNING"},
             "httpcore2": {"level": "WARNING"},
             "huggingface_hub": {"level": "WARNING"},
+            # What clients send as headers is no news.
+            "opentelemetry.trace": {"level": "CRITICAL"},
             # Of a collector that is away it says much the same every few seconds.
             "opentelemetry": {
                 "level": "WARNING",

@@ -6,7 +6,7 @@ from pathlib import Path
 from embeddings_project.env import OWN_PREFIXES, PROVIDER_PREFIXES
 
 DATA_DIR = Path(__file__).parents[1] / ".tools" / "test-data"
-OURS = (*OWN_PREFIXES, *PROVIDER_PREFIXES, "HF_")
+OURS = (*OWN_PREFIXES, *PROVIDER_PREFIXES, "HF_", "OTEL_")
 NAMED = (
     "DATABASE_URL",
     "DATABASE_TIMEOUT",

@@ -10,7 +10,15 @@ import pytest
 
 from tests.e2e.server import MODEL, REPOSITORY, Server, clean_environment, free_port
 
-HEAVY = {"torch", "transformers", "sentence_transformers", "onnx", "scipy", "sklearn"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "sentence_transformers",
+    "onnx",
+    "scipy",
+    "sklearn",
+    "opentelemetry",
+}
 # One request through the WSGI application, as gunicorn would call it.
 SERVE_ONCE = """
 import io, json, sys

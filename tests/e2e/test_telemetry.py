@@ -5,8 +5,8 @@ import re
 import pytest
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 
-from tests.e2e.otlp import Collector
 from tests.e2e.server import MODEL, Server
+from tests.otlp import Collector
 from tests.upstreams import Fault, OpenAIUpstream
 from tests.waiting import poll
 

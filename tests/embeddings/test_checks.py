@@ -1,4 +1,5 @@
 from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -10,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from django.core.checks import ERROR, run_checks
 
-from embeddings.conf import AccessConf
+from embeddings.conf import AccessConf, TelemetryConf
 from tests.providers.engine import tiny
 
 
@@ -35,6 +36,18 @@ def test_sound_settings_raise_nothing(fakes):
 def test_unsafe_key_stops_the_start(configure, key, expected):
     configure(single_user_api_key=key)
     assert expected in ids()
+
+
+@pytest.mark.parametrize("error", [None, ModuleNotFoundError("no such package")])
+def test_a_collector_without_opentelemetry_stops_the_start(
+    configure, monkeypatch, error
+):
+    configure(telemetry=TelemetryConf(traces=True, metrics=True, environment={}))
+    assert "embeddings.E021" not in ids()
+    monkeypatch.setattr(
+        "embeddings.checks.find_spec", Mock(side_effect=error, return_value=None)
+    )
+    assert "embeddings.E021" in ids()
 
 
 def test_redis_without_its_client_stops_the_start(settings, configure, monkeypatch):

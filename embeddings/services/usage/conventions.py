@@ -71,8 +71,12 @@ def describe_answer(call: Step, target: Target, embedded: Embedded) -> None:
 
 def system_of(target: Target) -> str:
     """Return the conventions' name of a provider; of an upstream that operators added, that of its plug-in."""
-    plugin = type(target.provider).name
-    return WELL_KNOWN.get(plugin, plugin)
+    return well_known(type(target.provider).name)
+
+
+def well_known(provider: str) -> str:
+    """Return what the conventions call a provider."""
+    return WELL_KNOWN.get(provider, provider)
 
 
 def of_event(event: Event) -> Attributes:

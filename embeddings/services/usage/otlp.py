@@ -4,7 +4,6 @@ The spans are made of the record of a request once it has ended, so nothing else
 and sends in threads of its own; what a collector does not take in time is dropped.
 """
 
-import atexit
 import contextlib
 import os
 import socket
@@ -12,6 +11,7 @@ import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
+from multiprocessing.util import Finalize
 
 from opentelemetry import trace as api
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
@@ -43,6 +43,7 @@ KINDS: dict[Kind, api.SpanKind] = {
     "client": api.SpanKind.CLIENT,
     "server": api.SpanKind.SERVER,
 }
+SAMPLED = api.TraceFlags(api.TraceFlags.SAMPLED)
 FAILED = api.Status(api.StatusCode.ERROR)
 UNSET = api.Status(api.StatusCode.UNSET)
 
@@ -65,11 +66,11 @@ class Telemetry:
                 resource=self._resource,
                 shutdown_on_exit=False,
             )
-        scope = version(SERVICE)
-        self._scope = InstrumentationScope(SERVICE, scope, SCHEMA)
-        self._measure = _Measures(self._meters, scope)
+        self._scope = InstrumentationScope(SERVICE, version(SERVICE), SCHEMA)
+        self._measure = _Measures(self._meters)
         self._propagator = TraceContextTextMapPropagator()
-        atexit.register(self.close)
+        # Runs at the end of a process, also of one that `multiprocessing` made: those run nothing of `atexit`.
+        self._at_end = Finalize(None, self._close_in_time, exitpriority=0)
 
     def begun(
         self,
@@ -133,7 +134,9 @@ class Telemetry:
 
     def close(self) -> None:
         """Send what is left, within a moment."""
-        atexit.unregister(self.close)
+        self._at_end()
+
+    def _close_in_time(self) -> None:
         closing = threading.Thread(target=self._close, name="telemetry", daemon=True)
         closing.start()
         closing.join(CLOSE_SECONDS)
@@ -145,13 +148,12 @@ class Telemetry:
 
     def _span(self, trace: Trace, step: Step) -> ReadableSpan:
         error: Attributes = {names.ERROR: step.error} if step.error else {}
-        flags = api.TraceFlags(api.TraceFlags.SAMPLED)
         state = api.TraceState.from_header([trace.state]) if trace.state else None
 
         def context(span_id: int, *, remote: bool) -> api.SpanContext:
-            return api.SpanContext(trace.trace_id, span_id, remote, flags, state)
+            return api.SpanContext(trace.trace_id, span_id, remote, SAMPLED, state)
 
-        remote = step is trace.root
+        remote = step is trace.root and step.kind == "server"
         return ReadableSpan(
             name=step.name,
             context=context(step.span_id, remote=False),
@@ -169,8 +171,8 @@ class Telemetry:
 class _Measures:
     """The conventions' histograms."""
 
-    def __init__(self, meters: MeterProvider, scope: str) -> None:
-        meter = meters.get_meter(SERVICE, scope, SCHEMA)
+    def __init__(self, meters: MeterProvider) -> None:
+        meter = meters.get_meter(SERVICE, version(SERVICE), SCHEMA)
         self._http = meter.create_histogram(
             "http.server.request.duration",
             unit="s",
@@ -204,7 +206,8 @@ class _Measures:
             self._http.record(event.seconds, _of(said, kept) | error)
         if names.OPERATION in said:
             kept = (names.OPERATION, names.REQUEST_MODEL, names.RESPONSE_MODEL)
-            named: Attributes = {names.PROVIDER: event.provider or SERVICE}
+            provider = event.provider or event.asked.partition(":")[0]
+            named: Attributes = {names.PROVIDER: names.well_known(provider)}
             self._server.record(event.seconds, _of(said, kept) | named | error)
 
     def call(self, step: Step) -> None:
