@@ -5,7 +5,14 @@ from pathlib import Path
 from embeddings.conf import TelemetryConf
 from embeddings_project.env import Env
 
-SAMPLERS = ("always_on", "always_off", "traceidratio")
+SAMPLERS = (
+    "always_on",
+    "always_off",
+    "traceidratio",
+    "parentbased_always_on",
+    "parentbased_always_off",
+    "parentbased_traceidratio",
+)
 URLS = (
     "OTEL_EXPORTER_OTLP_ENDPOINT",
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
@@ -19,7 +26,7 @@ CHOICES = {
         "delta",
         "lowmemory",
     ),
-    "OTEL_TRACES_SAMPLER": (*SAMPLERS, *(f"parentbased_{name}" for name in SAMPLERS)),
+    "OTEL_TRACES_SAMPLER": SAMPLERS,
 }
 NUMBERS = {
     "OTEL_EXPORTER_OTLP_TIMEOUT": (1, 600),
