@@ -1,8 +1,10 @@
 """What a collector gets: two servers, one behind the other, and a collector that takes OTLP."""
 
+import contextlib
 import re
 
 import pytest
+import requests
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 
 from tests.e2e.server import MODEL, Server
@@ -52,7 +54,7 @@ def servers(prepared_weights, migrated, collector, upstream, tmp_path_factory):
         OPENAI_API_KEY=upstream.api_key,
         OPENAI_BASE_URL=upstream.base_url,
         LOCAL_API_URL=inner.api,
-        LOCAL_API_KEY=free_key(inner),
+        LOCAL_API_KEY=key_of(inner),
         OTEL_SERVICE_NAME="gateway",
         MEDIA_WORKERS="1",
         **shared,
@@ -62,15 +64,9 @@ def servers(prepared_weights, migrated, collector, upstream, tmp_path_factory):
     inner.end()
 
 
-def free_key(server):
-    return poll(
-        lambda: (
-            (server.data_dir / "api_key").read_text().strip()
-            if (server.data_dir / "api_key").exists()
-            else ""
-        ),
-        what="a key",
-    )
+def key_of(server):
+    file = server.data_dir / "api_key"
+    return poll(lambda: file.exists() and file.read_text().strip(), what="a key")
 
 
 @pytest.fixture
@@ -112,7 +108,9 @@ def ask(server, text, model, **headers):
 def test_a_local_request_is_a_tree_from_http_down_to_the_engines_queue(
     gateway, collector
 ):
-    answer = ask(gateway, SECRET_TEXT, MODEL, traceparent=CALLER, tracestate="k=v")
+    answer = ask(
+        gateway, "not seen before", MODEL, traceparent=CALLER, tracestate="k=v"
+    )
     spans = spans_of(collector, answer, "POST /api/v1/embeddings")
     root = the(spans, "POST /api/v1/embeddings")
     assert (root.trace, root.parent, root.state) == (*CALLER.split("-")[1:3], "k=v")
@@ -199,7 +197,7 @@ def test_an_upstream_is_told_which_step_calls_it(gateway, collector, upstream):
 
 
 def test_retries_and_a_fallback_show_where_the_time_went(gateway, collector, upstream):
-    upstream.fault = Fault.UNAVAILABLE
+    upstream.fault = Fault.OVERLOADED
     answer = ask(gateway, "on the long way", OPENAI)
     assert answer.headers["X-Embeddings-Fallback-From"] == "openai"
     spans = spans_of(collector, answer, "POST /api/v1/embeddings")
@@ -290,8 +288,10 @@ def test_a_job_is_one_trace_of_the_worker(gateway, collector):
         {"title": "t", "content": "A document of some words."}, path="/media"
     )
     assert made.status_code == 201, made.text
-    media = made.json()["id"]
-    started = gateway.post({"model": MODEL}, path=f"/media/{media}/embeddings")
+    media = made.json()["media_id"]
+    started = gateway.post(
+        {"embedding_model": MODEL}, path=f"/media/{media}/embeddings"
+    )
     assert started.status_code == 202, started.text
     job = started.json()["job_id"]
 
@@ -354,20 +354,32 @@ def test_nothing_that_was_sent_holds_a_text_a_key_or_an_unknown_name(
     assert all(one["x-tenant"] == "embeddings" for one in collector.headers)
 
 
-def test_a_stop_sends_what_is_left(gateway, collector, launch):
+def test_a_stop_sends_what_is_left(collector, launch):
     server = launch(
         OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
         OTEL_BSP_SCHEDULE_DELAY="600000",
         OTEL_METRIC_EXPORT_INTERVAL="600000",
         OTEL_SERVICE_NAME="stopped",
+        SINGLE_USER_API_KEY="a-key-of-this-test-alone",
+        WEB_CONCURRENCY="1",
+        # No model is loaded for this.
         EMBEDDINGS_ENGINE="inline",
-    ).wait_until_ready()
-    answer = server.get("/api/v1/embeddings/models")
-    server.stop()
-    asked = answer.headers["X-Request-ID"]
-    assert any(
-        s.attributes.get("embeddings.request_id") == asked for s in collector.spans
+        EMBEDDINGS_FALLBACK="off",
     )
+
+    def serves():
+        with contextlib.suppress(requests.ConnectionError):
+            return server.get("/api/v1/embeddings/models")
+
+    def came(answer):
+        asked = answer.headers["X-Request-ID"]
+        sent = [s.attributes.get("embeddings.request_id") for s in collector.spans]
+        return asked in sent
+
+    answer = poll(serves, seconds=60, what="an answer")
+    assert not came(answer)
+    server.stop()
+    assert came(answer)
     assert "stopped:http.server.request.duration" in collector.points
 
 
