@@ -38,7 +38,8 @@ def own_metrics() -> dict[str, set[str]]:
 
 
 def dashboard() -> dict:
-    return json.loads((GRAFANA / "dashboard.json").read_text())
+    board: dict = json.loads((GRAFANA / "dashboard.json").read_text())
+    return board
 
 
 def rules() -> list[dict]:
@@ -70,7 +71,7 @@ class Names:
     def _walk(self, node, kept: set[str]) -> None:
         if isinstance(node, promql_parser.VectorSelector):
             asked = {one.name for one in node.matchers.matchers}
-            self.series.append((node.name, asked | kept))
+            self.series.append((node.name or "", asked | kept))
             return
         if isinstance(node, promql_parser.AggregateExpr):
             labels = {*node.modifier.labels} if node.modifier else set()

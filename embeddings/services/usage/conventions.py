@@ -20,15 +20,10 @@ ENCODING_FORMATS = "gen_ai.request.encoding_formats"
 TOKEN_TYPE = "gen_ai.token.type"  # noqa: S105
 STATUS = "http.response.status_code"
 ERROR = "error.type"
-# What the metrics of calls are told apart by.
-OF_CALLS = (
-    OPERATION,
-    PROVIDER,
-    REQUEST_MODEL,
-    RESPONSE_MODEL,
-    "server.address",
-    "server.port",
-)
+# What the metrics of requests and of calls are told apart by.
+OF_HTTP = ("http.request.method", "http.route", "url.scheme", STATUS)
+OF_MODELS = (OPERATION, REQUEST_MODEL, RESPONSE_MODEL)
+OF_CALLS = (*OF_MODELS, PROVIDER, "server.address", "server.port")
 # Plug-ins that the conventions call otherwise.
 WELL_KNOWN = {"google": "gcp.gemini", "mistral": "mistral_ai"}
 

@@ -21,6 +21,7 @@ from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -102,7 +103,7 @@ class Telemetry:
             name,
             trace_id=trace_id,
             parent_id=parent.span_id,
-            sampled=decided.decision.is_sampled(),
+            sampled=decided.decision is Decision.RECORD_AND_SAMPLE,
             state=parent.trace_state.to_header(),
             kind=kind,
         )
@@ -143,7 +144,7 @@ class Telemetry:
 
     def _close(self) -> None:
         if self._spans:
-            self._spans.shutdown()
+            self._spans.shutdown()  # type: ignore[no-untyped-call]
         self._meters.shutdown()
 
     def _span(self, trace: Trace, step: Step) -> ReadableSpan:
@@ -202,13 +203,12 @@ class _Measures:
         said = root.attributes
         error: Attributes = {names.ERROR: root.error} if root.error else {}
         if names.STATUS in said:
-            kept = ("http.request.method", "http.route", "url.scheme", names.STATUS)
-            self._http.record(event.seconds, _of(said, kept) | error)
+            self._http.record(event.seconds, _of(said, names.OF_HTTP) | error)
         if names.OPERATION in said:
-            kept = (names.OPERATION, names.REQUEST_MODEL, names.RESPONSE_MODEL)
             provider = event.provider or event.asked.partition(":")[0]
             named: Attributes = {names.PROVIDER: names.well_known(provider)}
-            self._server.record(event.seconds, _of(said, kept) | named | error)
+            said = _of(said, names.OF_MODELS) | named | error
+            self._server.record(event.seconds, said)
 
     def call(self, step: Step) -> None:
         said = _of(step.attributes, names.OF_CALLS)
@@ -226,7 +226,7 @@ def _of(attributes: Attributes, kept: tuple[str, ...]) -> Attributes:
 def _resource() -> Resource:
     """Return what names this process: the environment's words for the service first."""
     given = Resource.create()
-    own = {
+    own: dict[str, str | int] = {
         "service.version": version(SERVICE),
         "service.instance.id": str(uuid.uuid4()),
         "host.name": socket.gethostname(),

@@ -41,12 +41,16 @@ def collect(receiver, configure):
         return telemetry()
 
     yield begin
-    if telemetry():
-        telemetry().close()
+    end()
+
+
+def end():
+    if sender := telemetry():
+        sender.close()
 
 
 def spans(receiver):
-    telemetry().close()
+    end()
     return receiver.spans
 
 
