@@ -1,5 +1,6 @@
 """OpenTelemetry's standard variables, as far as this server knows them; the SDK reads those that are set."""
 
+import re
 from pathlib import Path
 
 from embeddings.conf import TelemetryConf
@@ -46,7 +47,7 @@ def read_telemetry(env: Env) -> TelemetryConf | None:
         given[name] = str(number) if number else ""
     for name in ("OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"):
         given[name] = env.text(name)
-    given["OTEL_EXPORTER_OTLP_HEADERS"] = env.secret("OTEL_EXPORTER_OTLP_HEADERS")
+    given["OTEL_EXPORTER_OTLP_HEADERS"] = _headers(env)
     given["OTEL_EXPORTER_OTLP_CERTIFICATE"] = _certificate(env)
     given["OTEL_TRACES_SAMPLER_ARG"] = _ratio(env)
     off = env.boolean("OTEL_SDK_DISABLED", default=False)
@@ -62,6 +63,15 @@ def read_telemetry(env: Env) -> TelemetryConf | None:
         metrics=signals["METRICS"],
         environment={name: value for name, value in given.items() if value},
     )
+
+
+def _headers(env: Env) -> str:
+    """Read them as a secret; the SDK would write one that it cannot read into the log."""
+    headers = env.secret("OTEL_EXPORTER_OTLP_HEADERS") or ""
+    for pair in filter(str.strip, headers.split(",")):
+        if not re.fullmatch(r"\s*[\w.~!#$%&'*+^`|-]+\s*=.*", pair, re.ASCII):
+            env.problem("OTEL_EXPORTER_OTLP_HEADERS", "must be name=value,name=value")
+    return headers
 
 
 def _certificate(env: Env) -> str:

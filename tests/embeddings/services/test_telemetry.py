@@ -1,10 +1,13 @@
 """What a request leaves at a collector, and what it does where there is none."""
 
 import os
+import socket
+import threading
 
 import pytest
 
 from embeddings.conf import TelemetryConf
+from embeddings.services.usage import otlp
 from embeddings.services.usage.telemetry import telemetry
 from providers import tracing
 from providers.exceptions import ProviderUnavailable
@@ -184,3 +187,20 @@ def test_an_upstreams_address_is_its_host_and_port_alone():
     assert tracing.server_of("http://[::1]:8080/v1")["server.port"] == 8080
     assert tracing.server_of("http://host:port") == {}
     assert tracing.server_of("") == {}
+
+
+def test_a_collector_that_never_answers_holds_up_neither_a_request_nor_the_end(
+    collect, post, monkeypatch
+):
+    monkeypatch.setattr(otlp, "CLOSE_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        sender = collect(
+            OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{port}",
+            OTEL_BSP_SCHEDULE_DELAY="1",
+            OTEL_BSP_MAX_QUEUE_SIZE="512",
+        )
+        for _ in range(200):  # more than what waits
+            assert post({"input": "a", "model": SMALL}).status_code == 200
+        sender.close()
+        assert "telemetry" in {thread.name for thread in threading.enumerate()}

@@ -46,6 +46,16 @@ def cut(queue, budget=BUDGET, *, small=True, bulk=True):
     return batch
 
 
+def test_whoever_watches_is_told_each_change_of_what_waits():
+    told = []
+    queue = Queue(small_tokens=4, note=told.append)
+    request = Request([row(8), row(8)], 0.0, 1000.0)
+    queue.add(request)
+    cut(queue, budget=8)
+    queue.remove(request)
+    assert told == [16, 8, 0]
+
+
 def test_stream_of_newcomers_does_not_keep_a_request_waiting_for_ever(queue, add):
     """It would, if a newcomer's virtual time began at nothing rather than at the queue's."""
     bulk = add(*[8] * 6)
