@@ -55,6 +55,8 @@ SHARED_PREFIXES = (
     *PROVIDER_PREFIXES,
 )
 NEAR_MISS = 0.88
+# Standard variables of OpenTelemetry that are near misses of others; its library reads them.
+NO_MISS = re.compile(r"OTEL_(EXPORTER_OTLP_(CLIENT|LOGS|METRICS|TRACES)|BLRP)_\w+")
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -239,6 +241,8 @@ class Env:
         return self._values.get(name, "").strip() or None
 
     def _unknown(self, name: str) -> str | None:
+        if NO_MISS.fullmatch(name):
+            return None
         near = difflib.get_close_matches(name, self.known, n=1, cutoff=NEAR_MISS)
         if name.startswith(OWN_PREFIXES) or (near and name.startswith(SHARED_PREFIXES)):
             return f"{name} is not a setting of this server" + (

@@ -1,6 +1,9 @@
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from opentelemetry import environment_variables as api_variables
+from opentelemetry.sdk import environment_variables as sdk_variables
 
+from embeddings_project import settings
 from embeddings_project.env import Env
 from embeddings_project.telemetry import read_telemetry
 
@@ -66,6 +69,19 @@ def test_a_value_that_makes_no_sense_is_named(name, value):
     with pytest.raises(ImproperlyConfigured, match=f"OTEL_{name}") as refused:
         telemetry(**{name: value})
     assert "0123456789abcdef" not in str(refused.value)
+
+
+STANDARD = {
+    value
+    for module in (api_variables, sdk_variables)
+    for name, value in vars(module).items()
+    if name.startswith("OTEL_")
+}
+
+
+@pytest.mark.parametrize("name", sorted(STANDARD - settings.env.known))
+def test_a_standard_variable_that_is_not_ours_is_no_misspelt_one(name):
+    assert telemetry(**{name.removeprefix("OTEL_"): "x"}) is None
 
 
 def test_headers_may_come_from_a_file_and_are_not_shown(tmp_path):

@@ -120,6 +120,7 @@ class Telemetry:
             root.error = event.code or str(event.status)
         self._measure.request(event, root)
         self.send(trace)
+        event.trace = None  # the record itself is kept until it is stored
 
     def send(self, trace: Trace) -> None:
         """Send the steps of a trace that has ended, if it was sampled, and count its calls of models."""
