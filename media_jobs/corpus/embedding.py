@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Self
 
 import structlog
+from django.db import connections
 
 from embeddings.services.callers import SYSTEM
 from embeddings.services.embed import embed
@@ -62,17 +63,28 @@ class Embedder:
 
         Raises CorpusError where the model is another by now, ServiceError, ProviderError.
         """
+        if self._requests == 1:
+            for batch in batches:
+                yield _read(self._patient(batch))
+            return
         under_way: deque[Future[EmbeddingResult]] = deque()
         pool = ThreadPoolExecutor(self._requests, thread_name_prefix="corpus")
         try:
             for batch in batches:
-                under_way.append(pool.submit(self._patient, batch))
+                under_way.append(pool.submit(self._aside, batch))
                 if len(under_way) > self._requests:
-                    yield _read(under_way.popleft())
+                    yield _read(under_way.popleft().result())
             while under_way:
-                yield _read(under_way.popleft())
+                yield _read(under_way.popleft().result())
         finally:
             pool.shutdown(cancel_futures=True)
+
+    def _aside(self, texts: list[str]) -> EmbeddingResult:
+        """Ask in a thread of the pool, which leaves no connection behind."""
+        try:
+            return self._patient(texts)
+        finally:
+            connections.close_all()
 
     def _patient(self, texts: list[str]) -> EmbeddingResult:
         """Ask, and again while the failure may pass: as long and as often as a media job would."""
@@ -119,6 +131,5 @@ class Embedder:
         return result
 
 
-def _read(future: "Future[EmbeddingResult]") -> tuple[Vectors, int]:
-    result = future.result()
+def _read(result: EmbeddingResult) -> tuple[Vectors, int]:
     return result.vectors, result.prompt_tokens

@@ -36,7 +36,6 @@ class Command(BaseCommand):
             except (CorpusError, ServiceError):
                 loader.build_index()  # over what is there
                 raise
-            self.stdout.write("The index is being built.")
             loader.build_index()
 
     def _load(self, loader: "Loader") -> None:
