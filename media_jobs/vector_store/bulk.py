@@ -23,7 +23,7 @@ def insert_rows(rows: Sequence[models.Model], using: str) -> None:
     fields = model._meta.local_concrete_fields
     values = (
         [
-            field.get_db_prep_save(getattr(row, field.attname), connection)
+            field.get_db_prep_save(field.pre_save(row, add=True), connection)
             for field in fields
         ]
         for row in rows
