@@ -16,14 +16,16 @@ from tests.waiting import poll
 SHARD = 100
 
 
-@pytest.fixture
-def environment(prepared_weights, migrated, tmp_path):
+@pytest.fixture(scope="module")
+def environment(prepared_weights, tmp_path_factory):
     """What the commands run with, on a data folder of their own."""
-    data = tmp_path / "data"
-    lay_out_weights(data)
-    (data / "db.sqlite3").write_bytes(migrated.read_bytes())
+    home = tmp_path_factory.mktemp("corpus")
+    lay_out_weights(home / "data")
     options = {"PYTHONPATH": str(REPOSITORY), "RAY_USAGE_STATS_ENABLED": "0"}
-    return clean_environment(home=tmp_path, data_dir=data, port=1, **options)
+    found = clean_environment(home=home, data_dir=home / "data", port=1, **options)
+    migrate = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
+    subprocess.run(migrate, cwd=REPOSITORY, env=found, check=True)
+    return found
 
 
 @pytest.fixture
@@ -90,6 +92,16 @@ def shards(output):
     }
 
 
+def wait_for(count, process, output):
+    """Wait until so many shards are done, which are not all."""
+
+    def are_done():
+        assert process.poll() is None, process.communicate()
+        return len(shards(output)) >= count
+
+    poll(are_done, seconds=180, what=f"{count} shards")
+
+
 def finished(process):
     out, err = process.communicate(timeout=240)
     assert process.returncode == 0, out + err
@@ -109,7 +121,7 @@ def check(output, texts, server):
 def test_killed_command_goes_on_where_it_was(corpus, start, server):
     path, texts = corpus(6 * SHARD)
     first = start(path)
-    poll(lambda: len(shards(start.output)) >= 2, seconds=60, what="two shards")
+    wait_for(2, first, start.output)
     first.send_signal(signal.SIGKILL)
     first.communicate()
     kept = shards(start.output)
@@ -127,7 +139,7 @@ def test_node_that_is_killed_costs_a_shard_an_actor_at_most(
     path, texts = corpus(20 * SHARD)
     address = two_nodes.stdout.readline().strip()
     run = start(path, "--engine", "ray", "--ray-address", address)
-    poll(lambda: len(shards(start.output)) >= 6, seconds=120, what="six shards")
+    wait_for(6, run, start.output)
     two_nodes.stdin.write("kill\n")
     two_nodes.stdin.flush()
     assert two_nodes.stdout.readline() == "killed\n"
