@@ -132,11 +132,18 @@ def read_manifest(output: Path) -> Manifest | None:
         raise CorpusError(
             f"{path} is not a manifest of this version ({VERSION}); take another OUTPUT."
         )
+    try:
+        return _read(written)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CorpusError(f"{path} was edited; take another OUTPUT.") from error
+
+
+def _read(written: Mapping[str, Any]) -> Manifest:
     settings = written["settings"]
     return Manifest(
         settings=CorpusSettings(**{**settings, "fields": Fields(**settings["fields"])}),
         model=Identity(**written["model"]),
-        check=Check(vectors=np.asarray(written["check"]["vectors"], dtype=np.float32)),
+        check=Check(vectors=np.array(written["check"]["vectors"], dtype=np.float32)),
         files=[File(**file) for file in written["files"]],
         shards=[Shard(**shard) for shard in written["shards"]],
         text_bytes=written["text_bytes"],

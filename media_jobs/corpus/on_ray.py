@@ -28,10 +28,11 @@ MAX_DEATHS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actors:
-    """How many there are at most (None: as many as the cluster takes), with how many processors each, and where."""
+    """How many there are at most (None: as many as the cluster takes), with how much of a machine each, and where."""
 
     count: int | None
     cpus: int
+    gpus: float
     address: str | None
 
 
@@ -79,7 +80,7 @@ class Crew:
         self._actors = actors
         self._arguments = (settings_module, pickle.dumps(wanted), actors.cpus)
         self._class = ray.remote(ShardActor).options(
-            num_cpus=actors.cpus, scheduling_strategy="SPREAD"
+            num_cpus=actors.cpus, num_gpus=actors.gpus, scheduling_strategy="SPREAD"
         )
         self._busy: dict[Any, tuple[Any, Shard | None]] = {}
         self._deaths: Counter[int] = Counter()

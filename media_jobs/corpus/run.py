@@ -87,6 +87,8 @@ def begin(wanted: Wanted) -> Begun:
     Raises CorpusError, ServiceError, ProviderError, OSError.
     """
     _require_database()
+    if wanted.output.is_relative_to(wanted.source):
+        raise CorpusError("OUTPUT lies in INPUT, and would be read as a part of it.")
     files_of(wanted.source)  # before a model is loaded
     embedder = wanted.embedder()
     settings, check = wanted.settings(), embedder.check()

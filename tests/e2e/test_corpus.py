@@ -520,3 +520,41 @@ def test_output_without_texts_is_refused(write, output, onnx):
 def test_folder_that_is_no_output_is_refused(tmp_path, onnx):
     with pytest.raises(CommandError, match="is no output of embed_corpus"):
         load(tmp_path)
+
+
+def test_output_inside_the_input_is_refused(write, onnx):
+    folder = write(ROWS).parent
+    with pytest.raises(CommandError, match="OUTPUT lies in INPUT"):
+        embed(folder, folder / "output")
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "not a manifest of this version"),
+        ('{"version": 1, "settings": {}}', "was edited"),
+    ],
+)
+def test_manifest_that_cannot_be_read_is_refused(write, output, onnx, content, problem):
+    output.mkdir()
+    (output / "manifest.json").write_text(content)
+    with pytest.raises(CommandError, match=problem):
+        embed(write(ROWS), output)
+
+
+def test_two_runs_at_once_leave_one_file_a_shard(write, output, onnx, monkeypatch):
+    source, real = write(ROWS), Embedder._answer
+    nested = []
+
+    def answer(self, texts):
+        if "Text number 5." in texts and not nested:
+            nested.append("")
+            nested[0] = embed(source, output)
+        return real(self, texts)
+
+    monkeypatch.setattr(Embedder, "_answer", answer)
+    assert "Complete: 10 documents" in embed(source, output)
+    assert "Complete: 10 documents" in nested[0]
+    assert len([*(output / "vectors").iterdir()]) == 3
+    assert [row["id"] for row in read(output)] == [row["id"] for row in ROWS]

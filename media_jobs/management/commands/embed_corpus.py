@@ -86,6 +86,13 @@ class Command(BaseCommand):
             default=1,
             help="Ray: processors and threads of each",
         )
+        add(
+            "--actor-gpus",
+            type=float,
+            default=0,
+            metavar="N",
+            help="Ray: GPUs of each, such as 1 or 0.5",
+        )
         add("--ray-address", help="Ray: of a running cluster; else one is started here")
 
     def handle(self, **options: Any) -> None:
@@ -147,6 +154,7 @@ class Command(BaseCommand):
         actors = Actors(
             count=options["actors"],
             cpus=options["actor_cpus"],
+            gpus=options["actor_gpus"],
             address=options["ray_address"],
         )
         connect(actors.address)
