@@ -70,7 +70,8 @@ class Fields:
             raise BadRow(
                 f"metadata has {min(twice)}, and so has the row; rename one of them."
             )
-        return _plain({**given, **beside})
+        together = {**given, **beside}
+        return _plain(together) if together else {}
 
 
 class BadRow(Exception):

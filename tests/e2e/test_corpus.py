@@ -558,3 +558,20 @@ def test_two_runs_at_once_leave_one_file_a_shard(write, output, onnx, monkeypatc
     assert "Complete: 10 documents" in nested[0]
     assert len([*(output / "vectors").iterdir()]) == 3
     assert [row["id"] for row in read(output)] == [row["id"] for row in ROWS]
+
+
+def test_remote_model_that_drifts_meanwhile_finishes_no_shard(
+    write, output, fakes, settings, monkeypatch
+):
+    remote, real = fakes["openai"], Embedder._answer
+    remote.problem, settings.EMBEDDINGS_CANARY = None, True
+
+    def answer(self, texts):
+        if "Text number 4." in texts:
+            remote.variant = "another "
+        return real(self, texts)
+
+    monkeypatch.setattr(Embedder, "_answer", answer)
+    with pytest.raises(CommandError, match="no longer gives the vectors"):
+        embed(write(ROWS), output, "--model", "openai:text-embedding-3-small")
+    assert [row["id"] for row in read(output)] == [row["id"] for row in ROWS[:4]]
