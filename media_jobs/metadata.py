@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 MAX_LEVELS = 32
+MAX_BYTES = 2**16  # as JSON
 LEAST, MOST = -(2**63), 2**63 - 1
 TOO_DEEP = f"must be nested at most {MAX_LEVELS} levels deep."
 TOO_LARGE = "must have whole numbers of 64 bits (-2^63 to 2^63-1)."

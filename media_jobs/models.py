@@ -11,7 +11,15 @@ from media_jobs.vector_store.rows import ItemVectors, StoredChunk, VectorSpace
 from providers.registry import registry
 from providers.unusable import Unusable
 
-__all__ = ["LIVE", "ItemVectors", "Job", "MediaItem", "StoredChunk", "VectorSpace"]
+__all__ = [
+    "LIVE",
+    "ExternalId",
+    "ItemVectors",
+    "Job",
+    "MediaItem",
+    "StoredChunk",
+    "VectorSpace",
+]
 
 
 class MediaItem(models.Model):
@@ -88,6 +96,29 @@ class MediaItem(models.Model):
         if model.vector_space != self.vector_space:
             return True
         return model.revision not in ("", self.embedded_revision)
+
+
+class ExternalId(models.Model):
+    """What the corpus calls a document that was loaded from one: each name once for each owner."""
+
+    media = models.OneToOneField(
+        MediaItem,
+        on_delete=models.CASCADE,
+        primary_key=True,
+        related_name="external",
+    )
+    owner = models.PositiveBigIntegerField(help_text="The user's id, else 0.")
+    name = models.CharField(max_length=500)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["owner", "name"], name="one_document_a_name"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Job(models.Model):

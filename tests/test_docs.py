@@ -22,7 +22,10 @@ from tests.pages import FENCED, PAGES, ROOT, blocks, code, prose, read
 RUN = ("sh", "python")
 PICTURES = ("", "mermaid", "text")
 # A plug-in's key, the example of a name, and what other software reads.
-OTHER_NAMES = r"UPSTREAM_\w+_API_KEY|NAME_FILE|HTTP_PROXY|SSL_CERT_FILE|XDG_DATA_HOME"
+OTHER_NAMES = (
+    r"UPSTREAM_\w+_API_KEY|NAME_FILE|HTTP_PROXY|SSL_CERT_FILE|XDG_DATA_HOME"
+    r"|RAY_\w+|SLURM_\w+"
+)
 MADE_LATER = {"htmlcov/"}
 POSTGRESQL = {"maintenance_work_mem"}
 A_NAME = re.compile(r"[a-z]+(_[a-z]+)+|[Xx]-[\w-]+\w|(\w+\.)?[EW]\d{3}")

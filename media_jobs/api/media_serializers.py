@@ -17,7 +17,7 @@ from embeddings.api.serializers import (
 )
 from media_jobs.api.upload_parsers import parsed_metadata
 from media_jobs.conf import conf
-from media_jobs.metadata import problem_of
+from media_jobs.metadata import MAX_BYTES, problem_of
 from media_jobs.models import Job
 from media_jobs.services.jobs import (
     MAX_BATCH,
@@ -28,7 +28,6 @@ from media_jobs.services.jobs import (
     usual_overlap,
 )
 
-MAX_METADATA_BYTES = 2**16
 MAX_LIMIT = 200
 DEFAULT_LIMIT = 50
 MAX_OFFSET = 2**31 - 1
@@ -42,9 +41,9 @@ class MetadataField(serializers.Field[dict[str, Any], Any, Any, Any]):
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         if problem := problem_of(data):
             raise serializers.ValidationError(problem)
-        if len(orjson.dumps(data)) > MAX_METADATA_BYTES:
+        if len(orjson.dumps(data)) > MAX_BYTES:
             raise serializers.ValidationError(
-                f"must have at most {MAX_METADATA_BYTES} bytes as JSON."
+                f"must have at most {MAX_BYTES} bytes as JSON."
             )
         return cast("dict[str, Any]", data)
 

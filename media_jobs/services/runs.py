@@ -1,6 +1,5 @@
 """One run of one job: text -> chunks -> vectors -> the store, giving way whenever the job is no longer its own."""
 
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from embeddings.services.usage.budgets import check_budgets
 from embeddings.services.usage.events import Event
 from embeddings.services.usage.ledger import recorded
 from embeddings.services.usage.telemetry import traced
-from media_jobs.chunking import Span, TokenLimit, spans
+from media_jobs.chunking import Span
 from media_jobs.conf import conf
 from media_jobs.models import Job, MediaItem
 from media_jobs.services.claims import (
@@ -47,7 +46,7 @@ from media_jobs.services.claims import (
 from media_jobs.services.heartbeat import BEAT_SECONDS, Heartbeat
 from media_jobs.services.job_failures import may_pass, outage_seconds
 from media_jobs.services.spool import Spool, SpoolBroken, discard
-from media_jobs.services.targets import Identity, identity_of
+from media_jobs.services.targets import Cutter, Identity, identity_of
 from media_jobs.vector_store.base import Chunk, Space, Superseded
 from media_jobs.vector_store.store import vector_store
 from providers import breaker
@@ -188,7 +187,8 @@ def _prepared(job: Job, item: MediaItem, heart: Heartbeat) -> _Work:
     target = find_target(model=job.embedding_model, provider=job.embedding_provider)
     found: list[Span] = []
     beat_at = time.monotonic() + BEAT_SECONDS
-    for span in _cut(job, item, target):
+    cutter = Cutter.of(target, size=job.chunk_size, overlap=job.chunk_overlap)
+    for span in cutter.spans(item.content):
         found.append(span)
         if time.monotonic() > beat_at:
             write(job)
@@ -204,26 +204,6 @@ def _caller_of(job: Job) -> Caller:
     if caller is None:
         raise NotAllowed("Who asked for this job may not call any more.")
     return caller
-
-
-def _cut(job: Job, item: MediaItem, target: Target) -> Iterator[Span]:
-    tokenizer, limit = target.provider.tokenizer(target.model), None
-    size, most = job.chunk_size, target.model.max_tokens
-    prompt = target.model.document_prompt
-    if tokenizer is not None:
-        # A model without a limit has its texts counted, too: those without a token are left out.
-        limit = TokenLimit(
-            tokenizer=tokenizer, max_tokens=most or sys.maxsize, prompt=prompt
-        )
-        if limit.overhead >= limit.max_tokens:
-            raise InvalidRequest(
-                f"The document prompt of {target.label} leaves no tokens for a text in its {most} tokens: shorten it."
-            )
-    elif most is not None:
-        # The maker keeps its vocabulary to itself.
-        size = min(size, max(1, 2 * most - len(prompt)))
-    overlap = min(job.chunk_overlap, size // 2)
-    return spans(item.content, size=size, overlap=overlap, limit=limit)
 
 
 def _source(work: _Work, spool: Spool) -> Target:

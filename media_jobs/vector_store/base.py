@@ -1,7 +1,7 @@
 """The one interface of every store: replace, delete, search, stats."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,6 +79,18 @@ class VectorStore(ABC):
         `guard` is called as the last step. Raises Superseded, ValueError for a vector that does not fit the space, and
         what `chunks` raises; then nothing has changed.
         """
+
+    @abstractmethod
+    def load(self, space: Space, items: Sequence[tuple[int, Sequence[Chunk]]]) -> None:
+        """Store the chunks of items that have none, each at least one, for a caller who has many such calls to make.
+
+        Runs in a transaction of the caller's. An index over the space is not made: that is for `build_index`, which
+        the caller calls in the end. Raises ValueError for a vector that does not fit the space.
+        """
+
+    @abstractmethod
+    def build_index(self, space: Space) -> None:
+        """Make what searches of the space are fast by, where that is not there yet."""
 
     @abstractmethod
     def delete(self, media_ids: Collection[int]) -> int:

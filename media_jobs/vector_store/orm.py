@@ -16,6 +16,7 @@ from django.db.models import QuerySet, Sum
 
 from media_jobs.conf import conf
 from media_jobs.vector_store.base import Vector, from_bytes, to_bytes
+from media_jobs.vector_store.bulk import insert_rows
 from media_jobs.vector_store.matrix import (
     BLOCK_ROWS,
     Block,
@@ -67,7 +68,7 @@ class OrmVectorStore(SqlVectorStore):
     def _insert(self, rows: Sequence[StoredChunk], vectors: Sequence[Vector]) -> None:
         for row, vector in zip(rows, vectors, strict=True):
             row.vector = to_bytes(vector)
-        self._chunks().bulk_create(rows)
+        insert_rows(rows, self.using)
 
     def _nearest(
         self,

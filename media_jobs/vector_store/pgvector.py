@@ -19,6 +19,7 @@ from django.db import ProgrammingError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from media_jobs.vector_store.base import Space, Vector, from_bytes
+from media_jobs.vector_store.bulk import copy_into, insert_rows
 from media_jobs.vector_store.rows import StoredChunk, VectorSpace
 from media_jobs.vector_store.sql import Found, SqlVectorStore
 
@@ -37,7 +38,7 @@ CREATE TABLE {TABLE} (
 );
 CREATE INDEX {TABLE}_items ON {TABLE} (media_id, space_id);
 """
-INSERT = f"INSERT INTO {TABLE} (chunk_id, media_id, space_id, embedding) VALUES (%s, %s, %s, %s)"  # noqa: S608
+COLUMNS = ("chunk_id", "media_id", "space_id", "embedding")
 READ = f"SELECT chunk_id, embedding::text FROM {TABLE} WHERE chunk_id = ANY(%s)"  # noqa: S608
 # m and ef_construction: pgvector's defaults are 16 and 64.
 CREATE_INDEX = """
@@ -88,13 +89,12 @@ class PgVectorStore(SqlVectorStore):
             }
 
     def _insert(self, rows: Sequence[StoredChunk], vectors: Sequence[Vector]) -> None:
-        self._chunks().bulk_create(rows)
-        values = [
+        insert_rows(rows, self.using)
+        values = (
             (row.pk, row.media_id, row.space_id, literal(vector))
             for row, vector in zip(rows, vectors, strict=True)
-        ]
-        with connections[self.using].cursor() as cursor:
-            cursor.executemany(INSERT, values)
+        )
+        copy_into(connections[self.using], TABLE, COLUMNS, values)
 
     def _nearest(
         self,
@@ -236,7 +236,6 @@ def _move_some(connection: BaseDatabaseWrapper) -> int:
             for chunk in found.defer("text")
             if chunk.vector is not None
         ]
-        with connection.cursor() as cursor:
-            cursor.executemany(INSERT, values)
+        copy_into(connection, TABLE, COLUMNS, values)
         chunks.filter(pk__in=[value[0] for value in values]).update(vector=None)
     return len(values)

@@ -26,6 +26,7 @@ from media_jobs.vector_store.base import (
     VectorStore,
     checked,
 )
+from media_jobs.vector_store.bulk import insert_rows
 from media_jobs.vector_store.full_text import found_by_words, fused, quotes
 from media_jobs.vector_store.rows import ItemVectors, StoredChunk, VectorSpace
 
@@ -55,13 +56,40 @@ class SqlVectorStore(VectorStore):
             with transaction.atomic(using=self.using):
                 self._take(media_id, space, row)
                 self._chunks().filter(media_id=media_id).delete()
-                count = self._insert_all(media_id, row, chunks)
+                count = self._insert_all(row, ((media_id, one) for one in chunks))
                 self._publish(media_id, row, count)
                 if guard is not None and not guard():
                     raise Superseded("The guard of the replacement said no.")
         except IntegrityError as error:
             raise Superseded(f"Media item {media_id} is gone.") from error
         return count
+
+    def load(self, space: Space, items: Sequence[tuple[int, Sequence[Chunk]]]) -> None:
+        row = self._row_of(space)
+        self._insert_all(
+            row, ((media_id, chunk) for media_id, chunks in items for chunk in chunks)
+        )
+        # The space stays locked from here to the commit, as in `_publish`.
+        spaces = self._spaces().filter(pk=row.pk)
+        spaces.update(version=F("version") + 1)
+        version = spaces.values_list("version", flat=True).get()
+        insert_rows(
+            [
+                ItemVectors(
+                    media_id=media_id,
+                    space=row,
+                    provider=space.provider,
+                    model=space.model,
+                    chunks=len(chunks),
+                    version=version,
+                )
+                for media_id, chunks in items
+            ],
+            self.using,
+        )
+
+    def build_index(self, space: Space) -> None:
+        self._space_for(space)
 
     def delete(self, media_ids: Collection[int]) -> int:
         ids = one_of(media_ids, self.using)
@@ -160,7 +188,12 @@ class SqlVectorStore(VectorStore):
         )
 
     def _space_for(self, space: Space) -> VectorSpace:
-        """Return the row of the space, made if it is new. Runs before the transaction of a replacement."""
+        """Return the row of the space, made if it is new, with its index. Runs before the transaction of a
+        replacement.
+        """
+        return self._row_of(space)
+
+    def _row_of(self, space: Space) -> VectorSpace:
         return self._spaces().get_or_create(
             vector_space=space.vector_space, dimensions=space.dimensions
         )[0]
@@ -178,8 +211,9 @@ class SqlVectorStore(VectorStore):
         )
 
     def _insert_all(
-        self, media_id: int, space: VectorSpace, chunks: Iterable[Chunk]
+        self, space: VectorSpace, chunks: Iterable[tuple[int, Chunk]]
     ) -> int:
+        """Insert chunks, each with its item's id, and return their number."""
         count, left = 0, iter(chunks)
         while batch := list(islice(left, INSERT_ROWS)):
             rows = [
@@ -191,10 +225,10 @@ class SqlVectorStore(VectorStore):
                     end=chunk.end,
                     text=chunk.text,
                 )
-                for chunk in batch
+                for media_id, chunk in batch
             ]
             self._insert(
-                rows, [checked(chunk.vector, space.dimensions) for chunk in batch]
+                rows, [checked(chunk.vector, space.dimensions) for _, chunk in batch]
             )
             count += len(batch)
         return count

@@ -8,10 +8,10 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 
-from embeddings.access.caller_lookup import caller_of_user, known_users
-from embeddings.services.callers import SINGLE_USER, Caller
+from embeddings.services.callers import Caller
 from embeddings.services.errors import ServiceError
 from media_jobs.conf import conf
+from media_jobs.management.owner import add_owner, caller_of
 from media_jobs.models import LIVE, Job
 from media_jobs.services.claims import claim_next
 from media_jobs.services.ingestion import files_in, take_files
@@ -28,9 +28,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("folder", type=Path)
-        parser.add_argument(
-            "--owner", help="The user they belong to (multi-user mode)."
-        )
+        add_owner(parser)
         parser.add_argument("--model", help="`model` or `provider:model`")
         parser.add_argument("--chunk-size", type=int, default=conf().chunk_size)
         parser.add_argument("--chunk-overlap", type=int, default=conf().chunk_overlap)
@@ -43,7 +41,7 @@ class Command(BaseCommand):
     def handle(self, *, folder: Path, no_wait: bool, **options: Any) -> None:
         if not folder.is_dir():
             raise CommandError(f"{folder} is not a folder.")
-        caller = self._caller(options["owner"])
+        caller = caller_of(options["owner"])
         wanted = JobOptions(
             model=options["model"],
             chunk_size=options["chunk_size"],
@@ -59,14 +57,6 @@ class Command(BaseCommand):
             self._finish(jobs)
         finally:
             hand_back_mine()  # what Ctrl-C interrupted
-
-    def _caller(self, owner: str | None) -> Caller:
-        if owner is None:
-            return SINGLE_USER
-        user = known_users().filter(username=owner).first()
-        if user is None:
-            raise CommandError(f"There is no user {owner}.")
-        return caller_of_user(user)
 
     def _start(self, caller: Caller, folder: Path, wanted: JobOptions) -> list[int]:
         paths = files_in(folder)

@@ -6,7 +6,7 @@ import numpy as np
 import psycopg
 import pytest
 from django.core.management import call_command
-from django.db import connections
+from django.db import connections, transaction
 from django.test.utils import CaptureQueriesContext
 from structlog.testing import capture_logs
 
@@ -58,6 +58,16 @@ def test_search_of_a_large_space_uses_its_own_index(store, new_item, many):
     assert f"media_jobs_chunkvector_{space.pk} " in plan
     exact = sorted((-float(vector @ EAST), index) for index, vector in enumerate(many))
     assert [hit.chunk_index for hit in hits] == [index for _, index in exact[:10]]
+
+
+def test_loaded_chunks_have_no_index_until_it_is_built(store, new_item, many):
+    with transaction.atomic(using=store.using):
+        store.load(SPACE, [(new_item(), chunks(*many))])
+    connection = connections[store.using]
+    name = f"media_jobs_chunkvector_{store._space_row(SPACE).pk}"
+    assert not pgvector.exists(connection, name)
+    store.build_index(SPACE)
+    assert pgvector.exists(connection, name)
 
 
 def test_filter_that_hides_the_nearest_chunks_still_gives_all_that_are_asked_for(

@@ -7,9 +7,11 @@ from functools import partial
 
 import numpy as np
 import pytest
+from django.db import transaction
 
 from media_jobs.models import ItemVectors, MediaItem, StoredChunk
 from media_jobs.vector_store.base import Superseded
+from media_jobs.vector_store.bulk import insert_rows
 from tests.media_jobs.vector_store.conftest import (
     SPACE,
     at_once,
@@ -321,3 +323,33 @@ def test_vectors_are_read_by_their_chunks(store, new_item):
     read = store.vectors(ids)
     assert [read[pk].tolist() for pk in ids[:2]] == [EAST.tolist(), NORTH.tolist()]
     assert len(read) == 2
+
+
+def test_loaded_chunks_are_found_by_a_store_that_has_searched_before(store, new_item):
+    first, second, third = new_item(), new_item(), new_item()
+    store.replace(first, SPACE, chunks(WEST))
+    assert found(store) == [(first, 0)]
+    with transaction.atomic(using=store.using):
+        store.load(SPACE, [(second, chunks(EAST, NORTH)), (third, chunks(UP))])
+    store.build_index(SPACE)
+    assert found(store, top_k=1) == [(second, 0)]
+    assert len(found(store)) == 4
+    assert store.stats().chunks == 4
+    store.delete([second])
+    assert len(found(store)) == 2
+
+
+def test_rows_are_inserted_with_all_that_they_hold(store):
+    item = MediaItem(
+        title="\\N \t a",
+        metadata={"a": ["ü", None, 1.5]},
+        warnings=["One."],
+        characters=2**33,
+        content="Füße\n\\.\n\U0001f600",
+    )
+    with transaction.atomic(using=store.using):
+        insert_rows([item], store.using)
+    kept = MediaItem.objects.using(store.using).get(pk=item.pk)
+    for name in ("title", "metadata", "warnings", "characters", "content"):
+        assert getattr(kept, name) == getattr(item, name)
+    assert (kept.created_at, kept.dimensions) == (item.created_at, None)
