@@ -94,6 +94,17 @@ def forget(provider: str) -> None:
     BreakerChange.objects.filter(provider=provider).delete()
 
 
+def is_closed(provider: str) -> bool:
+    """Whether calls go through without being probes; also while the database is away."""
+    if _spotless(provider):
+        return True
+    try:
+        rows = Breaker.objects.filter(provider=provider)
+        return not rows.exclude(state=CLOSED).exists()
+    except DATABASE_PROBLEMS:
+        return True
+
+
 def open_until(provider: str) -> datetime | None:
     """Return when the next call will be let through; None if one would be now, or the database is away."""
     if _spotless(provider):

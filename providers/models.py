@@ -70,6 +70,17 @@ class ProviderSetting(Watched):
         validators=[MinValueValidator(0.1), MaxValueValidator(600)],
         help_text="Empty: EMBEDDINGS_REQUEST_TIMEOUT.",
     )
+    batch_size = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="Texts in one call of it at most. Empty: as many as the plug-in's service takes.",
+    )
+    pool = models.SlugField(
+        blank=True,
+        max_length=64,
+        help_text="The provider in whose place this one serves, too, as long as it gives the same vectors.",
+    )
 
     class Meta:
         ordering: ClassVar = ["name"]
@@ -310,8 +321,10 @@ class ModelAction(models.Model):
 class RemoteSpace(models.Model):
     """What a remote model answers to the fixed texts at one address. Changed by conditional UPDATEs only.
 
-    `reference` and `seen`: float32 little-endian, one vector a text: what is kept, and, while it has drifted, what came
-    at the last check. `dimensions` is the reference's; null before the first answer.
+    `pool`: as whose member; then the reference and the revision are those of that provider's model, and `drifted`
+    means that it gives other vectors than the pool. Empty: in its own right. `reference` and `seen`: float32
+    little-endian, one vector a text: what is kept, and, while it has drifted, what came at the last check.
+    `dimensions` is the reference's; null before the first answer.
     """
 
     class State(models.TextChoices):
@@ -323,6 +336,7 @@ class RemoteSpace(models.Model):
     address = models.CharField(
         max_length=32, help_text="A hash: the address itself may hold secrets."
     )
+    pool = models.SlugField(blank=True, max_length=64)
     host = models.CharField(max_length=255, blank=True)
     state = models.CharField(max_length=7, choices=State.choices, default=State.OK)
     cosine = models.FloatField(
@@ -349,7 +363,7 @@ class RemoteSpace(models.Model):
         verbose_name = "remote space"
         constraints: ClassVar = [
             models.UniqueConstraint(
-                fields=["provider", "model", "address"], name="one_row_a_space"
+                fields=["provider", "model", "address", "pool"], name="one_row_a_space"
             )
         ]
 

@@ -118,6 +118,7 @@ class LocalApiProvider(RemoteProvider):
     key_variable = "LOCAL_API_KEY"
     url_variable = "LOCAL_API_URL"
     choices = {"LOCAL_API_KIND": ("openai", "tei", "ollama")}  # noqa: RUF012 -- a table
+    plain = True
     key_required = False
     limits = Limits(max_items=32)
     parallel_requests = 2

@@ -27,6 +27,7 @@ class MistralProvider(RemoteProvider):
     key_variable = "MISTRAL_API_KEY"
     url_variable = "MISTRAL_BASE_URL"
     default_base_url = "https://api.mistral.ai"
+    plain = True
     limits = Limits(max_items=128, max_tokens=16_000)
     listed = (
         ModelSpec(

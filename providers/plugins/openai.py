@@ -43,6 +43,7 @@ class OpenAIProvider(RemoteProvider):
     key_variable = "OPENAI_API_KEY"
     url_variable = "OPENAI_BASE_URL"
     default_base_url = "https://api.openai.com/v1"
+    plain = True
     limits = Limits(max_items=2048, max_tokens=300_000)
     listed = (
         _model(

@@ -23,6 +23,7 @@ from providers.base import (
     Provider,
     Vectors,
     probing,
+    replaceable,
 )
 from providers.exceptions import (
     ProviderError,
@@ -186,6 +187,8 @@ class RemoteProvider(Provider):
         retries, parallel = self.retries, self.parallel_requests
         if probing.get():
             retries, parallel = 0, 1
+        elif replaceable.get():
+            retries = 0
         tasks = [
             partial(self._embed_batch, batch, deadline, retries) for batch in batches
         ]
