@@ -25,6 +25,12 @@ pool_in_flight = Gauge(
     ["pool", "member"],
     multiprocess_mode="livesum",
 )
+pool_admitted = Gauge(
+    "embedding_pool_admitted",
+    "Members of pools: 1 if its canary was answered with the pool's vectors.",
+    ["pool", "member", "model"],
+    multiprocess_mode="mostrecent",
+)
 pool_answers = Counter(
     "embedding_pool_answers",
     "Calls that a member of a pool answered.",

@@ -55,7 +55,8 @@ class ProviderSetting(Watched):
     wire = models.CharField(
         blank=True,
         max_length=32,
-        help_text="How a server of your own speaks: openai, tei or ollama. Empty: the plug-in's default.",
+        help_text="How it speaks; of local_api: openai, openai-exact, tei or ollama; of openai: openai or azure."
+        " Empty: openai.",
     )
     enabled = models.BooleanField(default=True)
     base_url = models.URLField(
@@ -368,7 +369,8 @@ class RemoteSpace(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.provider}:{self.model} at {self.host or 'its own address'}"
+        place = f"{self.provider}:{self.model} at {self.host or 'its own address'}"
+        return f"{place} for {self.pool}" if self.pool else place
 
 
 def read_sizes(value: Any) -> range | tuple[int, ...]:

@@ -42,10 +42,11 @@ class Upstream:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderRow:
-    """One provider, and whether it may be used."""
+    """One provider, whether it may be used, and in whose pool it is."""
 
     enabled: bool
     upstream: Upstream
+    pool: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +147,7 @@ def _read(revision: int) -> OperatorSettings:
         providers={
             row.name: ProviderRow(
                 enabled=row.enabled,
+                pool=row.pool,
                 upstream=Upstream(
                     kind=row.kind,
                     wire=row.wire or None,

@@ -13,25 +13,23 @@ from providers.canary import address_key
 from providers.operator_settings import OperatorSettings
 
 
-def unlike(pool: Provider, member: Provider) -> str | None:
-    """Say why `member` cannot stand in for `pool` whatever its vectors are, or None.
+def unlike(pool: Provider, member: type[Provider]) -> str | None:
+    """Say why a provider of this kind cannot stand in for `pool`, whatever its vectors are, or None.
 
     The canary sees documents alone, so kinds that treat queries otherwise may not be mixed.
     """
     if pool.local or member.local:
-        return "A model that runs here is in no pool."
-    if type(pool) is type(member) or (pool.plain and member.plain):
+        return "A provider whose models run here is in no pool."
+    if type(pool) is member or (pool.plain and member.plain):
         return None
-    return (
-        f"{member.name} and {pool.name} are of kinds that embed queries in other ways."
-    )
+    return f"It is of a kind that asks for queries in another way than {pool.name}."
 
 
 def unfit(pool: Provider, member: Provider, operator: OperatorSettings) -> str | None:
     """Say why the vectors of a member need not even be compared, or None."""
     if not operator.allows_provider(member.name):
         return f"{member.name} is switched off, or the allowlist leaves it out."
-    if problem := unlike(pool, member) or member.configuration_problem():
+    if problem := unlike(pool, type(member)) or member.configuration_problem():
         return problem
     if not settings.EMBEDDINGS_CANARY:
         return "EMBEDDINGS_CANARY is off, so nobody knows what vectors it gives."

@@ -141,6 +141,11 @@ class Registry:
         names = operator_settings().pools.get(pool, ())
         return tuple(member for name in names if (member := self.get(name)))
 
+    def pool_of(self, name: str) -> str | None:
+        """Return the provider whose vector space the one of that name shares, or None."""
+        row = operator_settings().providers.get(name)
+        return row.pool or None if row else None
+
     def list_again(self) -> None:
         """Ask all providers for their models at the next look: a model was just prepared."""
         self._listings = {}

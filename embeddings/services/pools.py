@@ -146,6 +146,12 @@ class Pools:
                 else "It is not known here yet.",
             )
 
+    def serves(self, pool: Provider, model: ModelSpec) -> bool:
+        """Whether a member answers now, as far as this process knows; False of a provider that is no pool."""
+        if pool.name not in operator_settings().pools:
+            return False
+        return any(one.problem is None for one in self.members(pool, model))
+
     def _problem(
         self, pool: Provider, member: Provider, model: ModelSpec
     ) -> str | None:

@@ -28,7 +28,8 @@ class MistralProvider(RemoteProvider):
     url_variable = "MISTRAL_BASE_URL"
     default_base_url = "https://api.mistral.ai"
     plain = True
-    limits = Limits(max_items=128, max_tokens=16_000)
+    largest_batch = 128
+    limits = Limits(max_items=largest_batch, max_tokens=16_000)
     listed = (
         ModelSpec(
             name="mistral-embed",

@@ -23,6 +23,7 @@ from embeddings.services.breaker_states import known_breaker_states
 from embeddings.services.cache.cache import CacheStats, embedding_cache
 from embeddings.services.health import health_probe
 from embeddings.services.monitoring import active_requests, collected
+from embeddings.services.pool_states import show_pools
 from embeddings.services.space_watch import show_drift
 
 
@@ -94,6 +95,7 @@ class ShowPrometheus(AdminView):
     @extend_schema(exclude=True)
     def get(self, request: Request) -> HttpResponse:
         show_drift()
+        show_pools()
         collected()  # says why there are none
         response: HttpResponse = ExportToDjangoView(request._request)
         return response
