@@ -22,11 +22,7 @@ from django.utils import timezone
 
 from providers.base import ModelSpec, Provider, Vectors
 from providers.breaker import guarded
-from providers.exceptions import (
-    ProviderError,
-    ProviderMalformed,
-    ProviderUnavailable,
-)
+from providers.exceptions import ProviderError, ProviderMalformed
 from providers.models import RemoteSpace, Revision
 from providers.operator_settings import operator_settings
 from providers.state.process import owned
@@ -89,12 +85,15 @@ class Canary:
     ) -> Verdict | None:
         """Return how the space of a remote model stands, asking the upstream if the last check is too old.
 
-        `pool`: compare with what that provider's model gave, and `model` is that one; `drifted` then means that
+                `pool`: compare with what that provider's model gave, and `model` is that one; `drifted` then means that
         `provider` may not serve in its place. `since`: a check that began before that is too old; None: as it is due.
-        `urgent`: do not wait for the pause after a failed check. Returns None while another process checks. Raises
-        ProviderError and DatabaseError.
+        `urgent`: do not wait for the pause after a failed check. Returns None while another process checks, or the
+        pool has not been checked itself. Raises ProviderError and DatabaseError.
         """
         now = self.clock()
+        reference = _reference_of(pool, model) if pool else None
+        if pool and reference is None:
+            return None
         row = _row(provider, model, pool=pool.name if pool else "", urgent=urgent)
         if row is None:
             return None
@@ -103,7 +102,6 @@ class Canary:
             return _verdict(row, now)
         if not urgent and row.retry_at and row.retry_at > now:
             return _verdict(row, now, known=False, due_at=row.retry_at)
-        reference = _reference_of(pool, model) if pool else None
         lease = now + LEASE
         if not _claim(row, now=now, lease=lease):
             return None
@@ -351,21 +349,13 @@ def _checked_elsewhere(row: RemoteSpace) -> RemoteSpace | None:
     return others.exclude(pk=row.pk).order_by("-checked_at").first()
 
 
-def _reference_of(pool: Provider, model: ModelSpec) -> RemoteSpace:
-    """Return the row of the pool's own provider: at its address, or where it was checked last.
-
-    Raises ProviderUnavailable where it never was.
-    """
+def _reference_of(pool: Provider, model: ModelSpec) -> RemoteSpace | None:
+    """Return the row of the pool's own provider: at its address, else where it was checked last; None if nowhere."""
     rows = RemoteSpace.objects.filter(
         provider=pool.name, model=model.name, pool="", dimensions__isnull=False
     )
     here = rows.filter(address=address_key(pool.address())).first()
-    found = here or rows.order_by("-checked_at").first()
-    if found is None:
-        raise ProviderUnavailable(
-            f"{pool.name}:{model.name} has not been checked yet, so there is nothing to compare with."
-        )
-    return found
+    return here or rows.order_by("-checked_at").first()
 
 
 def _revision_elsewhere(row: RemoteSpace, seen: Vectors) -> int | None:

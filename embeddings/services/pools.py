@@ -282,9 +282,11 @@ class Pools:
 
         Raises ProviderError, DatabaseError.
         """
-        if not _can_be_checked(pool, member, model):
+        if not _can_be_checked(pool, member):
             return LOOK_AGAIN_SECONDS
         other = None if member is pool else pool
+        # The pause after a failed check is for those whose vectors are known.
+        urgent = not_admitted(pool, member, model, operator_settings()) is not None
         for _ in range(breaker.SUCCESSES_TO_CLOSE):
             began = canary().clock()
             proven = self._is_proven(member, model, state)
@@ -293,8 +295,10 @@ class Pools:
                 model,
                 pool=other,
                 since=None if proven else began,
-                urgent=not proven,
+                urgent=urgent or not proven,
             )
+            if verdict is None and other:  # perhaps there is nothing to compare with
+                self._watch.checked(pool, model, urgent=True)
             if verdict is None or not verdict.known:
                 return LOOK_AGAIN_SECONDS
             if not verdict.drifted and not proven:
@@ -318,13 +322,9 @@ def _answers_in(
     return spec is not None and dimensions in spec.native_dimensions
 
 
-def _can_be_checked(pool: Provider, member: Provider, model: ModelSpec) -> bool:
-    """Whether there is something to compare with, and the member's breaker would let the check through."""
-    operator = operator_settings()
-    if member is not pool and (
-        unfit(pool, member, operator)
-        or (pool.name, model.name, "") not in operator.spaces
-    ):
+def _can_be_checked(pool: Provider, member: Provider) -> bool:
+    """Whether the member is set up, and its breaker would let the check through."""
+    if member is not pool and unfit(pool, member, operator_settings()):
         return False
     return breaker.open_until(member.name) is None
 
