@@ -39,7 +39,7 @@ def _read(env: Env, one: BuiltIn) -> dict[str, Any]:
         option_of(variable, one.name): env.choice(variable, allowed[0], allowed)
         for variable, allowed in one.choices.items()
     }
-    given = {
+    given: dict[str, Any] = {
         "api_key": next(filter(None, keys), None),
         "base_url": env.url(one.url_variable),
     }

@@ -87,7 +87,9 @@ def show_pools() -> None:
     with contextlib.suppress(DatabaseError, InterfaceError):
         for pool, members in pool_states().items():
             provider = registry().get(pool)
-            for member in members if provider else ():
+            if provider is None:
+                continue
+            for member in members:
                 serving: dict[str, bool] = {}
                 for one in member.models:
                     label = request_metrics.listed_name(provider, one.model)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 
 import structlog
 from django.db import DatabaseError, InterfaceError
@@ -47,7 +48,7 @@ class _State:
     """What this process knows of one member of one pool; of its models by their names.
 
     `turn`: when it was called last, as a number. `failed_at`: until a check that began later, it may be another model.
-    `passed_at`: when such a check began.
+    `passed_at`: when such a check began. `checked` is held by the one under way.
     """
 
     in_flight: int = 0
@@ -56,7 +57,7 @@ class _State:
     rests_until: float = 0.0
     passed_at: dict[str, datetime] = field(default_factory=dict)
     look_at: dict[str, float] = field(default_factory=dict)
-    busy: bool = False
+    checked: threading.Lock = field(default_factory=threading.Lock)
 
     def is_suspect(self, model: str) -> bool:
         if self.failed_at is None:
@@ -245,15 +246,12 @@ class Pools:
         now = self.timer()
         for member in (pool, *registry().members(pool.name)):
             state = self._state(pool.name, member.name)
-            if state.busy or now < state.look_at.get(model.name, 0.0):
+            if now < state.look_at.get(model.name, 0.0):
                 continue
             if member is pool and self._is_proven(member, model, state):
                 continue  # it is watched as any provider is
-            with self._lock:
-                if state.busy:
-                    continue
-                state.busy = True
-            self._start(lambda m=member, s=state: self._check(pool, m, model, s))
+            if state.checked.acquire(blocking=False):
+                self._start(partial(self._check, pool, member, model, state))
 
     def _check(
         self, pool: Provider, member: Provider, model: ModelSpec, state: _State
@@ -273,7 +271,7 @@ class Pools:
                 state.look_at.clear()
                 state.passed_at.clear()
             state.look_at[model.name] = self.timer() + pause
-            state.busy = False
+            state.checked.release()
 
     def _checked(
         self, pool: Provider, member: Provider, model: ModelSpec, state: _State

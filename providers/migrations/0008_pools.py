@@ -1,7 +1,9 @@
+from typing import Any
+
 from django.db import migrations, models
 
 
-def forget_members(apps, schema_editor):
+def forget_members(apps: Any, schema_editor: Any) -> None:
     """Delete what was found of members of pools: without `pool` they would be second rows of their spaces."""
     apps.get_model('providers', 'RemoteSpace').objects.exclude(pool='').delete()
 

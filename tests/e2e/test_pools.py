@@ -152,7 +152,7 @@ def ejected(gateway: Server) -> float:
     """Return how many calls to the twin got no answer."""
     rows = gateway.get("/api/v1/embeddings/metrics").json()["counters"]
     failures = rows["embedding_pool_failures_total"]
-    return sum(row["value"] for row in failures if row["member"] == "twin")
+    return float(sum(row["value"] for row in failures if row["member"] == "twin"))
 
 
 def member(gateway: Server, name: str) -> dict[str, Any]:
