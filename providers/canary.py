@@ -106,7 +106,8 @@ class Canary:
         if not _claim(row, now=now, lease=lease):
             return None
         try:
-            seen = _answer(provider, model)
+            named = operator_settings().as_named(provider.name, model)
+            seen = _answer(provider, named if pool else model)
         except ProviderError as error:
             _note_failure(row, error, now=now, lease=lease)
             raise

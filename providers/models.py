@@ -82,6 +82,12 @@ class ProviderSetting(Watched):
         max_length=64,
         help_text="The provider in whose place this one serves, too, as long as it gives the same vectors.",
     )
+    pool_models = models.JSONField(
+        "names of the pool's models",
+        default=dict,
+        blank=True,
+        help_text='Where it calls them otherwise: {"text-embedding-3-small": "our-deployment"}.',
+    )
 
     class Meta:
         ordering: ClassVar = ["name"]
@@ -93,6 +99,14 @@ class ProviderSetting(Watched):
     def save(self, *args: Any, **kwargs: Any) -> None:
         self.kind = self.kind or self.name
         super().save(*args, **kwargs)
+
+    def clean(self) -> None:
+        """Refuse names that are not names."""
+        names = self.pool_models
+        words = [*names, *names.values()] if isinstance(names, dict) else [None]
+        if not all(isinstance(word, str) and 0 < len(word) <= 200 for word in words):
+            problem = "Give an object of names, of 200 characters at most: the pool's, and this provider's."
+            raise ValidationError({"pool_models": problem})
 
 
 class ModelEntry(Watched):

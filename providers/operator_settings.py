@@ -5,7 +5,7 @@ While the database is away, what was read last holds. Until the allowlists were 
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 from django.conf import settings
@@ -42,11 +42,12 @@ class Upstream:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderRow:
-    """One provider, whether it may be used, and in whose pool it is."""
+    """One provider, whether it may be used, in whose pool it is, and what it calls the models of that."""
 
     enabled: bool
     upstream: Upstream
     pool: str = ""
+    pool_models: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +92,12 @@ class OperatorSettings:
         if row and not row.enabled:
             return False
         return allows_provider(self.allowed_providers, provider)
+
+    def as_named(self, member: str, model: ModelSpec) -> ModelSpec:
+        """Return a pool's model under the name that one of its members has for it."""
+        row = self.providers.get(member)
+        name = row.pool_models.get(model.name) if row and row.pool else None
+        return replace(model, name=name) if name else model
 
     def allows_model(self, provider: str, model: str) -> bool:
         row = self.models.get((provider, model))
@@ -148,6 +155,7 @@ def _read(revision: int) -> OperatorSettings:
             row.name: ProviderRow(
                 enabled=row.enabled,
                 pool=row.pool,
+                pool_models=row.pool_models,
                 upstream=Upstream(
                     kind=row.kind,
                     wire=row.wire or None,

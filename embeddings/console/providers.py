@@ -236,6 +236,7 @@ class ProviderSettingAdmin(AuditedPage, WatchedAdmin):
         "timeout_seconds",
         "batch_size",
         "pool",
+        "pool_models",
         "setup",
         "key",
     )
@@ -286,7 +287,7 @@ class ProviderSettingAdmin(AuditedPage, WatchedAdmin):
         if obj is None:
             return []
         # Both say what becomes of texts: a member's address is sent those of its pool.
-        others = [] if request.user.is_superuser else ["wire", "pool"]
+        others = [] if request.user.is_superuser else ["wire", "pool", "pool_models"]
         return ["name", "kind", "setup", "key", *others]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -309,7 +310,7 @@ class ProviderSettingAdmin(AuditedPage, WatchedAdmin):
         Breaker.objects.get_or_create(provider=obj.name)
         if not change or "wire" in form.changed_data:
             canary.check_again(obj.name)  # one of its name may have been deleted
-        if "pool" in form.changed_data:
+        if {"pool", "pool_models"} & {*form.changed_data}:
             canary.leave_pools(obj.name)
         if not change:
             embedding_cache().clear()

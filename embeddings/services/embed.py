@@ -34,6 +34,7 @@ from providers.exceptions import (
     ProviderError,
     ProviderMisconfigured,
     ProviderUnavailable,
+    SpaceDrifted,
     TextsTooLong,
 )
 from providers.operator_settings import operator_settings
@@ -207,7 +208,13 @@ def _confirm_members(target: Target, computed: list[Embedded]) -> None:
         member = registry().get(name)
         if member is None:
             raise ProviderUnavailable(f"{name} was deleted while it answered.")
-        space_watch().confirm_member(target.provider, member, target.model)
+        try:
+            space_watch().confirm_member(target.provider, member, target.model)
+        except SpaceDrifted as error:  # of this member; others may give what is asked
+            raise ProviderUnavailable(
+                f"{name} gave other vectors than the pool of {target.provider.name}; it was left out from then on.",
+                retry_after_seconds=RETRY_AFTER_SECONDS,
+            ) from error
 
 
 def _too_long(

@@ -111,7 +111,7 @@ class Pools:
             try:
                 with breaker.guarded(member.name):
                     embedded = member.embed(
-                        model,
+                        _named(pool, member, model),
                         texts,
                         dimensions=dimensions,
                         input_type=input_type,
@@ -316,8 +316,15 @@ def _answers_in(
     """Whether a member can be asked for vectors of that size; None is the model's own."""
     if dimensions is None or member is pool:
         return True
-    spec = registry().resolve(member, model.name)
+    spec = registry().resolve(member, _named(pool, member, model).name)
     return spec is not None and dimensions in spec.native_dimensions
+
+
+def _named(pool: Provider, member: Provider, model: ModelSpec) -> ModelSpec:
+    """Return the pool's model as a member calls it."""
+    if member is pool:
+        return model
+    return operator_settings().as_named(member.name, model)
 
 
 def _can_be_checked(pool: Provider, member: Provider) -> bool:

@@ -20,6 +20,11 @@ class Migration(migrations.Migration):
             name='pool',
             field=models.SlugField(blank=True, help_text='The provider in whose place this one serves, too, as long as it gives the same vectors.', max_length=64),
         ),
+        migrations.AddField(
+            model_name='providersetting',
+            name='pool_models',
+            field=models.JSONField(blank=True, default=dict, help_text='Where it calls them otherwise: {"text-embedding-3-small": "our-deployment"}.', verbose_name="names of the pool's models"),
+        ),
         migrations.RemoveConstraint(
             model_name='remotespace',
             name='one_row_a_space',

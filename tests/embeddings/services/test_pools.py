@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 
 from embeddings.models import LoggedRequest
+from embeddings.services.embed import embed
+from embeddings.services.errors import ServiceUnavailable
 from embeddings.services.pools import Pools, pools
 from embeddings.services.space_watch import space_watch
+from embeddings.services.types import EmbeddingRequest, Target
 from embeddings.services.usage.ledger import usage
 from providers.built_in import built_in
 from providers.canary import TEXTS, leave_pools
-from providers.models import Breaker, ProviderSetting, RemoteSpace
+from providers.models import Breaker, ProviderSetting, RemoteSpace, Revision
 from providers.operator_settings import reader
 from providers.registry import BUILT_IN, registry
 from providers.seeding import seed_registry
@@ -332,3 +335,48 @@ def test_size_is_asked_for_where_it_can_be(ask, admitted):
     answers = [ask(dimensions=256) for _ in range(6)]
     assert who(answers) == {"eu", "us", "asia"}
     assert len(answers[0].json()["data"][0]["embedding"]) == 256
+
+
+def test_member_is_asked_by_the_name_that_it_has_for_the_model(ask, upstreams):
+    for name in ("us", "asia"):
+        upstreams[name].models = {"our-small": (1536, True)}
+    ProviderSetting.objects.filter(name="us").update(pool_models={SMALL: "our-small"})
+    Revision.bump()
+    reader.cache_clear()
+    answers = [ask() for _ in range(8)]
+    assert who(answers) == {"eu", "us"}
+    assert {answer.json()["model"] for answer in answers} == {f"eu:{SMALL}"}
+    assert {call.body["model"] for call in upstreams["us"].calls} == {"our-small"}
+
+
+def stored(text):
+    eu = registry().get("eu")
+    assert eu is not None
+    spec = registry().resolve(eu, SMALL)
+    assert spec is not None
+    target = Target(provider=eu, model=spec)
+    result = embed(
+        EmbeddingRequest(inputs=[text], target=target, stored=True, fallback="off")
+    )
+    reader.cache_clear()
+    return result
+
+
+def test_what_is_stored_is_compared_once_more(admitted):
+    result = stored("a")
+    calls = [call.body["input"] for call in admitted[result.member].calls]
+    assert calls == [["a"], list(TEXTS)]
+
+
+def test_vectors_of_a_member_exchanged_a_moment_ago_are_not_stored(admitted):
+    for upstream in admitted.values():
+        upstream.model_behind = "another model"
+    admitted["eu"].model_behind = "document"
+    members = set()
+    for number in range(3):
+        try:
+            members.add(stored(f"new {number}").member)
+        except ServiceUnavailable as error:
+            assert [failure.reason for failure in error.failures] == ["unavailable"]
+    assert members == {"eu"}
+    assert {stored(f"later {number}").member for number in range(3)} == {"eu"}
