@@ -16,12 +16,14 @@ CACHE_CONTROL = "Cache-Control"
 POLICY = "X-Embeddings-Dimensions-Policy"
 DRIFT = "X-Embeddings-Drift"
 FALLBACK_FROM = "X-Embeddings-Fallback-From"
+MEMBER = "X-Embeddings-Pool-Member"
 PRECISION = "X-Embeddings-Precision"
 PROVIDER = "X-Embeddings-Provider"
 TRUNCATED = "X-Embeddings-Truncated"
 VECTOR_SPACE = "X-Embeddings-Vector-Space"
 OF_EMBEDDINGS = (
-    *(POLICY, DRIFT, FALLBACK_FROM, PRECISION, PROVIDER, TRUNCATED, VECTOR_SPACE),
+    *(POLICY, DRIFT, FALLBACK_FROM, MEMBER, PRECISION, PROVIDER, TRUNCATED),
+    VECTOR_SPACE,
 )
 # By kind: the limit, what is left of it, and when all of it will be there again.
 RATE_LIMITS = {
@@ -60,6 +62,9 @@ DESCRIBED: Mapping[str, Any] = {
     ),
     DRIFT: _header("The model gives other vectors than it did.", "true"),
     FALLBACK_FROM: _header("The provider that was asked for and could not serve."),
+    MEMBER: _header(
+        "Which upstream of the provider's pool made the vectors; absent if all were cached."
+    ),
     PRECISION: _header("The arithmetic of a local model.", "exact", "fast"),
     PROVIDER: _header("Who made the vectors."),
     TRUNCATED: _header("How many texts were cut to the model's limit.", type="integer"),
@@ -84,6 +89,8 @@ def embedding_headers(result: "EmbeddingResult") -> dict[str, str]:
         headers[DRIFT] = "true"
     if result.fallback_from:
         headers[FALLBACK_FROM] = result.fallback_from
+    if result.member:
+        headers[MEMBER] = result.member
     if result.dimensions_policy:
         headers[POLICY] = result.dimensions_policy
     if result.truncated:

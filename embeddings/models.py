@@ -345,6 +345,7 @@ class LoggedRequest(models.Model):
     asked = models.CharField(max_length=265, blank=True)
     provider = models.CharField(max_length=64, blank=True)
     model = models.CharField(max_length=200, blank=True)
+    member = models.CharField(max_length=64, blank=True, help_text="Of a pool.")
     texts = models.PositiveIntegerField(default=0)
     tokens = models.PositiveIntegerField(default=0)
     cache_hits = models.PositiveIntegerField(default=0)

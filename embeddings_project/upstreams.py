@@ -33,16 +33,20 @@ def read_providers(
 
 
 def _read(env: Env, one: BuiltIn) -> dict[str, Any]:
-    """Return the key, the address and the choices of a remote provider; its first key variable wins."""
+    """Return the key, the address, the batch size and the choices of a remote provider; its first key variable wins."""
     keys = [env.secret(name) for name in (one.key_variable, *one.other_key_variables)]
     choices = {
         option_of(variable, one.name): env.choice(variable, allowed[0], allowed)
         for variable, allowed in one.choices.items()
     }
-    given = {
+    given: dict[str, Any] = {
         "api_key": next(filter(None, keys), None),
         "base_url": env.url(one.url_variable),
     }
+    if one.batch_variable:
+        most = one.largest_batch
+        size = env.integer(one.batch_variable, 0, minimum=1, maximum=most)
+        given["batch_size"] = size or None
     return given | choices
 
 

@@ -43,6 +43,7 @@ class RemoteSpaceAdmin(UnicodeSearch, FixedRowsAdmin):
     list_display = (
         "model",
         "provider",
+        "pool",
         "host",
         "state",
         "cosine",
@@ -51,11 +52,12 @@ class RemoteSpaceAdmin(UnicodeSearch, FixedRowsAdmin):
         "accepted_by",
         "last_error",
     )
-    list_filter = ("state", "provider")
+    list_filter = ("state", "provider", "pool")
     search_fields = ("model",)
     fields = (
         "provider",
         "model",
+        "pool",
         "host",
         "state",
         "cosine",
@@ -79,6 +81,12 @@ class RemoteSpaceAdmin(UnicodeSearch, FixedRowsAdmin):
     def accept_revisions(
         self, request: HttpRequest, queryset: QuerySet[RemoteSpace]
     ) -> None:
+        if queryset.exclude(pool="").exists():
+            messages.warning(
+                request,
+                "A member's vectors are never accepted as its pool's. Take it out of the pool to use them under its own"
+                " name, or accept those of the pool's own provider.",
+            )
         accepted = sum(self.accept(request, row) for row in queryset)
         messages.success(request, f"Accepted {accepted} new revision(s).")
 

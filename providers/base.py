@@ -20,6 +20,8 @@ Sizes = range | tuple[int, ...]
 
 # True while a circuit breaker lets one call through to learn whether the provider is back: try once, do not retry.
 probing: ContextVar[bool] = ContextVar("probing", default=False)
+# True while another upstream would answer the same at once: do not retry here.
+replaceable: ContextVar[bool] = ContextVar("replaceable", default=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,10 +111,14 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embedded:
-    """What a provider answers: float32 (n, d) in input order, and the upstream's own token count if it gave one."""
+    """What a provider answers: float32 (n, d) in input order, and the upstream's own token count if it gave one.
+
+    `member`: whoever answered of a pool.
+    """
 
     vectors: Vectors
     prompt_tokens: int | None = None
+    member: str = ""
 
 
 class Tokenizer(Protocol):
@@ -170,6 +176,9 @@ class Provider(ABC):
     takes_prompts: ClassVar[bool] = False
     # Whether `embed` is never asked for a size: it answers whole vectors, and who asked cuts them to native sizes.
     whole: ClassVar[bool] = False
+    # Whether queries and documents are asked for alike, but for the prompts: only then may it share a pool with
+    # providers of other kinds.
+    plain: ClassVar[bool] = False
     # Of built-ins, as literals (`providers/built_in.py`): the place in listings, and the fallbacks, in order, unless
     # EMBEDDINGS_FALLBACK_CHAIN says otherwise. Plug-ins of other packages come last, and have no fallback.
     order: ClassVar[int] = 100

@@ -94,6 +94,17 @@ def forget(provider: str) -> None:
     BreakerChange.objects.filter(provider=provider).delete()
 
 
+def is_closed(provider: str) -> bool:
+    """Whether calls go through without being probes; also while the database is away."""
+    if _spotless(provider):
+        return True
+    try:
+        row = _looked_at_now(provider)
+    except DATABASE_PROBLEMS:
+        return True
+    return row is None or row.state == CLOSED
+
+
 def open_until(provider: str) -> datetime | None:
     """Return when the next call will be let through; None if one would be now, or the database is away."""
     if _spotless(provider):
@@ -135,12 +146,9 @@ def _admit(provider: str) -> bool:
     if _spotless(provider):
         return False
     now = timezone.now()
-    looked_at = time.monotonic()
     try:
-        row = Breaker.objects.filter(provider=provider).first()
+        row = _looked_at_now(provider)
         if row is None or row.state == CLOSED:
-            if row is None or row.failure_count == 0:
-                _looked_at()[provider] = looked_at
             return False
         lease = now + timedelta(seconds=PROBE_LEASE_SECONDS)
         elected = _update(provider, _free(now), state=HALF_OPEN, probe_until=lease)
@@ -166,6 +174,15 @@ def _free(now: datetime) -> Q:
 
 def _open_sentence(provider: str) -> str:
     return f"The circuit breaker of {provider} is open."
+
+
+def _looked_at_now(provider: str) -> Breaker | None:
+    """Return the row, and remember it for a moment if it is closed and without failures. Raises DatabaseError."""
+    looked_at = time.monotonic()
+    row = Breaker.objects.filter(provider=provider).first()
+    if row is None or (row.state == CLOSED and row.failure_count == 0):
+        _looked_at()[provider] = looked_at
+    return row
 
 
 def _spotless(provider: str) -> bool:

@@ -24,12 +24,19 @@ class BuiltIn:
     key_variable: str = ""
     other_key_variables: tuple[str, ...] = ()
     url_variable: str = ""
+    largest_batch: int = 0
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def batch_variable(self) -> str:
+        """Name of the variable with the texts in one call at most; empty where that cannot be set."""
+        return f"{self.name.upper()}_BATCH_SIZE" if self.largest_batch else ""
 
     @property
     def variables(self) -> tuple[str, ...]:
         """Names of environment variables; a local provider has none."""
-        named = (self.key_variable, *self.other_key_variables, self.url_variable)
+        keys = (self.key_variable, *self.other_key_variables)
+        named = (*keys, self.url_variable, self.batch_variable)
         return tuple(name for name in (*named, *self.choices) if name)
 
 

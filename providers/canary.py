@@ -1,8 +1,9 @@
-"""Whether remote models still give the vectors that they gave (CONTRACT section 14).
+"""Whether remote models still give the vectors that they gave (CONTRACT section 14), and members of pools the pool's.
 
 Three fixed texts are embedded and compared with what the same model answered before, at this address or, where the
 address is new, at the one checked last. All processes share one row for each provider, model and address. A check is
-claimed by one conditional UPDATE and written by another, so that of several processes one asks the upstream.
+claimed by one conditional UPDATE and written by another, so that of several processes one asks the upstream. A member
+of a pool has a row of its own as that, whose reference is that of the pool's model.
 """
 
 import contextlib
@@ -23,6 +24,7 @@ from providers.base import ModelSpec, Provider, Vectors
 from providers.breaker import guarded
 from providers.exceptions import ProviderError, ProviderMalformed
 from providers.models import RemoteSpace, Revision
+from providers.operator_settings import operator_settings
 from providers.state.process import owned
 
 # Every kept vector is of these: with another text every model would seem to have drifted.
@@ -35,6 +37,8 @@ LEAST_COSINE = 0.999
 CHECK_EVERY = timedelta(days=1)
 # A model that drifted may be put back at any time.
 CHECK_DRIFTED_EVERY = timedelta(minutes=1)
+# A member answers under another's name, and nobody sees that another model was started behind its address.
+CHECK_MEMBERS_EVERY = timedelta(minutes=10)
 # Older than any check may be; which address was checked last stays known.
 LONG_AGO = 365 * CHECK_EVERY
 TIMEOUT_SECONDS = 30.0
@@ -75,19 +79,26 @@ class Canary:
         provider: Provider,
         model: ModelSpec,
         *,
+        pool: Provider | None = None,
         since: datetime | None = None,
         urgent: bool = False,
     ) -> Verdict | None:
         """Return how the space of a remote model stands, asking the upstream if the last check is too old.
 
-        `since`: a check that began before that is too old; None: as it is due. `urgent`: do not wait for the pause
-        after a failed check. Returns None while another process checks. Raises ProviderError and DatabaseError.
+                `pool`: compare with what that provider's model gave, and `model` is that one; `drifted` then means that
+        `provider` may not serve in its place. `since`: a check that began before that is too old; None: as it is due.
+        `urgent`: do not wait for the pause after a failed check. Returns None while another process checks, or the
+        pool has not been checked itself. Raises ProviderError and DatabaseError.
         """
         now = self.clock()
-        row = _row(provider, model, urgent=urgent)
+        reference = _reference_of(pool, model) if pool else None
+        if pool and reference is None:
+            return None
+        row = _row(provider, model, pool=pool.name if pool else "", urgent=urgent)
         if row is None:
             return None
-        if not self._is_due(row, now, since):
+        accepted = pool is not None and row.revision != model.space_revision
+        if not accepted and not self._is_due(row, now, since):
             return _verdict(row, now)
         if not urgent and row.retry_at and row.retry_at > now:
             return _verdict(row, now, known=False, due_at=row.retry_at)
@@ -95,14 +106,15 @@ class Canary:
         if not _claim(row, now=now, lease=lease):
             return None
         try:
-            seen = _answer(provider, model)
+            named = operator_settings().as_named(provider.name, model)
+            seen = _answer(provider, named if pool else model)
         except ProviderError as error:
             _note_failure(row, error, now=now, lease=lease)
             raise
         except BaseException:
             _held(row, lease).update(lease_until=None)
             raise
-        return self._settled(row.pk, seen, now=now, lease=lease)
+        return self._settled(row.pk, seen, reference, now=now, lease=lease)
 
     def _is_due(self, row: RemoteSpace, now: datetime, since: datetime | None) -> bool:
         if row.checked_at is None:
@@ -113,13 +125,20 @@ class Canary:
         return old or row.checked_at < self._started_at
 
     def _settled(
-        self, pk: int, seen: Vectors, *, now: datetime, lease: datetime
+        self,
+        pk: int,
+        seen: Vectors,
+        pooled: RemoteSpace | None,
+        *,
+        now: datetime,
+        lease: datetime,
     ) -> Verdict | None:
         """Compare, and write the outcome. Returns None if the row was accepted, or leased to another, meanwhile."""
-        row = RemoteSpace.objects.get(pk=pk)
-        was, elsewhere = row.state, None
-        if row.dimensions is None:
-            elsewhere = _checked_elsewhere(row)
+        row = RemoteSpace.objects.filter(pk=pk).first()
+        if row is None:  # it left its pool
+            return None
+        was, of, is_first = row.state, row.revision, row.dimensions is None
+        elsewhere = _checked_elsewhere(row) if is_first and not row.pool else pooled
         kept = elsewhere or row
         reference = _vectors(kept.reference) if kept.dimensions else seen
         cosine = least_cosine(reference, seen)
@@ -141,9 +160,10 @@ class Canary:
         ):
             return None
         changed = was != row.state
-        if changed or elsewhere:
+        awaited = elsewhere or row.provider in operator_settings().pools
+        if changed or of != row.revision or (is_first and awaited):
             Revision.bump()
-        if changed:
+        if changed or (is_first and row.pool):
             _report(row, cosine)
         return _verdict(row, now, changed=changed)
 
@@ -162,7 +182,7 @@ def accept(pk: int, *, by: str) -> bool:
     """
     with transaction.atomic():
         Revision.bump()  # also holds back whoever accepts at the same time
-        row = RemoteSpace.objects.filter(pk=pk, state=DRIFTED).first()
+        row = RemoteSpace.objects.filter(pk=pk, state=DRIFTED, pool="").first()
         if row is None:
             return False
         seen = _vectors(row.seen)
@@ -187,9 +207,20 @@ def accept(pk: int, *, by: str) -> bool:
 
 
 def check_again(provider: str) -> None:
-    """Have all spaces of a provider checked at their next use: something else may answer under its name."""
+    """Have all spaces of a provider checked at their next use: something else may answer under its name.
+
+    Until then it is admitted to no pool.
+    """
+    RemoteSpace.objects.filter(provider=provider).exclude(pool="").delete()
     rows = RemoteSpace.objects.filter(provider=provider, checked_at__isnull=False)
     rows.update(checked_at=F("checked_at") - LONG_AGO)
+
+
+def leave_pools(provider: str) -> None:
+    """Forget to which pools a provider was admitted, and who was to its own."""
+    as_member = ~Q(pool="") & Q(provider=provider)
+    RemoteSpace.objects.filter(as_member | Q(pool=provider)).delete()
+    Revision.bump()
 
 
 def width(stored: bytes | memoryview) -> int:
@@ -223,13 +254,16 @@ def _host(address: str) -> str:
     return urlsplit(address).netloc.rpartition("@")[2].lower()
 
 
-def _row(provider: Provider, model: ModelSpec, *, urgent: bool) -> RemoteSpace | None:
+def _row(
+    provider: Provider, model: ModelSpec, *, pool: str, urgent: bool
+) -> RemoteSpace | None:
     """Return the space's row without its vectors, made if need be; None if there are too many."""
     address = provider.address()
     place = {
         "provider": provider.name,
         "model": model.name,
         "address": address_key(address),
+        "pool": pool,
     }
     rows = RemoteSpace.objects.defer("reference", "seen").filter(**place)
     if row := rows.first():
@@ -243,7 +277,9 @@ def _row(provider: Provider, model: ModelSpec, *, urgent: bool) -> RemoteSpace |
 
 
 def _interval(row: RemoteSpace) -> timedelta:
-    return CHECK_DRIFTED_EVERY if row.state == DRIFTED else CHECK_EVERY
+    if row.state == DRIFTED:
+        return CHECK_DRIFTED_EVERY
+    return CHECK_MEMBERS_EVERY if row.pool else CHECK_EVERY
 
 
 def _verdict(
@@ -309,14 +345,23 @@ def _note_failure(
 def _checked_elsewhere(row: RemoteSpace) -> RemoteSpace | None:
     """Return the same model at the address that was checked last."""
     others = RemoteSpace.objects.filter(
-        provider=row.provider, model=row.model, dimensions__isnull=False
+        provider=row.provider, model=row.model, pool="", dimensions__isnull=False
     )
     return others.exclude(pk=row.pk).order_by("-checked_at").first()
 
 
+def _reference_of(pool: Provider, model: ModelSpec) -> RemoteSpace | None:
+    """Return the row of the pool's own provider: at its address, else where it was checked last; None if nowhere."""
+    rows = RemoteSpace.objects.filter(
+        provider=pool.name, model=model.name, pool="", dimensions__isnull=False
+    )
+    here = rows.filter(address=address_key(pool.address())).first()
+    return here or rows.order_by("-checked_at").first()
+
+
 def _revision_elsewhere(row: RemoteSpace, seen: Vectors) -> int | None:
     others = RemoteSpace.objects.filter(
-        provider=row.provider, model=row.model, dimensions=seen.shape[1]
+        provider=row.provider, model=row.model, pool="", dimensions=seen.shape[1]
     )
     for other in others.exclude(pk=row.pk):
         if least_cosine(_vectors(other.reference), seen) >= LEAST_COSINE:
@@ -330,7 +375,10 @@ def _report(row: RemoteSpace, cosine: float) -> None:
         "model": row.model,
         "cosine": round(cosine, 6),
     }
-    if row.state == DRIFTED:
+    if row.pool:
+        event = "pool_member_admitted" if row.state == OK else "pool_member_refused"
+        log.warning(event, pool=row.pool, **facts)
+    elif row.state == DRIFTED:
         log.error("remote_space_drifted", **facts)
     else:
         log.info("remote_space_restored", **facts)

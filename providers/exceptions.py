@@ -126,6 +126,10 @@ class TextsTooLong(ProviderRejected):
         self.tokens = tokens
 
 
+class TooManyTexts(ProviderRejected):
+    """The upstream takes fewer texts at once; asked again with fewer, it answers."""
+
+
 class UnknownModel(ProviderRejected):
     """No such model at this provider, nor anything to download under that name."""
 

@@ -5,7 +5,7 @@ import functools
 import time
 from collections.abc import Callable, Iterator
 
-from prometheus_client import Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from providers.stages import spent
 from providers.tracing import step
@@ -19,6 +19,28 @@ breaker_state = Gauge(
     "Circuit breaker: 0 closed, 1 half open, 2 open.",
     ["provider"],
     multiprocess_mode="mostrecent",
+)
+pool_in_flight = Gauge(
+    "embedding_pool_in_flight",
+    "Calls under way at each member of a pool.",
+    ["pool", "member"],
+    multiprocess_mode="livesum",
+)
+pool_admitted = Gauge(
+    "embedding_pool_admitted",
+    "Members of pools: 1 if its canary was answered with the pool's vectors.",
+    ["pool", "member", "model"],
+    multiprocess_mode="mostrecent",
+)
+pool_answers = Counter(
+    "embedding_pool_answers",
+    "Calls that a member of a pool answered.",
+    ["pool", "member"],
+)
+pool_failures = Counter(
+    "embedding_pool_failures",
+    "Calls that a member of a pool did not answer; another was asked where there was one.",
+    ["pool", "member", "reason"],
 )
 stage_seconds = Histogram(
     "embedding_stage_seconds",

@@ -55,7 +55,8 @@ class ProviderSetting(Watched):
     wire = models.CharField(
         blank=True,
         max_length=32,
-        help_text="How a server of your own speaks: openai, tei or ollama. Empty: the plug-in's default.",
+        help_text="How it speaks; of local_api: openai, openai-exact, tei or ollama; of openai: openai or azure."
+        " Empty: openai.",
     )
     enabled = models.BooleanField(default=True)
     base_url = models.URLField(
@@ -70,6 +71,23 @@ class ProviderSetting(Watched):
         validators=[MinValueValidator(0.1), MaxValueValidator(600)],
         help_text="Empty: EMBEDDINGS_REQUEST_TIMEOUT.",
     )
+    batch_size = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="Texts in one call of it at most. Empty: as many as the plug-in's service takes.",
+    )
+    pool = models.SlugField(
+        blank=True,
+        max_length=64,
+        help_text="The provider in whose place this one serves, too, as long as it gives the same vectors.",
+    )
+    pool_models = models.JSONField(
+        "names of the pool's models",
+        default=dict,
+        blank=True,
+        help_text='Where it calls them otherwise: {"text-embedding-3-small": "our-deployment"}.',
+    )
 
     class Meta:
         ordering: ClassVar = ["name"]
@@ -81,6 +99,14 @@ class ProviderSetting(Watched):
     def save(self, *args: Any, **kwargs: Any) -> None:
         self.kind = self.kind or self.name
         super().save(*args, **kwargs)
+
+    def clean(self) -> None:
+        """Refuse names that are not names."""
+        names = self.pool_models
+        words = [*names, *names.values()] if isinstance(names, dict) else [None]
+        if not all(isinstance(word, str) and 0 < len(word) <= 200 for word in words):
+            problem = "Give an object of names, of 200 characters at most: the pool's, and this provider's."
+            raise ValidationError({"pool_models": problem})
 
 
 class ModelEntry(Watched):
@@ -310,8 +336,10 @@ class ModelAction(models.Model):
 class RemoteSpace(models.Model):
     """What a remote model answers to the fixed texts at one address. Changed by conditional UPDATEs only.
 
-    `reference` and `seen`: float32 little-endian, one vector a text: what is kept, and, while it has drifted, what came
-    at the last check. `dimensions` is the reference's; null before the first answer.
+    `pool`: as whose member; then the reference and the revision are those of that provider's model, and `drifted`
+    means that it gives other vectors than the pool. Empty: in its own right. `reference` and `seen`: float32
+    little-endian, one vector a text: what is kept, and, while it has drifted, what came at the last check.
+    `dimensions` is the reference's; null before the first answer.
     """
 
     class State(models.TextChoices):
@@ -323,6 +351,7 @@ class RemoteSpace(models.Model):
     address = models.CharField(
         max_length=32, help_text="A hash: the address itself may hold secrets."
     )
+    pool = models.SlugField(blank=True, max_length=64)
     host = models.CharField(max_length=255, blank=True)
     state = models.CharField(max_length=7, choices=State.choices, default=State.OK)
     cosine = models.FloatField(
@@ -349,12 +378,13 @@ class RemoteSpace(models.Model):
         verbose_name = "remote space"
         constraints: ClassVar = [
             models.UniqueConstraint(
-                fields=["provider", "model", "address"], name="one_row_a_space"
+                fields=["provider", "model", "address", "pool"], name="one_row_a_space"
             )
         ]
 
     def __str__(self) -> str:
-        return f"{self.provider}:{self.model} at {self.host or 'its own address'}"
+        place = f"{self.provider}:{self.model} at {self.host or 'its own address'}"
+        return f"{place} for {self.pool}" if self.pool else place
 
 
 def read_sizes(value: Any) -> range | tuple[int, ...]:

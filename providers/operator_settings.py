@@ -4,8 +4,8 @@ While the database is away, what was read last holds. Until the allowlists were 
 """
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 import structlog
 from django.conf import settings
@@ -37,14 +37,17 @@ class Upstream:
     wire: str | None = None
     base_url: str | None = None
     timeout_seconds: float | None = None
+    batch_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderRow:
-    """One provider, and whether it may be used."""
+    """One provider, whether it may be used, in whose pool it is, and what it calls the models of that."""
 
     enabled: bool
     upstream: Upstream
+    pool: str = ""
+    pool_models: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,12 +80,24 @@ class OperatorSettings:
     allowed_models: tuple[str, ...] = ()
     # by provider, model and address key; by provider, model and "" as it is where it was checked last
     spaces: Mapping[tuple[str, str, str], SpaceRow] = field(default_factory=dict)
+    # by the provider that is the pool: the names of its other members
+    pools: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    # by pool, member, model and the member's address key: whether it gives the pool's vectors, of which revision
+    admissions: Mapping[tuple[str, str, str, str], SpaceRow] = field(
+        default_factory=dict
+    )
 
     def allows_provider(self, provider: str) -> bool:
         row = self.providers.get(provider)
         if row and not row.enabled:
             return False
         return allows_provider(self.allowed_providers, provider)
+
+    def as_named(self, member: str, model: ModelSpec) -> ModelSpec:
+        """Return a pool's model under the name that one of its members has for it."""
+        row = self.providers.get(member)
+        name = row.pool_models.get(model.name) if row and row.pool else None
+        return replace(model, name=name) if name else model
 
     def allows_model(self, provider: str, model: str) -> bool:
         row = self.models.get((provider, model))
@@ -132,19 +147,24 @@ def _unseeded() -> OperatorSettings:
 
 def _read(revision: int) -> OperatorSettings:
     patterns = AllowlistEntry.objects.values_list("kind", "pattern")
+    rows = list(ProviderSetting.objects.all())
+    spaces, admissions = _spaces()
     return OperatorSettings(
         revision=revision,
         providers={
             row.name: ProviderRow(
                 enabled=row.enabled,
+                pool=row.pool,
+                pool_models=row.pool_models,
                 upstream=Upstream(
                     kind=row.kind,
                     wire=row.wire or None,
                     base_url=row.base_url or None,
                     timeout_seconds=row.timeout_seconds,
+                    batch_size=row.batch_size,
                 ),
             )
-            for row in ProviderSetting.objects.all()
+            for row in rows
         },
         models={
             (row.provider, row.name): _model_row(row)
@@ -156,20 +176,37 @@ def _read(revision: int) -> OperatorSettings:
         allowed_models=tuple(
             p for kind, p in patterns if kind == AllowlistEntry.Kind.MODEL
         ),
-        spaces=_spaces(),
+        spaces=spaces,
+        pools=_pools(rows),
+        admissions=admissions,
     )
 
 
-def _spaces() -> dict[tuple[str, str, str], SpaceRow]:
-    spaces = {}
+def _pools(rows: Iterable[ProviderSetting]) -> dict[str, tuple[str, ...]]:
+    pools: dict[str, tuple[str, ...]] = {}
+    for row in rows:
+        if row.pool:
+            pools[row.pool] = (*pools.get(row.pool, ()), row.name)
+    return pools
+
+
+def _spaces() -> tuple[
+    dict[tuple[str, str, str], SpaceRow], dict[tuple[str, str, str, str], SpaceRow]
+]:
+    """Return the spaces, and what members of pools were found to give."""
+    spaces, admissions = {}, {}
     rows = RemoteSpace.objects.filter(dimensions__isnull=False).order_by("checked_at")
-    for provider, model, address, revision, state in rows.values_list(
-        "provider", "model", "address", "revision", "state"
+    for pool, provider, model, address, revision, state in rows.values_list(
+        "pool", "provider", "model", "address", "revision", "state"
     ):
         drifted = settings.EMBEDDINGS_CANARY and state == RemoteSpace.State.DRIFTED
-        spaces[provider, model, address] = SpaceRow(revision=revision, drifted=drifted)
+        found = SpaceRow(revision=revision, drifted=drifted)
+        if pool:
+            admissions[pool, provider, model, address] = found
+            continue
+        spaces[provider, model, address] = found
         spaces[provider, model, ""] = SpaceRow(revision=revision, drifted=False)
-    return spaces
+    return spaces, admissions
 
 
 def _model_row(row: ModelEntry) -> ModelRow:

@@ -26,6 +26,7 @@ from providers.operator_settings import (
     Upstream,
     operator_settings,
 )
+from providers.pools import is_served
 from providers.prompts import with_prompts
 from providers.state.process import owned
 from providers.unusable import Unusable
@@ -135,6 +136,16 @@ class Registry:
             spec = self._listing(provider, fresh=True).by_name.get(name)
         return spec
 
+    def members(self, pool: str) -> tuple[Provider, ...]:
+        """Return who shares the vector space of the provider `pool`, itself left out."""
+        names = operator_settings().pools.get(pool, ())
+        return tuple(member for name in names if (member := self.get(name)))
+
+    def pool_of(self, name: str) -> str | None:
+        """Return the provider whose vector space the one of that name shares, or None."""
+        row = operator_settings().providers.get(name)
+        return row.pool or None if row else None
+
     def list_again(self) -> None:
         """Ask all providers for their models at the next look: a model was just prepared."""
         self._listings = {}
@@ -149,7 +160,7 @@ class Registry:
             return None
         operator = operator_settings()
         row = operator.models.get((provider.name, spec.name))
-        return _as_set(spec, row, provider, operator)
+        return _as_set(spec, row, provider, operator, self.members(provider.name))
 
     def _listing(self, provider: Provider, *, fresh: bool = False) -> "_Listing":
         """Return the models of `provider`: as they were a moment ago, since every request asks several times."""
@@ -162,7 +173,8 @@ class Registry:
             and now < kept.until
         ):
             return kept
-        listing = _listing_of(provider, operator, until=now + LISTING_SECONDS)
+        members = self.members(provider.name)
+        listing = _listing_of(provider, operator, members, until=now + LISTING_SECONDS)
         self._listings[provider.name] = listing
         return listing
 
@@ -240,6 +252,7 @@ def _set_options(plugin: type[Provider], upstream: Upstream | None) -> dict[str,
     given: dict[str, Any] = {
         "base_url": upstream.base_url,
         "timeout_seconds": upstream.timeout_seconds,
+        "batch_size": upstream.batch_size,
     }
     for variable in wires(plugin):
         given[option_of(variable, upstream.kind)] = upstream.wire
@@ -259,7 +272,11 @@ def _is_the_kind_s_service(plugin: type[Provider], upstream: Upstream) -> bool:
 
 
 def _listing_of(
-    provider: Provider, operator: OperatorSettings, *, until: float
+    provider: Provider,
+    operator: OperatorSettings,
+    members: Sequence[Provider],
+    *,
+    until: float,
 ) -> _Listing:
     rows = {
         name: row
@@ -267,11 +284,13 @@ def _listing_of(
         if owner == provider.name
     }
     models = [
-        _as_set(spec, rows.pop(spec.name, None), provider, operator)
+        _as_set(spec, rows.pop(spec.name, None), provider, operator, members)
         for spec in provider.models()
     ]
     if not provider.local:  # a local model is its files; the console cannot add those
-        models += [_as_set(row.spec, row, provider, operator) for row in rows.values()]
+        models += [
+            _as_set(row.spec, row, provider, operator, members) for row in rows.values()
+        ]
     by_name: dict[str, ModelSpec] = {}
     for spec in models:
         by_name.setdefault(spec.name, spec)
@@ -292,13 +311,19 @@ def _as_set(
     row: ModelRow | None,
     provider: Provider,
     operator: OperatorSettings,
+    members: Sequence[Provider],
 ) -> ModelSpec:
     """Return `spec` as operators changed it; a remote one at the revision that they accepted last."""
     if provider.own_spaces:
         # With a colon, since NAME/MODEL may be the space of a model of the hub.
         spec = replace(spec, vector_space=f"{provider.name}:{spec.name}")
     changed = _overlaid(spec, row, provider)
-    return changed if provider.local else _at_revision(changed, provider, operator)
+    if provider.local:
+        return changed
+    changed = _at_revision(changed, provider, operator)
+    if changed.drifted and is_served(provider, members, changed, operator):
+        return replace(changed, drifted=False)  # by those that did not
+    return changed
 
 
 def _overlaid(spec: ModelSpec, row: ModelRow | None, provider: Provider) -> ModelSpec:

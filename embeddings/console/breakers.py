@@ -12,10 +12,12 @@ from embeddings.console.page import ConsolePage, action
 from embeddings.services.audit import snapshot
 from embeddings.services.breaker_states import reset_breaker
 from embeddings.services.errors import ProviderNotFound
+from embeddings.services.pool_states import pool_states
 from embeddings.services.provider_overview import breaker_story
 from providers import breaker
 from providers.admin import FixedRowsAdmin
 from providers.models import Breaker
+from providers.registry import registry
 
 NO_SAVING = {"show_save": False, "show_save_and_continue": False}
 
@@ -47,6 +49,7 @@ class BreakerAdmin(AuditedPage, FixedRowsAdmin):
     icon = "electrical_services"
     list_display = (
         "provider",
+        "pool",
         "light",
         "failure_count",
         "opened_at",
@@ -75,6 +78,11 @@ class BreakerAdmin(AuditedPage, FixedRowsAdmin):
     def light(self, row: Breaker) -> str:
         return str(row.get_state_display())
 
+    @admin.display(description="in the pool of")
+    def pool(self, row: Breaker) -> str | None:
+        """Name the provider in whose place this one serves, too."""
+        return registry().pool_of(row.provider)
+
     @admin.action(
         description="Close (reset) the selected breakers", permissions=["change"]
     )
@@ -92,7 +100,9 @@ class BreakerAdmin(AuditedPage, FixedRowsAdmin):
         row = context.get("original")
         story = breaker_story(row.provider) if row else []
         may = {"reset": request.user.has_perm("providers.change_breaker")}
-        context |= {**NO_SAVING, "changes": story, "may": may}
+        pool = (registry().pool_of(row.provider) or row.provider) if row else ""
+        context |= {**NO_SAVING, "changes": story, "may": may, "pool": pool}
+        context["members"] = pool_states().get(pool)
         shown: HttpResponse = super().render_change_form(
             request, context, *args, **options
         )

@@ -31,7 +31,10 @@ from providers import breaker, canary
 from providers.addresses import PROVIDER_NAME, key_variable, origin_of
 from providers.admin import WatchedAdmin
 from providers.models import Breaker, ModelEntry, ProviderSetting, ProviderTest
+from providers.pools import unlike
+from providers.presets import presets, unreplaced
 from providers.registry import registry, wires
+from providers.remote import RemoteProvider
 
 
 class Providers(BreakerActions):
@@ -154,7 +157,18 @@ class ProviderSettingForm(forms.ModelForm):  # type: ignore[type-arg]
                 "Only a superuser may change this address, since the provider's key and all texts are sent to it."
                 " UPSTREAM_ALLOWED_HOSTS names hosts that others may set."
             )
+        if word := unreplaced(address):
+            raise ValidationError(f"Put your own in place of {word}.")
         return address
+
+    def clean_pool(self) -> str:
+        """See that the row may be a member of that pool."""
+        pool: str = self.cleaned_data["pool"].strip().lower()
+        kind = self.cleaned_data.get("kind") or self.instance.kind
+        name = self.cleaned_data.get("name") or self.instance.name
+        if pool and (problem := _pool_problem(name, kind, pool)):
+            raise ValidationError(problem)
+        return pool
 
     def clean(self) -> dict[str, Any]:
         """See that the kind can do what the row asks of it."""
@@ -164,7 +178,12 @@ class ProviderSettingForm(forms.ModelForm):  # type: ignore[type-arg]
         plugin = registry().plugin(kind)
         if cleaned.get("wire") and (problem := _wire_problem(kind, cleaned["wire"])):
             self.add_error("wire", problem)
-        placeless = getattr(plugin, "default_base_url", "") is None and kind != name
+        if cleaned.get("batch_size") and (
+            problem := _batch_problem(kind, cleaned["batch_size"])
+        ):
+            self.add_error("batch_size", problem)
+        placeless = getattr(plugin, "default_base_url", "") is None
+        placeless = kind != name and (placeless or cleaned.get("wire") == "azure")
         if placeless and "base_url" in cleaned and not cleaned["base_url"]:
             self.add_error("base_url", f"A {kind} needs an address.")
         return cleaned
@@ -180,11 +199,34 @@ def _wire_problem(kind: str, wire: str) -> str | None:
     return f"For {kind} give {known}."
 
 
+def _batch_problem(kind: str, size: int) -> str | None:
+    plugin = registry().plugin(kind)
+    if plugin is None or not issubclass(plugin, RemoteProvider):
+        return f"For {kind} give nothing."
+    most = plugin.most_in_a_batch()
+    return None if size <= most else f"For {kind} give at most {most}, or nothing."
+
+
+def _pool_problem(name: str, kind: str, pool: str) -> str | None:
+    provider, plugin = registry().get(pool), registry().plugin(kind)
+    if pool == name:
+        return "Name another provider, or nothing: it serves in its own place anyway."
+    if provider is None or plugin is None:
+        return f"There is no provider {pool}."
+    if members := ", ".join(one.name for one in registry().members(name)):
+        return f"It is a pool itself, with {members}: a pool is in no other."
+    row = ProviderSetting.objects.filter(name=pool).exclude(pool="").first()
+    if row is not None:
+        return f"{pool} is in a pool itself; name that one: {row.pool}."
+    return unlike(provider, plugin)
+
+
 @admin.register(ProviderSetting)
 class ProviderSettingAdmin(AuditedPage, WatchedAdmin):
     """Providers. What is installed is there to stay; superusers add others of the same kinds, and delete them."""
 
     form = ProviderSettingForm
+    change_form_outer_before_template = "console/presets.html"
     fields = (
         "name",
         "kind",
@@ -192,17 +234,22 @@ class ProviderSettingAdmin(AuditedPage, WatchedAdmin):
         "enabled",
         "base_url",
         "timeout_seconds",
+        "batch_size",
+        "pool",
+        "pool_models",
         "setup",
         "key",
     )
     list_display = (
         "name",
         "kind",
+        "pool",
         "enabled",
         "setup",
         "key",
         "base_url",
         "timeout_seconds",
+        "batch_size",
     )
     list_filter = ("enabled", "kind")
     formfield_overrides: ClassVar = {URLField: {"assume_scheme": "https"}}
@@ -212,6 +259,25 @@ class ProviderSettingAdmin(AuditedPage, WatchedAdmin):
         form.by_superuser = request.user.is_superuser  # the class is this request's
         return form
 
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """Fill in what a service has that somebody chose above the form."""
+        preset = presets().get(request.GET.get("preset", ""))
+        if preset is None:
+            return {}
+        filled = ("name", "kind", "wire", "base_url", "batch_size")
+        return {name: getattr(preset, name) for name in filled}
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any
+    ) -> HttpResponse:
+        """Offer the services that are known, for a new row."""
+        chosen = presets().get(request.GET.get("preset", ""))
+        context |= {"presets": presets().values(), "chosen": chosen}
+        shown: HttpResponse = super().render_change_form(
+            request, context, *args, **options
+        )
+        return shown
+
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """Leave out what only a row that is there has."""
         return self.fields if obj else self.fields[:-2]
@@ -220,8 +286,9 @@ class ProviderSettingAdmin(AuditedPage, WatchedAdmin):
         """Keep name and kind as they were added: usage, jobs and vectors are known by them."""
         if obj is None:
             return []
-        wire = [] if request.user.is_superuser else ["wire"]
-        return ["name", "kind", "setup", "key", *wire]
+        # Both say what becomes of texts: a member's address is sent those of its pool.
+        others = [] if request.user.is_superuser else ["wire", "pool", "pool_models"]
+        return ["name", "kind", "setup", "key", *others]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return request.user.is_superuser and super().has_add_permission(request)
@@ -243,6 +310,8 @@ class ProviderSettingAdmin(AuditedPage, WatchedAdmin):
         Breaker.objects.get_or_create(provider=obj.name)
         if not change or "wire" in form.changed_data:
             canary.check_again(obj.name)  # one of its name may have been deleted
+        if {"pool", "pool_models"} & {*form.changed_data}:
+            canary.leave_pools(obj.name)
         if not change:
             embedding_cache().clear()
 
@@ -262,6 +331,10 @@ class ProviderSettingAdmin(AuditedPage, WatchedAdmin):
         breakers = Breaker.objects.filter(provider__in=names)
         for row in (*models, *breakers):
             deleted.append(f"{capfirst(row._meta.verbose_name)}: {row}")
+        for row in ProviderSetting.objects.filter(pool__in=names).exclude(
+            name__in=names
+        ):
+            deleted.append(f"Place in the pool of {row.pool}: {row}")
         more = {
             str(ModelEntry._meta.verbose_name_plural): models.count(),
             str(Breaker._meta.verbose_name_plural): breakers.count(),
@@ -297,8 +370,13 @@ class ProviderSettingAdmin(AuditedPage, WatchedAdmin):
 
 
 def _delete(row: ProviderSetting) -> None:
-    """Delete a row, its breaker and its models. Its usage stays, and what its vectors were like."""
+    """Delete a row, its breaker and its models. Its usage stays, and what its vectors were like.
+
+    The members of its pool are on their own from then on.
+    """
     breaker.forget(row.name)
+    ProviderSetting.objects.filter(pool=row.name).update(pool="")
+    canary.leave_pools(row.name)
     ModelEntry.objects.filter(provider=row.name).delete()
     row.delete()
 

@@ -73,7 +73,7 @@ class RequestAdmin(UnicodeSearch, BigList, ReadOnlyAdmin):
     search_fields = ("request_id", "username", "asked", "endpoint")
     fields = (
         *("at", "request_id", "endpoint", "outcome", "username", "caller"),
-        *("asked", "answered_by", "texts", "cache_hits", "tokens"),
+        *("asked", "answered_by", "member", "texts", "cache_hits", "tokens"),
         *("took", "time_by_stage"),
     )
     readonly_fields = ("outcome", "answered_by", "took", "time_by_stage")

@@ -15,6 +15,7 @@ from embeddings.services.callers import SYSTEM, Caller
 from embeddings.services.errors import (
     ServiceError,
 )
+from embeddings.services.pool_states import MemberState, pool_states
 from embeddings.services.routing import (
     fallback_targets,
     find_target,
@@ -54,14 +55,19 @@ class ModelState(ListedModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderState:
-    """How a provider is set up. `kind` is its plug-in; `problem` says what is missing."""
+    """How a provider is set up. `kind` is its plug-in; `problem` says what is missing.
+
+    `pool`: the provider in whose place it serves, too; `members` of its own pool, none if it is none.
+    """
 
     name: str
     kind: str
+    pool: str | None
     local: bool
     allowed: bool
     problem: str | None
     models: tuple[ListedModel, ...]
+    members: tuple[MemberState, ...] = ()
 
 
 def list_models(caller: Caller = SYSTEM) -> Iterator[ListedModel]:
@@ -79,11 +85,13 @@ def list_models(caller: Caller = SYSTEM) -> Iterator[ListedModel]:
 
 def list_providers() -> Iterator[ProviderState]:
     """Yield every provider, used or not, with its models."""
-    models = list(list_models())
+    models, pools = list(list_models()), pool_states()
     for provider in registry().all():
         yield ProviderState(
             name=provider.name,
             kind=registry().kind(provider.name),
+            pool=registry().pool_of(provider.name),
+            members=pools.get(provider.name, ()),
             local=provider.local,
             allowed=operator_settings().allows_provider(provider.name),
             problem=provider.configuration_problem(),

@@ -3,6 +3,8 @@
 import itertools
 import logging
 import time
+from contextlib import nullcontext
+from functools import partial
 
 import structlog
 
@@ -15,6 +17,7 @@ from embeddings.services.errors import (
     ServiceError,
     ServiceUnavailable,
 )
+from embeddings.services.pools import pools
 from embeddings.services.routing import (
     check_set_up,
     fallback_targets,
@@ -31,8 +34,12 @@ from providers.breaker import guarded
 from providers.exceptions import (
     ProviderError,
     ProviderMisconfigured,
+    ProviderUnavailable,
+    SpaceDrifted,
     TextsTooLong,
 )
+from providers.operator_settings import operator_settings
+from providers.registry import registry
 from providers.tracing import Kind, step
 
 RETRY_AFTER_SECONDS = 5  # said with a 503 when no provider named a time itself
@@ -119,7 +126,10 @@ def _embed_at(
         )
     except TextsTooLong as error:
         raise _too_long(error, target, prepared) from error
-    if request.stored and target is not requested:
+    member = _member(computed)
+    if request.stored and member:
+        _confirm_members(target, computed)
+    elif request.stored and target is not requested:
         # Whoever stores them confirms only the target that was asked for at the end.
         space_watch().confirm(provider, target.model, again=True)
     elif not provider.local:
@@ -148,6 +158,7 @@ def _embed_at(
         truncated=prepared.truncated,
         cache_hits=len(prepared.texts) - _texts_of(computed),
         computed_tokens=_computed_tokens(tokens, prepared, computed),
+        member=member,
     )
 
 
@@ -167,12 +178,15 @@ def _raw_vectors(
 
     def compute(indices: list[int]) -> Vectors:
         chosen = [prepared.texts[index] for index in indices]
+        pooled = provider.name in operator_settings().pools
+        ask = partial(pools().embed, provider) if pooled else provider.embed
         kind: Kind = "internal" if provider.local else "client"
         with step("embeddings", kind) as call:
             if call:
                 conventions.describe_call(call, target)
-            with guarded(provider.name):
-                embedded = provider.embed(
+            # A pool's members have breakers of their own.
+            with nullcontext() if pooled else guarded(provider.name):
+                embedded = ask(
                     target.model,
                     chosen,
                     dimensions=target.native_size(request.dimensions),
@@ -196,6 +210,26 @@ def _raw_vectors(
             looked.attributes |= conventions.of_lookup(len(prepared.keys), misses)
     request_metrics.looked_up(hits=len(prepared.keys) - misses, misses=misses)
     return vectors, computed
+
+
+def _member(computed: list[Embedded]) -> str:
+    """Return who answered of a pool, comma-separated if several did; empty without a pool, or from the cache."""
+    return ", ".join(sorted({one.member for one in computed if one.member}))
+
+
+def _confirm_members(target: Target, computed: list[Embedded]) -> None:
+    """See that those who answered of a pool still give its vectors. Raises ProviderError, DatabaseError."""
+    for name in {one.member for one in computed}:
+        member = registry().get(name)
+        if member is None:
+            raise ProviderUnavailable(f"{name} was deleted while it answered.")
+        try:
+            space_watch().confirm_member(target.provider, member, target.model)
+        except SpaceDrifted as error:  # of this member; others may give what is asked
+            raise ProviderUnavailable(
+                f"{name} gave other vectors than the pool of {target.provider.name}; it was left out from then on.",
+                retry_after_seconds=RETRY_AFTER_SECONDS,
+            ) from error
 
 
 def _too_long(

@@ -14,6 +14,7 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 
 from embeddings.services.errors import ServiceError
+from embeddings.services.pools import pools
 from embeddings.services.routing import (
     check_set_up,
     fallback_targets,
@@ -201,7 +202,8 @@ def _try(target: Target) -> None:
     """
     check_set_up(target)
     provider = target.provider
-    if (retry_at := breaker.open_until(provider.name)) is not None:
+    retry_at = breaker.open_until(provider.name)
+    if retry_at is not None and not pools().serves(provider, target.model):
         raise BreakerOpen(
             f"The circuit breaker of {provider.name} is open until {retry_at:%H:%M:%S} UTC."
         )

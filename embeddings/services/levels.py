@@ -9,6 +9,7 @@ from prometheus_client import Gauge
 
 from embeddings.services.breaker_states import breaker_states
 from embeddings.services.health import disk_problem
+from embeddings.services.pool_states import show_pools
 from embeddings.services.processes import processes_here
 from embeddings.services.space_watch import show_drift
 from providers.metrics import BREAKER_STATES, breaker_state
@@ -46,7 +47,13 @@ def show_levels() -> None:
     absent = False
     try:
         with waits.at_most(LOOKUP_SECONDS):
-            for show in (_show_processes, _show_breakers, show_drift, *shown):
+            for show in (
+                _show_processes,
+                _show_breakers,
+                show_drift,
+                show_pools,
+                *shown,
+            ):
                 show()
     except (DatabaseError, InterfaceError) as error:
         log.warning("levels_not_shown", reason=type(error).__name__)

@@ -22,9 +22,12 @@ COUNTERS = (
     "embedding_cache_store_failures_total",
     "embedding_space_drifts_total",
     "embedding_space_check_failures_total",
+    "embedding_pool_answers_total",
+    "embedding_pool_failures_total",
 )
 LATENCY = "embedding_request_seconds"
 ACTIVE = "embedding_active_requests"
+IN_FLIGHT = "embedding_pool_in_flight"
 RETRY_SECONDS = 5
 
 Buckets = list[tuple[float, float]]
@@ -70,14 +73,28 @@ def figures() -> Figures:
 
 def active_requests() -> int:
     """Return how many requests all processes serve now."""
+    total: float = sum(sample.value for sample in _live_samples(ACTIVE))
+    return round(total)
+
+
+def calls_in_flight() -> dict[tuple[str, str], int]:
+    """Return how many calls all processes make now, by pool and member."""
+    return {
+        (sample.labels["pool"], sample.labels["member"]): round(sample.value)
+        for sample in _live_samples(IN_FLIGHT)
+    }
+
+
+def _live_samples(name: str) -> Iterator[Sample]:
+    """Yield a gauge that is summed up over the processes that live."""
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     if folder is None:
-        return round(REGISTRY.get_sample_value(ACTIVE) or 0)
-    files = [str(file) for file in Path(folder).glob("gauge_livesum_*.db")]
-    merged = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
-    samples = [sample for metric in merged for sample in metric.samples]
-    total: float = sum(sample.value for sample in samples if sample.name == ACTIVE)
-    return round(total)
+        merged = REGISTRY.collect()
+    else:
+        files = [str(file) for file in Path(folder).glob("gauge_livesum_*.db")]
+        merged = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+    for metric in merged:
+        yield from (sample for sample in metric.samples if sample.name == name)
 
 
 def percentile(buckets: Buckets, percent: float) -> float:

@@ -8,6 +8,7 @@ from typing import Literal
 from embeddings.services.catalog import default_target
 from embeddings.services.embed import unanswered
 from embeddings.services.errors import NotAllowed, ServiceError
+from embeddings.services.pools import pools
 from embeddings.services.routing import (
     Fallback,
     fallbacks,
@@ -94,7 +95,8 @@ def obstacle(target: Target) -> ProviderError | None:
     """Return the error with which a request to `target` would fail before it is called, or None."""
     if problem := target.problem():
         return ProviderMisconfigured(problem)
-    if problem := breaker.refusal(target.provider.name):
+    problem = breaker.refusal(target.provider.name)
+    if problem and not pools().serves(target.provider, target.model):
         return BreakerOpen(
             problem, retry_after_seconds=breaker.retry_after(target.provider.name)
         )

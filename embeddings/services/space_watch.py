@@ -89,17 +89,23 @@ class SpaceWatch:
         """
         if provider.local or not settings.EMBEDDINGS_CANARY:
             return
+        if registry().members(provider.name):
+            _confirm_pool(provider, model)  # whoever answers is confirmed after that
+            return
         look = self._looked(provider, model)
         if look and look.known and not (again or model.drifted):
             return
-        verdict = self._verdict(provider, model, again=again)
-        if verdict.drifted:
-            raise SpaceDrifted(drift_sentence(f"{provider.name}:{model.name}"))
-        if verdict.revision != model.space_revision:
-            raise ProviderUnavailable(
-                f"{provider.name}:{model.name} was accepted as another revision a moment ago.",
-                retry_after_seconds=5,
-            )
+        _judge(provider, model, self._verdict(provider, model, again=again))
+
+    def confirm_member(
+        self, pool: Provider, member: Provider, model: ModelSpec
+    ) -> None:
+        """See by a new check that `member` of a pool gives the vectors of `model`. Raises as `confirm` does."""
+        if not settings.EMBEDDINGS_CANARY:
+            return
+        other = None if member.name == pool.name else pool
+        verdict = self._verdict(member, model, pool=other, again=True)
+        _judge(pool, model, verdict)
 
     def _looked(self, provider: Provider, model: ModelSpec) -> _Look | None:
         """Return what is known, unless it is time to look again."""
@@ -109,12 +115,19 @@ class SpaceWatch:
         same = look.provider is provider and look.drifted == model.drifted
         return look if same else None
 
-    def _verdict(self, provider: Provider, model: ModelSpec, *, again: bool) -> Verdict:
+    def _verdict(
+        self,
+        provider: Provider,
+        model: ModelSpec,
+        *,
+        again: bool,
+        pool: Provider | None = None,
+    ) -> Verdict:
         """Return how the space stands, waiting for another process's check if one is under way."""
         since = self._canary.clock() if again else None
         give_up_at = self.timer() + 2 * LEASE.total_seconds()
         while self.timer() < give_up_at:
-            verdict = self._checked(provider, model, since=since, urgent=True)
+            verdict = self.checked(provider, model, pool=pool, since=since, urgent=True)
             if verdict is not None:
                 return verdict
             self.sleep(WAIT_SECONDS)
@@ -122,26 +135,35 @@ class SpaceWatch:
             f"Other processes keep checking {provider.name}:{model.name}."
         )
 
-    def _checked(
+    def checked(
         self,
         provider: Provider,
         model: ModelSpec,
         *,
+        pool: Provider | None = None,
         since: datetime | None = None,
         urgent: bool = False,
     ) -> Verdict | None:
-        """Check, remember the outcome, and forget cached vectors where it changed: some may be of the other kind."""
-        self._remember(provider, model, None)
+        """Check, remember the outcome, and forget cached vectors where it changed: some may be of the other kind.
+
+        Arguments and errors are those of `Canary.check`.
+        """
+        labels = _labels(provider, model)
+        if pool is None:
+            self._remember(provider, model, None)
         try:
-            verdict = self._canary.check(provider, model, since=since, urgent=urgent)
+            verdict = self._canary.check(
+                provider, model, pool=pool, since=since, urgent=urgent
+            )
         except ProviderError:
-            request_metrics.space_check_failures.labels(*_labels(provider, model)).inc()
+            request_metrics.space_check_failures.labels(*labels).inc()
             raise
-        self._remember(provider, model, verdict)
+        if pool is None:
+            self._remember(provider, model, verdict)
         if verdict and verdict.changed:
             embedding_cache().clear()
             if verdict.drifted:
-                request_metrics.space_drifts.labels(*_labels(provider, model)).inc()
+                request_metrics.space_drifts.labels(*labels).inc()
         return verdict
 
     def _remember(
@@ -161,7 +183,7 @@ class SpaceWatch:
         while (due := self._next_pending()) is not None:
             provider, model = due
             try:
-                self._checked(provider, model)
+                self.checked(provider, model)
             except (ProviderError, DatabaseError, InterfaceError) as error:
                 reason = getattr(error, "reason", type(error).__name__)
                 log.warning("space_check_failed", provider=provider.name, reason=reason)
@@ -179,7 +201,7 @@ class SpaceWatch:
 @owned
 def space_watch() -> SpaceWatch:
     """Return the process-wide watch."""
-    return SpaceWatch(canary(), start=_start_thread)
+    return SpaceWatch(canary(), start=start_thread)
 
 
 def drift_sentence(label: str) -> str:
@@ -190,12 +212,34 @@ def drift_sentence(label: str) -> str:
     )
 
 
+def _judge(provider: Provider, model: ModelSpec, verdict: Verdict) -> None:
+    if verdict.drifted:
+        raise SpaceDrifted(drift_sentence(f"{provider.name}:{model.name}"))
+    _same_revision(provider, model, verdict.revision)
+
+
+def _confirm_pool(provider: Provider, model: ModelSpec) -> None:
+    """See that the pool's model is what it was when `model` was found, and somebody gives its vectors."""
+    found = registry().resolve(provider, model.name) or model
+    if found.drifted:
+        raise SpaceDrifted(drift_sentence(f"{provider.name}:{model.name}"))
+    _same_revision(provider, model, found.space_revision)
+
+
+def _same_revision(provider: Provider, model: ModelSpec, revision: int) -> None:
+    if revision != model.space_revision:
+        raise ProviderUnavailable(
+            f"{provider.name}:{model.name} was accepted as another revision a moment ago.",
+            retry_after_seconds=5,
+        )
+
+
 def spaces_in_use() -> list[tuple[Provider, RemoteSpace]]:
     """Return the spaces at the addresses that the providers have now; none while the database is away."""
     if not settings.EMBEDDINGS_CANARY:
         return []
     try:
-        rows = list(RemoteSpace.objects.defer("reference", "seen"))
+        rows = list(RemoteSpace.objects.filter(pool="").defer("reference", "seen"))
     except (DatabaseError, InterfaceError):
         return []
     placed = ((registry().get(row.provider), row) for row in rows)
@@ -220,7 +264,7 @@ def _labels(provider: Provider, model: ModelSpec) -> tuple[str, str]:
     return provider.name, request_metrics.listed_name(provider, model.name)
 
 
-def _start_thread(work: Callable[[], None]) -> None:
+def start_thread(work: Callable[[], None]) -> None:
     """Do `work` in a thread that ends with the process, and closes its connection to the database."""
 
     def run() -> None:

@@ -83,7 +83,7 @@ class EmbeddingResult:
     """`vectors`: float32 (n, d), unit length (a zero vector stays zero), in the order of the inputs.
 
     `name`: under which the model is counted. `cache_hits`: texts that were not computed for this request.
-    `computed_tokens`: tokens of those that were.
+    `computed_tokens`: tokens of those that were. `member`: who answered of a pool, empty if nobody was called.
     """
 
     vectors: Vectors
@@ -95,6 +95,7 @@ class EmbeddingResult:
     truncated: int = 0
     cache_hits: int = 0
     computed_tokens: int = 0
+    member: str = ""
 
     @property
     def cost(self) -> int:

@@ -43,7 +43,8 @@ class CohereProvider(RemoteProvider):
     key_variable = "COHERE_API_KEY"
     url_variable = "COHERE_BASE_URL"
     default_base_url = "https://api.cohere.com"
-    limits = Limits(max_items=96)
+    largest_batch = 96
+    limits = Limits(max_items=largest_batch)
     listed = (
         # Pro and Fast share one space: https://docs.cohere.com/changelog/embed-v5
         _model(

@@ -41,7 +41,8 @@ class GoogleProvider(RemoteProvider):
     other_key_variables = ("GEMINI_API_KEY",)
     url_variable = "GOOGLE_BASE_URL"
     default_base_url = "https://generativelanguage.googleapis.com"
-    limits = Limits(max_items=100)
+    largest_batch = 100
+    limits = Limits(max_items=largest_batch)
     listed = (
         ModelSpec(
             name="gemini-embedding-2",

@@ -1,7 +1,7 @@
-"""A server of the operator's own: OpenAI-compatible, text-embeddings-inference, Ollama.
+"""A server of the operator's own, or a service that speaks like one: OpenAI-compatible, TEI, Ollama.
 
-A wire format says what to send and how to read the answer. It takes the server's address without `/v1`; `base_url` may
-be given either way.
+A wire format says what to send and how to read the answer. All but `openai-exact` take the server's address without
+`/v1`; `base_url` may be given either way.
 """
 
 import re
@@ -16,6 +16,7 @@ from providers.remote import (
     Batch,
     Call,
     Clocks,
+    Json,
     Limits,
     RemoteProvider,
     Reply,
@@ -24,7 +25,8 @@ from providers.remote import (
     whole_number,
 )
 
-_MODEL_NAME = re.compile(r"[A-Za-z0-9][\w.:/@+\-]{0,199}", re.ASCII)
+# Cloudflare's begin with an @.
+_MODEL_NAME = re.compile(r"[A-Za-z0-9@][\w.:/@+\-]{0,199}", re.ASCII)
 
 
 class WireFormat(ABC):
@@ -47,15 +49,23 @@ class OpenAICompatible(WireFormat):
     path = "/v1/embeddings"
 
     def build(self, batch: Batch) -> Call:
-        body = {
+        body: dict[str, Json] = {
             "model": batch.model.name,
             "input": list(batch.texts),
             "encoding_format": "float",
         }
+        if batch.dimensions is not None:
+            body["dimensions"] = batch.dimensions
         return Call(path=self.path, body=body)
 
     def read(self, reply: Reply) -> Answer:
         return indexed_answer(reply.payload)
+
+
+class OpenAIExactly(OpenAICompatible):
+    """`POST {base}/embeddings`, whatever the address ends in: services do not all end in `/v1`."""
+
+    path = "/embeddings"
 
 
 class TextEmbeddingsInference(WireFormat):
@@ -100,16 +110,17 @@ class Ollama(WireFormat):
 
 FORMATS: dict[str, type[WireFormat]] = {
     "openai": OpenAICompatible,
+    "openai-exact": OpenAIExactly,
     "tei": TextEmbeddingsInference,
     "ollama": Ollama,
 }
 
 
 class LocalApiProvider(RemoteProvider):
-    """Options beside the common ones: `kind`, one of openai (default), tei, ollama.
+    """Options beside the common ones: `kind`, one of `FORMATS`, openai by default.
 
-    32 texts a request, as text-embeddings-inference refuses more by default, also on
-    its `/v1`; the others lose nothing by it.
+    32 texts a request, unless operators say more, as text-embeddings-inference refuses
+    more by default, also on its `/v1`; the others lose nothing by it.
     """
 
     name = "local_api"
@@ -117,8 +128,12 @@ class LocalApiProvider(RemoteProvider):
     fallback = ("huggingface",)
     key_variable = "LOCAL_API_KEY"
     url_variable = "LOCAL_API_URL"
-    choices = {"LOCAL_API_KIND": ("openai", "tei", "ollama")}  # noqa: RUF012 -- a table
+    choices = {  # noqa: RUF012 -- a table
+        "LOCAL_API_KIND": ("openai", "openai-exact", "tei", "ollama")
+    }
+    plain = True
     key_required = False
+    largest_batch = 2048
     limits = Limits(max_items=32)
     parallel_requests = 2
 
@@ -126,8 +141,9 @@ class LocalApiProvider(RemoteProvider):
         self, options: Mapping[str, Any], *, clocks: Clocks | None = None
     ) -> None:
         super().__init__(options, clocks=clocks)
-        self.base_url = self.base_url.removesuffix("/v1")
         kind = options.get("kind") or "openai"
+        if kind != "openai-exact":
+            self.base_url = self.base_url.removesuffix("/v1")
         if kind not in FORMATS:
             raise ValueError(f"LOCAL_API_KIND must be one of {', '.join(FORMATS)}")
         self._format = FORMATS[kind]()

@@ -27,7 +27,9 @@ class MistralProvider(RemoteProvider):
     key_variable = "MISTRAL_API_KEY"
     url_variable = "MISTRAL_BASE_URL"
     default_base_url = "https://api.mistral.ai"
-    limits = Limits(max_items=128, max_tokens=16_000)
+    plain = True
+    largest_batch = 128
+    limits = Limits(max_items=largest_batch, max_tokens=16_000)
     listed = (
         ModelSpec(
             name="mistral-embed",

@@ -58,7 +58,8 @@ class VoyageProvider(RemoteProvider):
     key_variable = "VOYAGE_API_KEY"
     url_variable = "VOYAGE_BASE_URL"
     default_base_url = "https://api.voyageai.com/v1"
-    limits = Limits(max_items=1000, max_tokens=120_000)
+    largest_batch = 1000
+    limits = Limits(max_items=largest_batch, max_tokens=120_000)
     listed = (
         # One space for the family: https://blog.voyageai.com/2026/01/15/voyage-4
         _flexible("voyage-4-large", 0.12, space="voyage-4"),

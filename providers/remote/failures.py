@@ -29,6 +29,13 @@ _DENIED = frozenset({401, 402, 403, 407})
 # 424: text-embeddings-inference says so, on all its paths, when its model failed.
 _PASSING = frozenset({408, 424, 425})
 
+# "batch size 33 > maximum allowed batch size 32", "array too long. Expected … maximum length 2048", "at most 96 texts".
+_TOO_MANY = re.compile(
+    r"\b(?:batch|array|list) ?(?:size|length|too (?:long|large|big))\b"
+    r"|\btoo many (?:inputs?|texts?|items|documents)\b"
+    r"|\b(?:at most|more than|maximum (?:number )?of) \d+ (?:inputs?|texts?|items|documents)\b",
+    re.IGNORECASE,
+)
 _URL = re.compile(r"\b[a-z][a-z0-9+.\-]{1,15}://\S+|\bwww\.\S+", re.IGNORECASE)
 # Bearer tokens, vendors' key prefixes (also masked with asterisks), and anything long,
 # unbroken and with a digit.
@@ -54,6 +61,17 @@ def classify_status(status: int) -> type[ProviderError]:
     return ProviderMalformed  # redirects are refused, and only 200 carries vectors
 
 
+def is_too_many(status: int, payload: Json) -> bool:
+    """Whether an upstream refused a request for how many texts it held, as far as its words say.
+
+    A 413 without words is a proxy's, and fewer texts are fewer bytes. With words it may be one text that is too long.
+    """
+    message = _message(payload)
+    if message is None:
+        return status == 413
+    return status in (400, 413, 422) and _TOO_MANY.search(message) is not None
+
+
 def describe(kind: type[ProviderError], provider: str, status: int) -> str:
     """Return the sentence for a failure whose upstream text stays inside."""
     if kind is ProviderDenied:
@@ -68,15 +86,27 @@ def describe(kind: type[ProviderError], provider: str, status: int) -> str:
 
 
 def retry_after_seconds(headers: Mapping[str, str], *, now: float) -> float | None:
-    """Return the wait that `Retry-After` asks for, given in seconds or as a date (RFC
-    9110, section 10.2.3).
+    """Return the wait that `retry-after-ms` asks for (OpenAI's and Azure's), else `Retry-After`, in seconds or as a
+    date (RFC 9110, section 10.2.3).
     """
+    milliseconds = _seconds(headers.get("retry-after-ms", ""))
+    if milliseconds is not None:
+        return milliseconds / 1000
     value = headers.get("retry-after", "").strip()
     try:
-        seconds = float(value)
+        float(value)
     except ValueError:
         return _until(value, now)
-    return max(0.0, seconds) if math.isfinite(seconds) else None
+    return _seconds(value)
+
+
+def _seconds(value: str) -> float | None:
+    """Return a finite number, at least 0, or None."""
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return max(0.0, number) if math.isfinite(number) else None
 
 
 def _until(value: str, now: float) -> float | None:

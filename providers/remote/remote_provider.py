@@ -2,10 +2,11 @@
 its wire format.
 """
 
+import contextlib
 import math
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from typing import Any, ClassVar, Self
@@ -24,12 +25,14 @@ from providers.base import (
     Provider,
     Vectors,
     probing,
+    replaceable,
 )
 from providers.exceptions import (
     ProviderError,
     ProviderMalformed,
     ProviderMisconfigured,
     ProviderRejected,
+    TooManyTexts,
 )
 from providers.metrics import timed
 from providers.remote.answers import (
@@ -44,6 +47,7 @@ from providers.remote.deadline import Clocks, Deadline
 from providers.remote.failures import (
     classify_status,
     describe,
+    is_too_many,
     public_message,
     retry_after_seconds,
 )
@@ -52,6 +56,7 @@ from providers.tracing import called, step
 
 RETRIES = 2
 FIRST_PAUSE_SECONDS = 0.25
+MAX_LEARNT_SIZES = 1000
 
 logger = structlog.get_logger(__name__)
 
@@ -90,6 +95,8 @@ class RemoteProvider(Provider):
     default_base_url: ClassVar[str | None] = None
     listed: ClassVar[tuple[ModelSpec, ...]] = ()
     limits: ClassVar[Limits]
+    # The most texts in one call that operators may set; of built-ins, as a literal. 0: as many as `limits` says.
+    largest_batch: ClassVar[int] = 0
     # Sub-requests of one split request in flight at once.
     parallel_requests: ClassVar[int] = 4
 
@@ -109,6 +116,9 @@ class RemoteProvider(Provider):
         )
         self.timeout_seconds = float(options.get("timeout_seconds") or math.inf)
         self.retries = int(options.get("retries", RETRIES))
+        self._batch_size = int(options.get("batch_size") or 0)
+        # By model, of those that refused more.
+        self._learnt_sizes: dict[str, int] = {}
         self._proxy_url: str | None = options.get("proxy_url") or None
         self._http = HttpClient(self.name, proxy_url=self._proxy_url)
 
@@ -124,7 +134,7 @@ class RemoteProvider(Provider):
 
     @classmethod
     def from_settings(cls, options: Mapping[str, Any]) -> Self:
-        """Build from `name`, `api_key`, `base_url`, `timeout_seconds`, `proxy_url`,
+        """Build from `name`, `api_key`, `base_url`, `timeout_seconds`, `batch_size`, `proxy_url`,
         `retries`; all may be absent.
         """
         return cls(options)
@@ -174,26 +184,46 @@ class RemoteProvider(Provider):
                 vectors=np.empty((0, dimensions or model.dimensions or 0), np.float32),
                 prompt_tokens=0,
             )
-        deadline = Deadline.after(
-            min(timeout_seconds, self.timeout_seconds), self.clocks.clock
+        seconds = min(timeout_seconds, self.timeout_seconds)
+        ends_at = self.clocks.clock() + seconds
+        whole = Batch(
+            model=model,
+            texts=model.prompted(texts, input_type),
+            dimensions=dimensions,
+            input_type=input_type,
         )
-        texts = model.prompted(texts, input_type)
+        with timed(self.name, "upstream"):
+            while True:
+                deadline = Deadline(ends_at, self.clocks.clock)
+                with contextlib.suppress(TooManyTexts):
+                    return self._joined(self._answers(whole, deadline))
+
+    @classmethod
+    def most_in_a_batch(cls) -> int:
+        """Return how many texts in one call operators may set at most."""
+        return cls.largest_batch or cls.limits.max_items
+
+    def _answers(self, whole: Batch, deadline: Deadline) -> list[Embedded]:
+        """Ask for `whole` in parts, within the limits as they are known. Raises TooManyTexts once they are lower."""
+        model, texts = whole.model, whole.texts
+        limits = self.limits_for(model)
+        size = min(self._batch_size or limits.max_items, self.most_in_a_batch())
+        size = min(size, self._learnt_sizes.get(model.name, size))
         parts = split(
-            texts, self.limits_for(model), partial(self._count_tokens, model, texts)
+            texts,
+            replace(limits, max_items=size),
+            partial(self._count_tokens, model, texts),
         )
-        batches = [
-            Batch(model=model, texts=part, dimensions=dimensions, input_type=input_type)
-            for part in parts
-        ]
         retries, parallel = self.retries, self.parallel_requests
         if probing.get():
             retries, parallel = 0, 1
+        elif replaceable.get():
+            retries = 0
         tasks = [
-            partial(self._embed_batch, batch, deadline, retries) for batch in batches
+            partial(self._embed_batch, replace(whole, texts=part), deadline, retries)
+            for part in parts
         ]
-        with timed(self.name, "upstream"):
-            answers = run_all(tasks, parallel=parallel, on_failure=deadline.cancel)
-        return self._joined(answers)
+        return run_all(tasks, parallel=parallel, on_failure=deadline.cancel)
 
     def configuration_problem(self) -> str | None:
         if self.key_required and not self.api_key:
@@ -287,7 +317,10 @@ class RemoteProvider(Provider):
             message = public_message(
                 reply.payload, secrets=self._secrets(), texts=batch.texts
             )
-            return ProviderRejected(
+            if len(batch.texts) > 1 and is_too_many(reply.status, reply.payload):
+                self._learn_size(batch)
+                kind = TooManyTexts
+            return kind(
                 f"{self.name}: {message}"
                 if message
                 else f"{self.name} rejected the request (HTTP {reply.status}).",
@@ -298,6 +331,14 @@ class RemoteProvider(Provider):
             describe(kind, self.name, reply.status),
             retry_after_seconds=self.retry_delay_seconds(reply),
         )
+
+    def _learn_size(self, batch: Batch) -> None:
+        """Ask for half as many from now on."""
+        if len(self._learnt_sizes) >= MAX_LEARNT_SIZES:
+            self._learnt_sizes.clear()
+        size, name = len(batch.texts) // 2, batch.model.name
+        self._learnt_sizes[name] = min(size, self._learnt_sizes.get(name, size))
+        logger.warning("upstream_takes_fewer_texts", provider=self.name, at_most=size)
 
     def _secrets(self) -> list[str]:
         address = httpx2.URL(self.base_url).netloc.decode()

@@ -8,14 +8,18 @@ import pytest
 from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
+from django.utils.html import escape
 
 from embeddings.console.providers import NAME_RULE
 from embeddings.models import AuditEntry, UsageHour
 from embeddings.services.cache.cache import embedding_cache
+from providers.built_in import built_in
 from providers.canary import CHECK_EVERY
 from providers.models import Breaker, ModelEntry, ProviderSetting, RemoteSpace, Revision
 from providers.operator_settings import reader
-from providers.registry import registry
+from providers.plugins.openai import OpenAIProvider
+from providers.presets import presets
+from providers.registry import BUILT_IN, registry
 from providers.seeding import seed_registry
 
 VECTORS = np.ones((1, 2), np.float32)
@@ -24,7 +28,11 @@ FIELDS = {"name": "eu", "kind": "openai", "enabled": "on", "base_url": ADDRESS}
 
 
 @pytest.fixture(autouse=True)
-def seeded(db):
+def seeded(db, fakes, monkeypatch):
+    """Rows of what is installed, of which OpenAI is no fake here."""
+    (place,) = (one.place for one in built_in() if one.name == "openai")
+    monkeypatch.setitem(BUILT_IN, "openai", place)
+    registry.cache_clear()
     seed_registry(allowed_providers=[], allowed_models=[])
     reader.cache_clear()
 
@@ -107,6 +115,20 @@ def test_added_upstream_is_a_provider_and_audited(console):
         ("wire", {"wire": "tei"}),
         ("wire", {"kind": "local_api", "wire": "smoke-signals"}),
         ("base_url", {"kind": "local_api", "base_url": ""}),
+        ("base_url", {"wire": "azure", "base_url": ""}),
+        ("base_url", {"base_url": "https://RESOURCE.openai.azure.com/openai/v1"}),
+        ("batch_size", {"batch_size": "0"}),
+        ("batch_size", {"batch_size": "2049"}),
+        ("batch_size", {"kind": "cohere", "batch_size": "97"}),
+        ("batch_size", {"batch_size": "many"}),
+        ("pool_models", {"pool_models": "[1]"}),
+        ("pool_models", {"pool_models": '{"a": 1}'}),
+        ("pool_models", {"pool_models": "{"}),
+        ("pool", {"pool": "nobody"}),
+        ("pool", {"pool": "eu"}),
+        ("pool", {"pool": "onnx"}),
+        ("pool", {"pool": "voyage"}),
+        ("pool", {"pool": "not a name"}),
     ],
     ids=str,
 )
@@ -255,3 +277,83 @@ def test_row_that_this_process_has_not_read_is_not_called_broken(console):
 def test_wrong_name_is_refused_in_words_of_its_own(console):
     refused = console.post(url("add"), {**FIELDS, "name": "Team TEI"})
     assert errors(refused) == {"name": [NAME_RULE]}
+
+
+def test_batch_size_and_pool_of_a_row_are_its_provider_s(console):
+    fields = {"batch_size": "64", "pool": "OpenAI"}
+    assert not errors(console.post(url("add"), {**FIELDS, **fields}))
+    reader.cache_clear()
+    assert registry().pool_of("eu") == "openai"
+    assert [member.name for member in registry().members("openai")] == ["eu"]
+    provider = registry().get("eu")
+    assert isinstance(provider, OpenAIProvider)
+    assert provider._batch_size == 64
+
+
+def test_pool_of_a_member_is_named_instead(console, eu):
+    ProviderSetting.objects.filter(name="eu").update(pool="openai")
+    reader.cache_clear()
+    (found,) = errors(
+        console.post(url("add"), {**FIELDS, "name": "us", "pool": "eu"})
+    ).values()
+    assert found == ["eu is in a pool itself; name that one: openai."]
+
+
+def test_pool_with_members_joins_no_other(console, eu):
+    ProviderSetting.objects.create(name="us", kind="openai", pool="eu")
+    reader.cache_clear()
+    changed = {**FIELDS, "pool": "openai"}
+    (found,) = errors(console.post(url("change", eu.pk), changed)).values()
+    assert found == ["It is a pool itself, with us: a pool is in no other."]
+
+
+def test_only_superusers_say_in_whose_pool_a_row_is(clerk, eu):
+    clerk.post(url("change", eu.pk), {**FIELDS, "pool": "openai"})
+    assert ProviderSetting.objects.get(name="eu").pool == ""
+
+
+def admission(**fields):
+    return RemoteSpace.objects.create(provider="eu", model="m", pool="openai", **fields)
+
+
+def test_row_that_leaves_its_pool_is_compared_again_if_it_comes_back(console, eu):
+    ProviderSetting.objects.filter(name="eu").update(pool="openai")
+    admission()
+    assert not errors(console.post(url("change", eu.pk), {**FIELDS, "pool": ""}))
+    assert not RemoteSpace.objects.filter(pool="openai").exists()
+
+
+def test_deleted_provider_leaves_its_members_on_their_own(console, eu):
+    ProviderSetting.objects.create(name="us", kind="openai", pool="eu")
+    page = console.get(url("delete", eu.pk)).content.decode()
+    assert "Place in the pool of eu: us" in page
+    console.post(url("delete", eu.pk), {"post": "yes"})
+    assert ProviderSetting.objects.get(name="us").pool == ""
+
+
+@pytest.mark.parametrize("name", presets())
+def test_known_service_fills_in_the_form(console, name):
+    preset = presets()[name]
+    page = console.get(url("add"), {"preset": name})
+    shown = page.context["adminform"].form
+    given = {field: shown[field].value() for field in shown.fields}
+    assert escape(preset.note) in page.content.decode()
+    address = preset.base_url.replace(preset.placeholder or "-", "mine-1")
+    fields = {k: v for k, v in given.items() if v not in (None, False)}
+    assert not errors(console.post(url("add"), fields | {"base_url": address}))
+    row = ProviderSetting.objects.get(name=name)
+    assert (row.kind, row.wire, row.batch_size) == (
+        preset.kind,
+        preset.wire,
+        preset.batch_size,
+    )
+    reader.cache_clear()
+    provider = registry().get(name)
+    assert provider is not None
+    assert provider.address() == address
+
+
+def test_unknown_service_fills_in_nothing(console):
+    page = console.get(url("add"), {"preset": "<script>"})
+    assert page.status_code == 200
+    assert not page.context["adminform"].form["base_url"].value()

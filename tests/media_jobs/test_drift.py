@@ -94,7 +94,7 @@ def _set_up(settings, monkeypatch, upstream, fakes):
     monkeypatch.setattr(runs, "BATCH_CHUNKS", 4)
     # Tests make the checks that answers ask for, by the jobs they run.
     monkeypatch.setattr(
-        "embeddings.services.space_watch._start_thread", lambda work: None
+        "embeddings.services.space_watch.start_thread", lambda work: None
     )
 
 

@@ -29,7 +29,7 @@ class CompatibleUpstream(_OperatorsUpstream):
     max_items = 2048
 
     def answer(self, path, headers, body):
-        self.require(path == "/v1/embeddings", 404, "Not Found")
+        self.require(path == f"{self.path_prefix}/embeddings", 404, "Not Found")
         self.check_key(headers)
         self.require_fields(body, {"model", "input"}, {"encoding_format"}, 422)
         self.require(body["model"] == self.model, 404, "model not found")
@@ -51,6 +51,13 @@ class CompatibleUpstream(_OperatorsUpstream):
 
     def error(self, status, message):
         return {"error": {"message": message, "type": "error", "code": status}}
+
+
+class ServiceUpstream(CompatibleUpstream):
+    """A service whose address does not end in `/v1`, as DeepInfra's."""
+
+    path_prefix = "/v1/openai"
+    key_required = True
 
 
 class TeiUpstream(_OperatorsUpstream):

@@ -25,6 +25,7 @@ from embeddings.services.breaker_states import (
 from embeddings.services.cache.cache import CacheStats, embedding_cache
 from embeddings.services.catalog import ListedModel, list_providers
 from embeddings.services.monitoring import Latency, figures
+from embeddings.services.pool_states import Admission
 from embeddings.services.space_watch import spaces_in_use
 
 
@@ -37,14 +38,27 @@ class ProviderModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PoolMember:
+    """`problem`: why it serves nothing; `models` say the same of each that was used."""
+
+    name: str
+    in_flight: int
+    breaker: BreakerWord
+    problem: str | None
+    models: list[Admission]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderReport:
     name: str
     kind: str
+    pool: str | None
     local: bool
     allowed: bool
     configured: bool
     problem: str | None
     models: list[ProviderModel]
+    members: list[PoolMember]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +153,10 @@ class ShowProvidersConfig(AdminView):
                 provider,
                 configured=provider.problem is None,
                 models=[_provider_model(listed) for listed in provider.models],
+                members=[
+                    filled(PoolMember, member, models=list(member.models))
+                    for member in provider.members
+                ],
             )
             for provider in list_providers()
         ]

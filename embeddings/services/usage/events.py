@@ -20,9 +20,9 @@ from providers.tracing import Trace
 class Event:
     """One request. `asked` and `provider`, `model`: what it asked for, and what answered; by names of registries.
 
-    `endpoint`: method and route, or what else began it. `code`: of the error, empty where there was none. `cost` in
-    units of 10^-10 US dollars. `stages`: seconds by stage; what is left of `seconds` is HTTP's and the cache's.
-    `trace`: what happened in which order, where that is sent to a collector.
+    `member`: who answered of the provider's pool. `endpoint`: method and route, or what else began it. `code`: of the
+    error, empty where there was none. `cost` in units of 10^-10 US dollars. `stages`: seconds by stage; what is left
+    of `seconds` is HTTP's and the cache's. `trace`: what happened in which order, where that is sent to a collector.
     """
 
     endpoint: str = ""
@@ -35,6 +35,7 @@ class Event:
     asked: str = ""
     provider: str = ""
     model: str = ""
+    member: str = ""
     texts: int = 0
     tokens: int = 0
     cache_hits: int = 0
@@ -48,6 +49,7 @@ class Event:
         answered = result.target
         self.provider = answered.provider.name
         self.model = result.name
+        self.member = result.member
         same = answered is requested
         self.asked = f"{self.provider}:{self.model}" if same else asked(requested)
         self.texts = len(result.vectors)

@@ -142,6 +142,7 @@ def _logged(event: Event) -> LoggedRequest:
         asked=event.asked,
         provider=event.provider,
         model=event.model,
+        member=event.member[:64],
         texts=event.texts,
         tokens=event.tokens,
         cache_hits=event.cache_hits,

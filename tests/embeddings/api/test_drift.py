@@ -32,7 +32,7 @@ def openai(fakes, settings):
 def asked_for(monkeypatch):
     """The checks that answers ask for, left undone; tests make their own."""
     works = []
-    monkeypatch.setattr("embeddings.services.space_watch._start_thread", works.append)
+    monkeypatch.setattr("embeddings.services.space_watch.start_thread", works.append)
     return works
 
 

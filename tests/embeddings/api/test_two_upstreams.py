@@ -204,7 +204,7 @@ def test_metrics_are_labelled_by_row(post, client, upstreams):
 def test_row_is_watched_at_its_own_address(post, upstreams, settings, monkeypatch):
     settings.EMBEDDINGS_CANARY = True
     monkeypatch.setattr(
-        "embeddings.services.space_watch._start_thread", lambda work: work()
+        "embeddings.services.space_watch.start_thread", lambda work: work()
     )
     for name in upstreams:
         ask(post, name)

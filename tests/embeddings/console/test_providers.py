@@ -1,11 +1,16 @@
 """The page of providers: only what works looks like it, a test is real, everything that changes is audited."""
 
+from typing import Any
+
 import pytest
 from django.urls import reverse
 from django.utils import timezone
+from prometheus_client import REGISTRY
 
 from embeddings.models import AuditEntry, UsageHour
+from embeddings.services.pool_states import show_pools
 from providers.base import ModelSpec
+from providers.canary import address_key
 from providers.exceptions import ProviderUnavailable
 from providers.models import (
     AllowlistEntry,
@@ -14,9 +19,12 @@ from providers.models import (
     ModelEntry,
     ProviderSetting,
     ProviderTest,
+    RemoteSpace,
+    Revision,
 )
 from providers.operator_settings import reader
 from providers.registry import registry
+from providers.seeding import seed_registry
 from tests.fakes import MINILM
 
 URL = "/admin/gateway/providers/"
@@ -212,3 +220,82 @@ def test_form_calls_the_address_an_address(console):
 @pytest.mark.parametrize("name", ["providers", "models", "routing"])
 def test_pages_of_the_gateway_are_in_the_menu(console, name):
     assert reverse(f"console:{name}") in console.get("/admin/").content.decode()
+
+
+@pytest.fixture
+def pool(fakes, settings):
+    """`local_api` with two members: one that gives its vectors of model m, one whose check failed."""
+    settings.EMBEDDINGS_CANARY = True
+    seed_registry(allowed_providers=[], allowed_models=[])
+    row = {"kind": "local_api", "pool": "local_api", "base_url": "http://a.example"}
+    for name in ("twin", "dead"):
+        ProviderSetting.objects.create(name=name, **row)
+        Breaker.objects.create(provider=name)
+    reader.cache_clear()
+    for provider in map(registry().get, ("local_api", "twin", "dead")):
+        assert provider is not None
+        fields: dict[str, Any] = {"provider": provider.name, "model": "m"}
+        fields["dimensions"] = 8
+        if provider.name != "local_api":
+            fields["pool"] = "local_api"
+        if provider.name == "dead":
+            fields |= {"dimensions": None, "last_error": f"No {HOSTILE} there."}
+        address = address_key(provider.address())
+        RemoteSpace.objects.create(address=address, **fields)
+    Revision.bump()
+    reader.cache_clear()
+
+
+@pytest.mark.parametrize("page", ["provider", "breaker"])
+def test_members_of_a_pool_are_shown_with_what_keeps_them_out(console, pool, page):
+    row = Breaker.objects.get(provider="twin")
+    url = {
+        "provider": f"{URL}local_api/",
+        "breaker": reverse("admin:providers_breaker_change", args=[row.pk]),
+    }[page]
+    answer = console.get(url)
+    shown = answer.context
+    members = shown["one"].state.members if page == "provider" else shown["members"]
+    found = {one.name: [each.problem for each in one.models] for one in members}
+    assert found["local_api"] == found["twin"] == [None]
+    assert found["dead"] == [
+        f"Its vectors have not been compared with the pool's yet. No {HOSTILE} there."
+    ]
+    assert HOSTILE not in answer.content.decode()
+    assert "have not been compared" in answer.content.decode()
+
+
+def test_card_of_a_member_names_its_pool(console, pool):
+    page = console.get(URL).content.decode()
+    assert page.count("In the pool of") == 2
+
+
+def test_member_that_is_switched_off_says_so(console, pool):
+    press(console, action="switch", provider="twin")
+    reader.cache_clear()
+    (one,) = (
+        member
+        for member in console.get(f"{URL}local_api/").context["one"].state.members
+        if member.name == "twin"
+    )
+    assert one.problem == "twin is switched off, or the allowlist leaves it out."
+
+
+def test_providers_config_has_the_members(client, pool):
+    report = client.get("/api/v1/embeddings/providers-config").json()["providers"]
+    rows = {one["name"]: one for one in report}
+    assert [one["name"] for one in rows["local_api"]["members"]] == [
+        "local_api",
+        "dead",
+        "twin",
+    ]
+    assert rows["twin"]["pool"] == "local_api"
+    assert rows["openai"]["pool"] is None
+    assert rows["openai"]["members"] == []
+
+
+def test_prometheus_shows_who_is_admitted(pool):
+    show_pools()
+    for member, admitted in (("twin", 1), ("dead", 0)):
+        labels = {"pool": "local_api", "member": member, "model": "other"}
+        assert REGISTRY.get_sample_value("embedding_pool_admitted", labels) == admitted

@@ -66,7 +66,7 @@ def test_absent_address_is_misconfigured(embed):
 
 
 def test_unknown_kind_stops_the_start():
-    with pytest.raises(ValueError, match="openai, tei, ollama"):
+    with pytest.raises(ValueError, match="openai, openai-exact, tei, ollama"):
         LocalApiProvider({"kind": "vllm"})
 
 

@@ -7,7 +7,8 @@ import pytest
 from providers.exceptions import ProviderMisconfigured
 from providers.plugins import openai
 from providers.plugins.openai import OpenAIProvider
-from tests.upstreams import vectors_for
+from tests.upstreams import OpenAIUpstream, vectors_for
+from tests.upstreams.azure import AzureUpstream
 
 MODEL = "text-embedding-ada-002"
 
@@ -102,3 +103,55 @@ def test_missing_vocabulary_does_not_fail_the_request(
 
 def test_no_data_dir_means_no_tokenizer():
     assert OpenAIProvider({}).tokenizer(OpenAIProvider.listed[0]) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "called"),
+    [
+        ("{}", "/openai/deployments/our-small.one/embeddings?api-version=2024-10-21"),
+        ("{}/", "/openai/deployments/our-small.one/embeddings?api-version=2024-10-21"),
+        (
+            "{}/openai/?api-version=2023-05-15",
+            "/openai/deployments/our-small.one/embeddings?api-version=2023-05-15",
+        ),
+        ("{}/openai/v1", "/openai/v1/embeddings"),
+        ("{}/openai/v1/", "/openai/v1/embeddings"),
+        (
+            "{}/openai/v1?api-version=preview",
+            "/openai/v1/embeddings?api-version=preview",
+        ),
+    ],
+)
+def test_address_of_a_resource_at_azure_in_all_its_forms(given, called, embed):
+    class Anywhere(AzureUpstream):
+        def answer(self, path, headers, body):
+            given = {"authorization": f"Bearer {headers['api-key']}"}
+            return OpenAIUpstream.answer(self, "/v1/embeddings", given, body)
+
+    with Anywhere() as upstream:
+        options = {
+            "api_key": upstream.api_key,
+            "base_url": given.format(upstream.address),
+            "wire": "azure",
+        }
+        provider = OpenAIProvider(options)
+        embed(provider, "our-small.one", ["text"])
+        provider.close()
+    assert [call.path for call in upstream.calls] == [called]
+
+
+def test_azure_without_an_address_is_not_set_up():
+    provider = OpenAIProvider({"api_key": "k", "wire": "azure"})
+    assert provider.configuration_problem() == "OPENAI_BASE_URL is not set"
+
+
+def test_azure_lists_no_deployments_and_passes_any_sane_name_on():
+    provider = OpenAIProvider(
+        {"api_key": "k", "wire": "azure", "base_url": "https://us.openai.azure.com"}
+    )
+    assert list(provider.models()) == []
+    small, own = map(provider.resolve, ("text-embedding-3-small", "our-small"))
+    assert small is not None
+    assert own is not None
+    assert (small.dimensions, own.dimensions) == (1536, None)
+    assert provider.resolve("../secret?x=1") is None

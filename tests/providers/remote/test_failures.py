@@ -8,7 +8,11 @@ from providers.exceptions import (
     ProviderUnavailable,
 )
 from providers.remote import Json, classify_status
-from providers.remote.failures import public_message, retry_after_seconds
+from providers.remote.failures import (
+    is_too_many,
+    public_message,
+    retry_after_seconds,
+)
 
 NOON = 1_767_268_800.0  # 2026-01-01 12:00:00 UTC
 
@@ -154,3 +158,34 @@ def test_deep_nesting_ends():
         payload = {"error": payload}
 
     assert public_message(payload, secrets=(), texts=()) is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
+        ({"retry-after-ms": "soon", "retry-after": "9"}, 9.0),
+        ({"retry-after-ms": "inf"}, None),
+    ],
+)
+def test_milliseconds_are_the_finer_word(headers, seconds):
+    assert retry_after_seconds(headers, now=0) == seconds
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "expected"),
+    [
+        (413, "batch size 33 > maximum allowed batch size 32", True),
+        (400, "array too long. Expected an array with maximum length 2048.", True),
+        (400, "batch size is invalid, it should not be larger than 10.", True),
+        (422, "at most 96 texts per call", True),
+        (413, None, True),
+        (400, None, False),
+        (413, "inputs must have less than 512 tokens", False),
+        (400, "This model's maximum context length is 8192 tokens", False),
+        (429, "batch size 33 > maximum allowed batch size 32", False),
+    ],
+)
+def test_what_says_that_there_were_too_many_texts(status, message, expected):
+    payload = message and {"error": {"message": message}}
+    assert is_too_many(status, payload) is expected

@@ -1,5 +1,6 @@
 import dataclasses
 
+import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
@@ -13,7 +14,7 @@ from providers.exceptions import (
 )
 from providers.remote import Limits
 from tests.providers.remote.echo import MODEL, EchoProvider, echo, embed
-from tests.upstreams import Fault
+from tests.upstreams import Fault, OpenAIUpstream, vectors_for
 
 UNKNOWN_SIZE = dataclasses.replace(MODEL, dimensions=None)
 
@@ -203,3 +204,50 @@ def test_prompts_count_where_a_request_is_split(upstream, monkeypatch):
     provider.close()
 
     assert len(upstream.calls) == 1 + 4
+
+
+def sizes(upstream):
+    return [len(call.body["input"]) for call in upstream.calls]
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "expected"), [(None, [3, 3, 1]), (2, [2, 2, 2, 1]), (99, [3, 3, 1])]
+)
+def test_operators_say_how_many_texts_a_call_has(
+    upstream, open_echo, batch_size, expected
+):
+    embed(open_echo(batch_size=batch_size), list("abcdefg"))
+    assert sorted(sizes(upstream), reverse=True) == expected
+
+
+class Picky(OpenAIUpstream):
+    """Takes two texts at once, and says so in words."""
+
+    words = "batch size {} > maximum allowed batch size 2"
+
+    def require_texts(self, texts, max_items, status=400):
+        self.require(len(texts) <= 2, 413, self.words.format(len(texts)))
+
+
+def test_upstream_that_takes_fewer_texts_is_asked_again_with_fewer(monkeypatch):
+    monkeypatch.setattr(EchoProvider, "limits", Limits(max_items=9))
+    texts = list("abcdefghi")
+    with Picky() as upstream:
+        provider = echo(upstream)
+        vectors = embed(provider, texts).vectors
+        assert sizes(upstream)[:2] == [9, 4]
+        np.testing.assert_array_equal(vectors, vectors_for(texts, 1536))
+        upstream.calls.clear()
+        embed(provider, texts)
+        assert set(sizes(upstream)) == {1, 2}
+        provider.close()
+
+
+def test_one_text_that_is_too_long_teaches_nothing(monkeypatch):
+    monkeypatch.setattr(Picky, "words", "inputs must have less than 512 tokens")
+    with Picky() as upstream:
+        provider = echo(upstream)
+        with pytest.raises(ProviderRejected, match="512 tokens"):
+            embed(provider, ["a", "b", "c"])
+        assert sizes(upstream) == [3]
+        provider.close()
