@@ -46,13 +46,16 @@ def server_folder() -> Path | None:
     return _of_server[0] if _of_server else None
 
 
+def is_served(data_dir: Path) -> bool:
+    """Whether a server of this data folder runs on this machine; what killed ones left is removed."""
+    folders = Path(_short_parent()).glob(f"{_prefix(data_dir)}*")
+    running = [folder for folder in folders if not _remove_left_over(folder)]
+    return bool(running)
+
+
 def _new_folder(data_dir: Path) -> tuple[Path, int]:
-    parent = Path(_short_parent())
-    name = hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:8]
-    prefix = f"embeddings-{name}-"
-    for older in parent.glob(f"{prefix}*"):
-        _remove_left_over(older)
-    path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    is_served(data_dir)
+    path = Path(tempfile.mkdtemp(prefix=_prefix(data_dir), dir=_short_parent()))
     lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     fcntl.flock(lock, fcntl.LOCK_EX)
     return path, lock
@@ -63,16 +66,23 @@ def _short_parent() -> str:
     return usual if len(usual) <= LONGEST_PARENT else "/tmp"  # noqa: S108
 
 
-def _remove_left_over(folder: Path) -> None:
+def _prefix(data_dir: Path) -> str:
+    name = hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:8]
+    return f"embeddings-{name}-"
+
+
+def _remove_left_over(folder: Path) -> bool:
+    """Remove the folder unless its server runs; return whether none does."""
     try:
         lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:
-        return  # another user's, or gone by now
+        return True  # another user's, or gone by now
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return  # its server runs
+        return False
     else:
         shutil.rmtree(folder, ignore_errors=True)
+        return True
     finally:
         os.close(lock)
