@@ -6,7 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from django.db import OperationalError
+from django.db import DatabaseError, InterfaceError
 from tqdm import tqdm
 
 from embeddings_project.move.moving import Moved, move_to
@@ -50,8 +50,8 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         except KeyboardInterrupt as error:
             raise CommandError(f"Stopped. {RESUMES}") from error
-        except OperationalError as error:
-            reason = " ".join(str(error).split())
+        except (DatabaseError, InterfaceError) as error:
+            reason = str(error).partition("\n")[0]  # what follows may hold data
             raise CommandError(f"The move broke off: {reason} {RESUMES}") from error
         self.stdout.write(_told(moved))
 
@@ -71,10 +71,10 @@ def _told(moved: Moved) -> str:
     how = f"{rounded} of them rounded to half precision" if rounded else "bit by bit"
     what = (
         f"{moved.rows} rows of {moved.tables} tables, {moved.vectors.count} vectors ({how})"
-        f" and {moved.searches} searches are the same on both sides."
+        f" and {moved.searches} searches were the same on both sides."
     )
     if moved.at:
-        return f"This installation was moved there at {moved.at}; nothing was done now. Then, {what}"
+        return f"This installation was moved there at {moved.at}; nothing was done now. {what}"
     lines = [f"  {name}={settings.DATA_DIR / file}" for name, file in SECRETS.items()]
     return f"Moved: {what}\n" + NEXT.format(
         database=settings.DATABASES["default"]["NAME"], secrets="\n".join(lines)
