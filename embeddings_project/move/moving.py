@@ -12,7 +12,7 @@ from django.db import DEFAULT_DB_ALIAS, OperationalError, connections, transacti
 from django.db.migrations.recorder import MigrationRecorder
 from django.utils import timezone
 
-from embeddings.services.processes import process_states
+from embeddings.services.processes import what_runs
 from embeddings_project.move.comparison import (
     Vectors,
     compare_searches,
@@ -26,7 +26,6 @@ from embeddings_project.releases import is_newer, is_older
 from media_jobs.apps import prepare_vectors
 from media_jobs.models import StoredChunk
 from providers.command import COMMAND
-from providers.state.server_folder import is_served
 
 # Told what is done now, how many rows of it there are, and then again and again how many more were done.
 Begin = Callable[[str, int], Callable[[int], None]]
@@ -49,7 +48,8 @@ def move_to(url: str, *, again: bool, begin: Begin) -> Moved:
     May be killed at any moment: the next run goes on where this one was.
     """
     _require_sqlite()
-    refuse_served()
+    if problem := what_runs(settings.DATA_DIR):
+        raise MoveProblem(problem)
     with _kept_still() as source, connected(url) as target:
         target.begin(source, again=again)
         if finished := target.read("finished"):
@@ -58,20 +58,6 @@ def move_to(url: str, *, again: bool, begin: Begin) -> Moved:
             copy_table(model, target, begin(f"copying {name_of(model)}", _count(model)))
         _finish_tables(begin)
         return _compare(target, begin)
-
-
-def refuse_served() -> None:
-    """Raises MoveProblem while a server or a worker uses this installation."""
-    if is_served(settings.DATA_DIR):
-        raise MoveProblem(
-            f"A server uses {settings.DATA_DIR}. Stop it, and run the command again."
-        )
-    for state in process_states():
-        if not state.is_silent:
-            raise MoveProblem(
-                f"The process {state.pid} ({state.role}) on {state.host} said at {state.beat_at:%H:%M:%S} UTC that it"
-                " uses this database. Stop it, or wait 40 seconds if it was killed, and run the command again."
-            )
 
 
 def _require_sqlite() -> None:

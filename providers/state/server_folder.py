@@ -49,30 +49,18 @@ def server_folder() -> Path | None:
 def is_served(data_dir: Path) -> bool:
     """Whether a server of this data folder runs on this machine; what killed ones left is removed."""
     folders = Path(_short_parent()).glob(f"{_prefix(data_dir)}*")
-    running = [folder for folder in folders if not _remove_left_over(folder)]
-    return bool(running)
+    return bool([folder for folder in folders if not remove_left_over(folder)])
 
 
-def _new_folder(data_dir: Path) -> tuple[Path, int]:
-    is_served(data_dir)
-    path = Path(tempfile.mkdtemp(prefix=_prefix(data_dir), dir=_short_parent()))
-    lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+def locked(folder: Path) -> int:
+    """Lock a folder, and return the descriptor that does for as long as it is open in any process."""
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     fcntl.flock(lock, fcntl.LOCK_EX)
-    return path, lock
+    return lock
 
 
-def _short_parent() -> str:
-    usual = tempfile.gettempdir()
-    return usual if len(usual) <= LONGEST_PARENT else "/tmp"  # noqa: S108
-
-
-def _prefix(data_dir: Path) -> str:
-    name = hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:8]
-    return f"embeddings-{name}-"
-
-
-def _remove_left_over(folder: Path) -> bool:
-    """Remove the folder unless its server runs; return whether none does."""
+def remove_left_over(folder: Path) -> bool:
+    """Remove a folder unless a process that locked it lives; return whether none does."""
     try:
         lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:
@@ -86,3 +74,19 @@ def _remove_left_over(folder: Path) -> bool:
         return True
     finally:
         os.close(lock)
+
+
+def _new_folder(data_dir: Path) -> tuple[Path, int]:
+    is_served(data_dir)  # removes what killed servers left
+    path = Path(tempfile.mkdtemp(prefix=_prefix(data_dir), dir=_short_parent()))
+    return path, locked(path)
+
+
+def _short_parent() -> str:
+    usual = tempfile.gettempdir()
+    return usual if len(usual) <= LONGEST_PARENT else "/tmp"  # noqa: S108
+
+
+def _prefix(data_dir: Path) -> str:
+    name = hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:8]
+    return f"embeddings-{name}-"

@@ -17,7 +17,7 @@ from tests.e2e.browser import (  # noqa: F401  (fixtures)
     page,
     tabs,
 )
-from tests.e2e.server import Server
+from tests.e2e.server import Server, manage
 from tests.environment import DATA_DIR
 
 
@@ -32,6 +32,10 @@ def prepared_weights():
 def migrated(django_db_setup, django_db_blocker, tmp_path_factory):
     """A database as the migrations leave it: a copy of the one that this process's other tests have in memory."""
     path = tmp_path_factory.mktemp("migrated") / "db.sqlite3"
+    if not connection.settings_dict["NAME"].startswith("file:memory"):
+        # No test of this run uses that one, so it was not made.
+        assert manage(path.parent, "migrate", "--verbosity", "0").returncode == 0
+        return path
     with django_db_blocker.unblock(), contextlib.closing(sqlite3.connect(path)) as file:
         connection.ensure_connection()
         connection.connection.backup(file)

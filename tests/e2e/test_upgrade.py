@@ -7,7 +7,6 @@ import contextlib
 import json
 import shutil
 import sqlite3
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,10 +15,9 @@ import pytest
 import requests
 
 from tests.e2e.server import (
-    REPOSITORY,
     Server,
-    clean_environment,
     lay_out_weights,
+    manage,
 )
 from tests.releases.fill import JWT_SECRET, MODEL, SECRETS, WordServer
 from tests.servers import serving
@@ -136,26 +134,15 @@ def test_installation_is_served_and_moved_to_postgresql(
     server = serve(MEDIA_WORKERS="0")
     check_single_user(server)
     url = postgres_server.create_database("installation")
-    refused = move(data, url)
+    refused = manage(data, "move_to", url)
     assert refused.returncode == 1
     assert f"A server uses {data}. Stop it" in refused.stderr
     assert server.stop() == 0
-    moved = move(data, url)
+    moved = manage(data, "move_to", url)
     assert moved.returncode == 0, moved.stderr
     check_single_user(serve(DATABASE_URL=url, MEDIA_WORKERS="0"))
     server = serve(DATABASE_URL=url, **MULTI_USER)
     check_ada(server, known("sqlite"))
-
-
-def move(data, *words):
-    return subprocess.run(
-        [sys.executable, "manage.py", "move_to", *words],
-        cwd=REPOSITORY,
-        env=clean_environment(home=data, data_dir=data, port=8000),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
 
 
 def test_postgresql_database_is_served(serve, postgres_server):

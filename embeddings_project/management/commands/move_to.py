@@ -6,7 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError, InterfaceError
+from django.db import DatabaseError, InterfaceError, connection
 from tqdm import tqdm
 
 from embeddings_project.move.moving import Moved, move_to
@@ -77,5 +77,5 @@ def _told(moved: Moved) -> str:
         return f"This installation was moved there at {moved.at}; nothing was done now. {what}"
     lines = [f"  {name}={settings.DATA_DIR / file}" for name, file in SECRETS.items()]
     return f"Moved: {what}\n" + NEXT.format(
-        database=settings.DATABASES["default"]["NAME"], secrets="\n".join(lines)
+        database=connection.settings_dict["NAME"], secrets="\n".join(lines)
     )
