@@ -14,7 +14,7 @@ from embeddings_project.move.tables import (
     MoveProblem,
     digest_of,
     name_of,
-    names,
+    read,
 )
 from embeddings_project.move.target import ALIAS
 from media_jobs.models import ItemVectors, StoredChunk
@@ -104,9 +104,8 @@ def compare_searches() -> int:
 
 
 def _rows(model: Model, using: str) -> Iterator[tuple[Any, ...]]:
-    rows = model._base_manager.using(using).order_by().values_list(*names(model))
     with transaction.atomic(using=using):  # in which PostgreSQL reads bit by bit
-        yield from rows.iterator(READ_ROWS)
+        yield from read(model._base_manager.using(using).order_by())
 
 
 def _seen(rows: Iterator[tuple[Any, ...]], watch: Watch) -> Iterator[tuple[Any, ...]]:

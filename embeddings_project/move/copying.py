@@ -11,7 +11,7 @@ from embeddings_project.move.tables import (
     MoveProblem,
     columns,
     name_of,
-    names,
+    read,
 )
 from embeddings_project.move.target import ALIAS, Target
 from media_jobs.models import StoredChunk
@@ -61,7 +61,7 @@ def _copy_rows(model: Model, last: Any) -> list[Any]:
             connection.cursor() as cursor,
             cursor.cursor.copy(sql) as copy,
         ):
-            for row in _values(model, last):
+            for row in read(_page(model, last)):
                 keys.append(row[pk])
                 copy.write_row(
                     [
@@ -72,13 +72,6 @@ def _copy_rows(model: Model, last: Any) -> list[Any]:
     except DataError as error:
         raise _unfit(model, keys, error) from error
     return keys
-
-
-def _values(model: Model, last: Any) -> Iterator[tuple[Any, ...]]:
-    """Read a page; of rows that may be large, one at a time."""
-    large = any(isinstance(one, models.TextField) for one in model._meta.fields)
-    page = _page(model, last).values_list(*names(model))
-    return page.iterator(1 if large else 200)
 
 
 def _copy_chunks(model: Model, last: Any) -> list[Any]:

@@ -1,10 +1,10 @@
 """Which tables are carried over, in which order, and what makes two of them equal."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 from hashlib import blake2b
 from typing import Any
 
@@ -12,11 +12,16 @@ from django.apps import apps
 from django.db import models
 
 from embeddings.models import ProcessBeat
-
-# The processes that run, and the calls for workers, which call again for the jobs that wait.
-NOT_CARRIED = ("django_q", ProcessBeat._meta.app_label + "." + ProcessBeat.__name__)
+from media_jobs.models import MediaItem
 
 Model = type[models.Model]
+
+EXACT = Context(prec=2000)  # rounds nothing that a database holds
+# Rows that are read at a time: a document's text may have MEDIA_MAX_BYTES.
+READ_ROWS: dict[Model, int] = {MediaItem: 1}
+USUAL_ROWS = 500
+# The processes that run, and the calls for workers, which call again for the jobs that wait.
+NOT_CARRIED = ("django_q", ProcessBeat._meta.app_label + "." + ProcessBeat.__name__)
 
 
 class MoveProblem(Exception):
@@ -47,6 +52,12 @@ def columns(model: Model) -> list["models.Field[Any, Any]"]:
     """Return a model's columns but the vectors of chunks: where those lie is for the store to say."""
     fields = model._meta.concrete_fields
     return [field for field in fields if field.name != "vector"]
+
+
+def read(rows: "models.QuerySet[Any]") -> Iterator[tuple[Any, ...]]:
+    """Read these rows' columns, few at a time."""
+    at_once = READ_ROWS.get(rows.model, USUAL_ROWS)
+    return rows.values_list(*names(rows.model)).iterator(at_once)
 
 
 def names(model: Model) -> list[str]:
@@ -83,10 +94,8 @@ def _plain(value: Any) -> Any:
     match value:
         case None | bool() | int() | str():
             return value
-        case float():  # jsonb writes 1e20 as a whole number
-            return int(value) if value.is_integer() else value
-        case Decimal():
-            return f"{value.normalize():f}"
+        case float() | Decimal():
+            return _number(Decimal(repr(value)) if isinstance(value, float) else value)
         case datetime():
             return value.astimezone(UTC).isoformat()
         case bytes() | memoryview():
@@ -97,3 +106,10 @@ def _plain(value: Any) -> Any:
             return [_plain(inner) for inner in value]
         case _:
             return str(value)
+
+
+def _number(value: Decimal) -> int | str:
+    """Return a number however it is written: jsonb makes a whole number of 1e20, and 0.0 of -0.0."""
+    if value.is_finite() and value == value.to_integral_value():
+        return int(value)
+    return f"{EXACT.normalize(value):f}"

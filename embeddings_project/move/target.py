@@ -135,8 +135,9 @@ def connected(url: str) -> Iterator[Target]:
     both = {DEFAULT_DB_ALIAS: source, ALIAS: settings}
     connections.settings[ALIAS] = connections.configure_settings(both)[ALIAS]
     try:
-        connection = _opened()
+        connections[ALIAS] = connection = _made()
         try:
+            _open(connection)
             _check(connection)
             yield Target(connection)
         finally:
@@ -146,20 +147,23 @@ def connected(url: str) -> Iterator[Target]:
         del connections.settings[ALIAS]
 
 
-def _opened() -> BaseDatabaseWrapper:
+def _made() -> BaseDatabaseWrapper:
     try:
-        connection = connections[ALIAS]
-        connection.ensure_connection()
+        return connections.create_connection(ALIAS)
     except ImproperlyConfigured as error:
         raise MoveProblem(
             "PostgreSQL needs the extra: pip install 'embeddings-server[postgres]'."
         ) from error
+
+
+def _open(connection: BaseDatabaseWrapper) -> None:
+    try:
+        connection.ensure_connection()
     except NotSupportedError as error:
         raise MoveProblem(f"The target cannot be used: {error}") from error
     except DatabaseError as error:
         reason = " ".join(str(error).split())
         raise MoveProblem(f"The target cannot be reached: {reason}") from error
-    return connection
 
 
 def _check(connection: BaseDatabaseWrapper) -> None:

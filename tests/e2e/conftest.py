@@ -1,10 +1,11 @@
 """Running servers: one for most tests, a second one that differs in what an operator may set."""
 
 import contextlib
+import shutil
 import sqlite3
 
 import pytest
-from django.db import connection
+from django.db import connection, connections
 
 from providers.engine.pins import DEFAULT_MODEL
 from providers.engine.vocabulary import prepare_vocabulary
@@ -41,6 +42,20 @@ def migrated(django_db_setup, django_db_blocker, tmp_path_factory):
         connection.connection.backup(file)
     path.chmod(0o600)  # as the server makes it
     return path
+
+
+@pytest.fixture
+def installation(migrated, tmp_path, django_db_blocker, settings):
+    """Have the default database be a file of this test's own, in a data folder of its own."""
+    settings.DATA_DIR = tmp_path
+    path = shutil.copy(migrated, tmp_path)
+    usual, before = connections["default"], connections.settings["default"]
+    connections.settings["default"] = {**before, "NAME": str(path)}
+    with django_db_blocker.unblock():
+        connections["default"] = connections.create_connection("default")
+        yield
+        connections["default"].close()
+    connections["default"], connections.settings["default"] = usual, before
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,11 @@
-"""An embedded installation carried over to a real PostgreSQL, and what is refused."""
+"""An embedded installation carried over to a real PostgreSQL, and what is refused.
 
-import shutil
+The dump is made as docs/deployment.md says.
+"""
+
+import signal
+import subprocess
+import sys
 from datetime import UTC, datetime
 from decimal import Decimal
 from uuid import uuid4
@@ -18,10 +23,11 @@ from media_jobs.models import Job, MediaItem
 from media_jobs.vector_store.base import Chunk, Space
 from media_jobs.vector_store.store import choose
 from providers.models import RemoteSpace
-from tests.e2e.server import manage
+from tests.e2e.server import REPOSITORY, clean_environment, manage
+from tests.waiting import poll
 
+pytestmark = pytest.mark.usefixtures("installation")
 WIDTH = 8
-DRIFT = "UPDATE media_jobs_chunkvector SET embedding = '[1,0,0,0,0,0,0,0]' WHERE chunk_id = 40"
 
 
 @pytest.fixture(scope="module")
@@ -39,19 +45,6 @@ def target(postgres_server, template, request):
     made = Target(postgres_server, f"move_{uuid4().hex}", template)
     yield made
     made.connection.close()
-
-
-@pytest.fixture(autouse=True)
-def installation(migrated, tmp_path, django_db_blocker):
-    """Have the default database be a file of this test's own."""
-    path = shutil.copy(migrated, tmp_path)
-    usual, settings = connections["default"], connections.settings["default"]
-    connections.settings["default"] = {**settings, "NAME": str(path)}
-    with django_db_blocker.unblock():
-        connections["default"] = connections.create_connection("default")
-        yield
-        connections["default"].close()
-    connections["default"], connections.settings["default"] = usual, settings
 
 
 class Target:
@@ -172,29 +165,116 @@ def broken_off(filled, target):
     return target
 
 
-@pytest.mark.parametrize(
-    ("change", "what"),
-    [
-        ("UPDATE auth_user SET first_name = 'Eve'", "auth_user is another one"),
-        (
-            "DELETE FROM embeddings_auditentry",
-            "embeddings_auditentry has 1 rows, and 0",
-        ),
-        (
-            "UPDATE media_jobs_storedchunk SET text = 'x' WHERE index = 7",
-            "media_jobs_storedchunk is another one",
-        ),
-        (DRIFT, "The vector of chunk 40"),
-    ],
-)
-def test_difference_is_found_and_begun_from_the_first_row_on_demand(
-    broken_off, change, what
+CHANGES = {
+    "UPDATE auth_user SET first_name = 'Eve'": "auth_user is another one",
+    "DELETE FROM embeddings_auditentry": "embeddings_auditentry has 1 rows, and 0",
+    "UPDATE media_jobs_storedchunk SET text = 'x' WHERE index = 7": "media_jobs_storedchunk is another one",
+    "UPDATE media_jobs_chunkvector SET embedding = '[1,0,0,0,0,0,0,0]' WHERE chunk_id = 40": "The vector of chunk 40",
+}
+
+
+def test_difference_is_found_and_begun_from_the_first_row_on_demand(broken_off):
+    for change, what in CHANGES.items():
+        broken_off.sql(change)
+        with pytest.raises(MoveProblem, match=f"{what}.*--again"):
+            run(broken_off)
+        moved, _ = run(broken_off, again=True)
+        assert moved.vectors.count == 40
+        broken_off.sql("DELETE FROM embeddings_move WHERE name = 'finished'")
+
+
+HELD = 4711
+HOLD = f"""
+CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql
+AS 'BEGIN PERFORM pg_advisory_xact_lock_shared({HELD}); RETURN NEW; END';
+CREATE TRIGGER hold BEFORE INSERT ON embeddings_traffic FOR EACH ROW WHEN (NEW.id = 5000) EXECUTE FUNCTION hold()
+"""
+MANY_ROWS = """
+INSERT INTO embeddings_traffic (start, span, endpoint, provider, model, asked, outcome, requests, texts, tokens,
+  cache_hits, cost)
+WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 6000)
+SELECT n, 60, 'job', 'a', 'b', 'a:b', '', 1, 1, 1, 0, 0.5 FROM numbers
+"""
+
+
+def test_move_that_is_killed_goes_on_with_the_next_row(filled, target, tmp_path):
+    with connections["default"].cursor() as cursor:
+        cursor.execute(MANY_ROWS)
+    target.sql(HOLD)
+    target.sql(f"SELECT pg_advisory_lock({HELD})")
+    killed = subprocess.Popen(
+        [sys.executable, "manage.py", "move_to", target.url],
+        cwd=REPOSITORY,
+        env=clean_environment(home=tmp_path, data_dir=tmp_path, port=8000),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    record = "SELECT value FROM embeddings_move WHERE name = 'embeddings_traffic'"
+    there = "SELECT to_regclass('embeddings_move') IS NOT NULL"
+    poll(
+        lambda: target.sql(there) == [(True,)] and target.sql(record),
+        seconds=60,
+        what="pages copied",
+    )
+    poll(
+        lambda: target.sql(record) == [("[4000, 4000]",)],
+        seconds=60,
+        what="the page before the one that is held",
+    )
+    killed.kill()
+    assert killed.wait(60) == -signal.SIGKILL
+    target.sql(f"SELECT pg_advisory_unlock({HELD})")
+    others = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    poll(lambda: not target.sql(others), seconds=60, what="its connection gone")
+    first = "SELECT xmin, id FROM embeddings_traffic WHERE id IN (1, 4000)"
+    written = target.sql(first)
+    assert target.sql("SELECT max(id) FROM embeddings_traffic") == [(4000,)]
+    finished = manage(tmp_path, "move_to", target.url)
+    assert finished.returncode == 0, finished.stderr
+    assert "40 vectors (bit by bit) and 5 searches were the same" in finished.stdout
+    assert "SECRET_KEY_FILE=" in finished.stdout
+    assert (tmp_path / "secret_key").read_text().strip() not in finished.stdout
+    assert target.sql(first) == written  # not copied twice
+    assert target.sql("SELECT count(*) FROM embeddings_traffic") == [(6000,)]
+
+
+def test_dump_of_the_moved_database_is_restored_with_its_vectors(
+    filled, target, tmp_path, postgres_server
 ):
-    broken_off.sql(change)
-    with pytest.raises(MoveProblem, match=f"{what}.*--again"):
-        run(broken_off)
-    moved, _ = run(broken_off, again=True)
-    assert moved.vectors.count == 40
+    run(target)
+    tools = postgres_server.tools
+    file = tmp_path / "backup.dump"
+    subprocess.run(
+        [tools / "pg_dump", "--format=custom", f"--file={file}", target.url],
+        check=True,
+        timeout=60,
+    )
+    before = digests(target)
+    target.sql("TRUNCATE auth_user, media_jobs_mediaitem CASCADE")
+    assert digests(target) != before
+    subprocess.run(
+        [
+            tools / "pg_restore",
+            "--clean",
+            "--if-exists",
+            f"--dbname={target.url}",
+            file,
+        ],
+        check=True,
+        timeout=60,
+    )
+    assert digests(target) == before
+
+
+def digests(target):
+    """Return a digest of each table, vectors included."""
+    tables = [*(name_of(model) for model in carried()), "media_jobs_chunkvector"]
+    return [
+        target.sql(
+            f"SELECT md5(string_agg(t::text, ' ' ORDER BY t::text)) FROM {name} AS t"
+        )
+        for name in tables
+    ]
 
 
 def test_finished_move_is_not_emptied(filled, target):
