@@ -175,7 +175,7 @@ def _write(target: Path, sources: dict[str, Path]) -> Backup:
 def _extract(source: Path, folder: Path) -> Backup:
     """Write the files of a backup into the folder, each checked. Raises BackupProblem."""
     try:
-        with zipfile.ZipFile(source) as archive:
+        with _opened(source) as archive:
             described = _described(archive)
             for name, sha256 in described["sha256"].items():
                 path = folder / name
@@ -187,8 +187,6 @@ def _extract(source: Path, folder: Path) -> Backup:
                         )
                     file.flush()
                     os.fsync(file.fileno())
-    except FileNotFoundError as error:
-        raise BackupProblem(f"There is no file {source}.") from error
     except (zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
         raise BackupProblem(f"{source} is no backup, or not a whole one.") from error
     return Backup(
@@ -197,6 +195,14 @@ def _extract(source: Path, folder: Path) -> Backup:
         names=tuple(described["sha256"]),
         size_bytes=source.stat().st_size,
     )
+
+
+def _opened(source: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(source)
+    except OSError as error:
+        reason = error.strerror or error
+        raise BackupProblem(f"{source} cannot be read: {reason}.") from error
 
 
 def _described(archive: zipfile.ZipFile) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -61,16 +62,21 @@ def move_to(url: str, *, again: bool, begin: Begin) -> Moved:
 
 
 def _require_sqlite() -> None:
-    if connections[DEFAULT_DB_ALIAS].vendor != "sqlite":
+    source = connections[DEFAULT_DB_ALIAS]
+    if source.vendor != "sqlite":
         raise MoveProblem(
             "The data already lie in PostgreSQL: pg_dump and pg_restore carry them over. To move an embedded"
             " installation, run this without DATABASE_URL, or with the one of its SQLite file."
+        )
+    if not Path(file := source.settings_dict["NAME"]).exists():
+        raise MoveProblem(
+            f"There is no database at {file}. See that DATA_DIR is right."
         )
     if is_older(DEFAULT_DB_ALIAS):
         raise MoveProblem(
             f"The database is older than this release. Run `{COMMAND} migrate` first."
         )
-    if is_newer(MigrationRecorder(connections[DEFAULT_DB_ALIAS]).applied_migrations()):
+    if is_newer(MigrationRecorder(source).applied_migrations()):
         raise MoveProblem("The database was written by a newer release. Run that one.")
 
 

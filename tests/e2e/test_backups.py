@@ -6,8 +6,6 @@ import os
 import resource
 import sqlite3
 import stat
-import subprocess
-import sys
 import zipfile
 from datetime import UTC, datetime
 
@@ -19,7 +17,7 @@ from embeddings.models import ProcessBeat
 from embeddings_project import backups
 from embeddings_project.backups import BackupProblem, back_up, restore
 from providers.state.server_folder import locked
-from tests.e2e.server import REPOSITORY, clean_environment, manage
+from tests.e2e.server import manage
 
 SECRETS = {
     "secret_key": "a-secret-of-these-tests-of-some-length",
@@ -99,7 +97,7 @@ def test_file_that_is_not_whole_is_refused_and_changes_nothing(
             described["sha256"]["../outside"] = "0"
             with pytest.warns(UserWarning, match="Duplicate name"):
                 archive.writestr("manifest.json", json.dumps(described))
-    with pytest.raises(BackupProblem, match=r"no backup|damaged|no file"):
+    with pytest.raises(BackupProblem, match=r"no backup|damaged|cannot be read"):
         restore(stored, force=True)
     assert users(tmp_path) == ["ann"]
 
@@ -115,21 +113,29 @@ def test_backup_of_a_newer_release_is_refused(stored, tmp_path):
 
 
 def test_full_disk_leaves_nothing(stored, tmp_path):
-    limit = stored.parent.parent / "db.sqlite3"
-    done = subprocess.run(
-        [sys.executable, "manage.py", "backup", str(stored)],
-        cwd=REPOSITORY,
-        env=clean_environment(home=tmp_path, data_dir=tmp_path, port=8000),
-        preexec_fn=lambda: resource.setrlimit(
-            resource.RLIMIT_FSIZE, (limit.stat().st_size // 2,) * 2
-        ),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 1
-    assert "CommandError: " in done.stderr
+    size = (tmp_path / "db.sqlite3").stat().st_size
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, before[1]))
+    try:
+        with pytest.raises(BackupProblem, match="cannot be"):
+            back_up(stored)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert contents(stored.parent) == set()
+
+
+def test_log_of_a_broken_database_is_not_taken_for_the_restored_one(stored, tmp_path):
+    back_up(stored)
+    connections["default"].close()
+    database, log = tmp_path / "db.sqlite3", tmp_path / "db.sqlite3-wal"
+    with contextlib.closing(sqlite3.connect(database)) as file:
+        file.execute("UPDATE auth_user SET username = 'eve'")
+        file.commit()
+        content = log.read_bytes()
+    database.write_bytes(b"no database" * 1000)
+    log.write_bytes(content)
+    restore(stored, force=True)
+    assert users(tmp_path) == ["ann"]
 
 
 def test_what_a_killed_command_left_is_removed_and_what_another_uses_is_not(stored):

@@ -108,7 +108,11 @@ def filled():
     item = MediaItem.objects.create(
         title="A\ttitle\\N",
         owner=user,
-        metadata={"large": 1e17, "deep": {"ä": [True, -0.5]}},
+        metadata={
+            "large": 1e17,
+            "larger": 1.2345678901234568e29,
+            "deep": {"ä": [True, -0.5, -0.0]},
+        },
         content="Tabs\tand\nlines \\. and\r\nquotes \"'",
     )
     Job.objects.create(

@@ -140,7 +140,6 @@ def test_installation_is_served_and_moved_to_postgresql(
     assert server.stop() == 0
     moved = manage(data, "move_to", url)
     assert moved.returncode == 0, moved.stderr
-    check_single_user(serve(DATABASE_URL=url, MEDIA_WORKERS="0"))
     server = serve(DATABASE_URL=url, **MULTI_USER)
     check_ada(server, known("sqlite"))
 
