@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import quote
 
 from django.conf import settings
 from django.db import connection
@@ -88,15 +89,17 @@ def restore(file: Path, *, force: bool) -> Backup:
         raise BackupProblem(
             f"{there[0]} is there already. --force puts the backup in place of it; what it holds is lost."
         )
-    with _explained(data_dir):
-        data_dir.mkdir(parents=True, exist_ok=True)
-        with _scratch(data_dir) as folder:
-            backup = _extract(file, folder)
-            _check_release(folder / DATABASE)
-            if database.exists():
-                _settle(database)
-            for name in backup.names:
-                (folder / name).replace(targets[name])
+    with _explained(data_dir), contextlib.ExitStack() as stack:
+        beside = {}
+        for name, path in targets.items():  # on one disk with what is replaced
+            path.parent.mkdir(parents=True, exist_ok=True)
+            beside[name] = stack.enter_context(_scratch(path.parent)) / name
+        backup = _extract(file, beside)
+        _check_release(beside[DATABASE])
+        if database.exists():
+            _settle(database)
+        for name in backup.names:
+            beside[name].replace(targets[name])
     return backup
 
 
@@ -136,7 +139,9 @@ def _explained(folder: Path) -> Iterator[None]:
 def _copy_database(source: Path, target: Path) -> None:
     """Copy one moment of a database that others may write to, as one file without a log beside it."""
     with (
-        contextlib.closing(sqlite3.connect(f"file:{source}?mode=rw", uri=True)) as here,
+        contextlib.closing(
+            sqlite3.connect(f"file:{quote(str(source))}?mode=rw", uri=True)
+        ) as here,
         contextlib.closing(sqlite3.connect(target)) as there,
     ):
         here.backup(there)
@@ -172,13 +177,13 @@ def _write(target: Path, sources: dict[str, Path]) -> Backup:
     )
 
 
-def _extract(source: Path, folder: Path) -> Backup:
-    """Write the files of a backup into the folder, each checked. Raises BackupProblem."""
+def _extract(source: Path, targets: dict[str, Path]) -> Backup:
+    """Write each file of a backup to its path, and check it. Raises BackupProblem."""
     try:
         with _opened(source) as archive:
             described = _described(archive)
             for name, sha256 in described["sha256"].items():
-                path = folder / name
+                path = targets[name]
                 path.touch(mode=0o600)
                 with archive.open(name) as entry, path.open("r+b") as file:
                     if _copied(entry, file) != sha256:
