@@ -19,8 +19,6 @@ USEFUL = {
     "createsuperuser": "Make an operator with all rights.",
     "check": "Look for wrong settings; --deploy also for unsafe ones.",
     "migrate": "Bring the database up to date (serve does so at its start).",
-    "dumpdata": "Print the database as JSON.",
-    "loaddata": "Read such JSON into the database.",
 }
 
 
@@ -47,9 +45,9 @@ def main() -> None:
 
 
 def only_looks(arguments: Sequence[str]) -> bool:
-    """Return whether a command line asks for words alone, so that nothing may be written."""
+    """Return whether a command line asks for words alone, or brings its own secrets, so that none may be made."""
     asks = not {"-h", "--help", "--version"}.isdisjoint(arguments)
-    return asks or arguments[:1] in ([], ["help"], ["check"])
+    return asks or arguments[:1] in ([], ["help"], ["check"], ["restore"])
 
 
 def _prepare_to_write(*, counts: bool) -> None:

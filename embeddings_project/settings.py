@@ -4,8 +4,6 @@ import os
 from typing import Any
 from urllib.parse import urlsplit
 
-import dj_database_url
-
 from embeddings.conf import (
     DEFAULT_FALLBACK_MODELS,
     AccessConf,
@@ -14,6 +12,7 @@ from embeddings.conf import (
     LimiterConf,
 )
 from embeddings_project import cors, frameworks, layout
+from embeddings_project.databases import read_database
 from embeddings_project.env import Env
 from embeddings_project.front.limits import read_front
 from embeddings_project.local_engine import read_engine
@@ -169,32 +168,16 @@ TEMPLATES: list[dict[str, Any]] = [
     }
 ]
 
-# Database. IMMEDIATE, since DEFERRED transactions that read and then write fail under concurrency in SQLite.
-SQLITE_OPTIONS = {
-    "transaction_mode": "IMMEDIATE",
-    "timeout": 20,
-    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
-}
-database_url = env.text("DATABASE_URL", f"sqlite:///{DATA_DIR / 'db.sqlite3'}")
+database: dict[str, Any] = {}
 try:
-    # Each thread keeps its connection: opening one costs more than looking up a key.
-    database: dict[str, Any] = dict(
-        dj_database_url.parse(database_url, conn_max_age=600, conn_health_checks=True)
+    database = read_database(
+        env.text("DATABASE_URL", f"sqlite:///{DATA_DIR / 'db.sqlite3'}")
     )
-except (dj_database_url.ParseError, dj_database_url.UnknownSchemeError, ValueError):
+except ValueError:
     env.problem(
         "DATABASE_URL",
         "must look like sqlite:///path or postgres://user:password@host:port/name",
     )
-    database = {}
-if database.get("ENGINE", "").endswith("sqlite3"):
-    database["OPTIONS"] = SQLITE_OPTIONS
-if (engine := database.get("ENGINE", "").rpartition(".")[2]) in (
-    "sqlite3",
-    "postgresql",
-):
-    database["ENGINE"] = f"providers.state.{engine}"
-database |= {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
 DATABASES = {"default": database}
 # The longest that a request waits for PostgreSQL's next answer.
 DATABASE_TIMEOUT_SECONDS = env.seconds("DATABASE_TIMEOUT", 10, maximum=600)

@@ -87,11 +87,15 @@ class PostgresServer:
         self._server.psql(f'CREATE DATABASE "{name}";')
         return self.url.replace("/postgres?", f"/{name}?")
 
+    @property
+    def tools(self) -> Path:
+        """The folder of its own release's pg_dump and pg_restore."""
+        return Path(self._main().exe()).parent
+
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
         """Stop all its processes where they are, as a machine that hangs does."""
-        pid = int((Path(self._folder) / "postmaster.pid").read_text().split()[0])
-        main = psutil.Process(pid)
+        main = self._main()
         processes = [main, *main.children()]
         for process in processes:
             process.suspend()
@@ -104,3 +108,7 @@ class PostgresServer:
     def stop(self) -> None:
         self._server.cleanup()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _main(self) -> psutil.Process:
+        pid = (Path(self._folder) / "postmaster.pid").read_text().split()[0]
+        return psutil.Process(int(pid))

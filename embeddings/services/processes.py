@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -19,6 +20,7 @@ from embeddings.services.usage.upserts import add_up
 from providers.engine.local_provider import engine_states
 from providers.engine.machine import memory_in_use
 from providers.state.process import owned
+from providers.state.server_folder import is_served
 
 BEAT_SECONDS = 10.0
 SILENT_SECONDS = 35.0
@@ -148,6 +150,27 @@ def process_states() -> Iterator[ProcessState]:
 def processes_here() -> Iterator[ProcessState]:
     """Yield those of this machine."""
     return (state for state in process_states() if state.host == _host())
+
+
+def what_runs(data_dir: Path) -> str | None:
+    """Say which server or worker uses this installation, and what to do; None if none does."""
+    if is_served(data_dir):
+        return f"A server uses {data_dir}. Stop it, and run the command again."
+    file = Path(connection.settings_dict["NAME"])
+    if connection.vendor == "sqlite" and not file.exists():
+        return None
+    try:
+        state = next((one for one in process_states() if not one.is_silent), None)
+    except DatabaseError:
+        return None  # of an older release, or broken
+    finally:
+        connection.close()
+    if state is None:
+        return None
+    return (
+        f"The process {state.pid} ({state.role}) on {state.host} said at {state.beat_at:%H:%M:%S} UTC that it uses"
+        f" this database. Stop it, or wait {SILENT_SECONDS:.0f} seconds if it was killed, and run the command again."
+    )
 
 
 def runs(role: str) -> bool:

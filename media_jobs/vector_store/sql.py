@@ -91,6 +91,10 @@ class SqlVectorStore(VectorStore):
     def build_index(self, space: Space) -> None:
         self._space_for(space)
 
+    def insert(self, rows: Sequence[StoredChunk], vectors: Sequence[Vector]) -> None:
+        """Store rows that have their keys, as another database had them. Runs in a transaction of the caller's."""
+        self._insert(rows, vectors)
+
     def delete(self, media_ids: Collection[int]) -> int:
         ids = one_of(media_ids, self.using)
         with transaction.atomic(using=self.using):

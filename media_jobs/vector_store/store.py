@@ -5,6 +5,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from media_jobs.vector_store.base import VectorStore
 from media_jobs.vector_store.orm import OrmVectorStore
 from media_jobs.vector_store.pgvector import TABLE, PgVectorStore, exists
+from media_jobs.vector_store.sql import SqlVectorStore
 from providers.state.process import owned
 
 
@@ -14,7 +15,7 @@ def vector_store() -> VectorStore:
     return choose()
 
 
-def choose(using: str = DEFAULT_DB_ALIAS) -> VectorStore:
+def choose(using: str = DEFAULT_DB_ALIAS) -> SqlVectorStore:
     """Return pgvector's store if the database was prepared for it when it was migrated, else the embedded one."""
     connection = connections[using]
     if connection.vendor == "postgresql" and exists(connection, TABLE):

@@ -46,16 +46,40 @@ def server_folder() -> Path | None:
     return _of_server[0] if _of_server else None
 
 
-def _new_folder(data_dir: Path) -> tuple[Path, int]:
-    parent = Path(_short_parent())
-    name = hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:8]
-    prefix = f"embeddings-{name}-"
-    for older in parent.glob(f"{prefix}*"):
-        _remove_left_over(older)
-    path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-    lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+def is_served(data_dir: Path) -> bool:
+    """Whether a server of this data folder runs on this machine; what killed ones left is removed."""
+    folders = Path(_short_parent()).glob(f"{_prefix(data_dir)}*")
+    return bool([folder for folder in folders if not remove_left_over(folder)])
+
+
+def locked(folder: Path) -> int:
+    """Lock a folder, and return the descriptor that does for as long as it is open in any process."""
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     fcntl.flock(lock, fcntl.LOCK_EX)
-    return path, lock
+    return lock
+
+
+def remove_left_over(folder: Path) -> bool:
+    """Remove a folder unless a process that locked it lives; return whether none does."""
+    try:
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return True  # another user's, or gone by now
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+        return True
+    finally:
+        os.close(lock)
+
+
+def _new_folder(data_dir: Path) -> tuple[Path, int]:
+    is_served(data_dir)  # removes what killed servers left
+    path = Path(tempfile.mkdtemp(prefix=_prefix(data_dir), dir=_short_parent()))
+    return path, locked(path)
 
 
 def _short_parent() -> str:
@@ -63,16 +87,6 @@ def _short_parent() -> str:
     return usual if len(usual) <= LONGEST_PARENT else "/tmp"  # noqa: S108
 
 
-def _remove_left_over(folder: Path) -> None:
-    try:
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except OSError:
-        return  # another user's, or gone by now
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return  # its server runs
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
-    finally:
-        os.close(lock)
+def _prefix(data_dir: Path) -> str:
+    name = hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:8]
+    return f"embeddings-{name}-"

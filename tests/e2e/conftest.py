@@ -1,10 +1,11 @@
 """Running servers: one for most tests, a second one that differs in what an operator may set."""
 
 import contextlib
+import shutil
 import sqlite3
 
 import pytest
-from django.db import connection
+from django.db import connection, connections
 
 from providers.engine.pins import DEFAULT_MODEL
 from providers.engine.vocabulary import prepare_vocabulary
@@ -17,7 +18,7 @@ from tests.e2e.browser import (  # noqa: F401  (fixtures)
     page,
     tabs,
 )
-from tests.e2e.server import Server
+from tests.e2e.server import Server, manage
 from tests.environment import DATA_DIR
 
 
@@ -32,11 +33,29 @@ def prepared_weights():
 def migrated(django_db_setup, django_db_blocker, tmp_path_factory):
     """A database as the migrations leave it: a copy of the one that this process's other tests have in memory."""
     path = tmp_path_factory.mktemp("migrated") / "db.sqlite3"
+    if not connection.settings_dict["NAME"].startswith("file:memory"):
+        # No test of this run uses that one, so it was not made.
+        assert manage(path.parent, "migrate", "--verbosity", "0").returncode == 0
+        return path
     with django_db_blocker.unblock(), contextlib.closing(sqlite3.connect(path)) as file:
         connection.ensure_connection()
         connection.connection.backup(file)
     path.chmod(0o600)  # as the server makes it
     return path
+
+
+@pytest.fixture
+def installation(migrated, tmp_path, django_db_blocker, settings):
+    """Have the default database be a file of this test's own, in a data folder of its own."""
+    settings.DATA_DIR = tmp_path
+    path = shutil.copy(migrated, tmp_path)
+    usual, before = connections["default"], connections.settings["default"]
+    connections.settings["default"] = {**before, "NAME": str(path)}
+    with django_db_blocker.unblock():
+        connections["default"] = connections.create_connection("default")
+        yield
+        connections["default"].close()
+    connections["default"], connections.settings["default"] = usual, before
 
 
 @pytest.fixture(scope="session")

@@ -70,6 +70,22 @@ def clean_environment(
     }
 
 
+def manage(
+    data_dir: Path, *words: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command of the server on its own, for this data folder, and return how it ended and what it wrote."""
+    return subprocess.run(
+        [sys.executable, "manage.py", *words],
+        cwd=REPOSITORY,
+        env=clean_environment(
+            home=data_dir, data_dir=data_dir, port=8000, **environment
+        ),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
 class Server:
     """One server and its processes. `folder` holds its output and, unless it is given, its data.
 
