@@ -2,6 +2,7 @@
 
 import contextlib
 import sqlite3
+from pathlib import Path
 
 import pytest
 from django.db import connection
@@ -9,6 +10,7 @@ from django.db import connection
 from providers.engine.pins import DEFAULT_MODEL
 from providers.engine.vocabulary import prepare_vocabulary
 from providers.engine.weights import Weights
+from tests import databases
 from tests.e2e.browser import (  # noqa: F401  (fixtures)
     browser,
     console,
@@ -30,7 +32,12 @@ def prepared_weights():
 
 @pytest.fixture(scope="session")
 def migrated(django_db_setup, django_db_blocker, tmp_path_factory):
-    """A database as the migrations leave it: a copy of the one that this process's other tests have in memory."""
+    """A database as the migrations leave it: a copy of the one that this process's other tests have in memory.
+
+    With PostgreSQL it is the one there that all are copies of.
+    """
+    if databases.on_postgres():
+        return Path(databases.TEMPLATE)
     path = tmp_path_factory.mktemp("migrated") / "db.sqlite3"
     with django_db_blocker.unblock(), contextlib.closing(sqlite3.connect(path)) as file:
         connection.ensure_connection()

@@ -19,6 +19,7 @@ def test_made_secrets_are_readable_by_their_owner_only(server):
         assert stat.S_IMODE((server.data_dir / name).stat().st_mode) == 0o600, name
 
 
+@pytest.mark.sqlite_only("the database's files")
 def test_what_the_server_writes_is_its_owner_s_alone(server):
     modes = {
         file.name: stat.S_IMODE(file.stat().st_mode)

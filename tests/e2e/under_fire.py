@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import sqlite3
 import sys
 import threading
 
@@ -138,11 +137,7 @@ class UnderFire:
         return poll(pid, seconds=PROVEN_SECONDS, what="a claim")
 
     def rows(self, sql):
-        database = sqlite3.connect(self.folder / "data" / "db.sqlite3", timeout=30)
-        try:
-            return database.execute(sql).fetchall()
-        finally:
-            database.close()
+        return self.server.rows(sql)
 
     # -- processes ----------------------------------------------------------
 
