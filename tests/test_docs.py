@@ -24,7 +24,7 @@ PICTURES = ("", "mermaid", "text")
 # A plug-in's key, the example of a name, and what other software reads.
 OTHER_NAMES = r"UPSTREAM_\w+_API_KEY|NAME_FILE|HTTP_PROXY|SSL_CERT_FILE|XDG_DATA_HOME"
 MADE_LATER = {"htmlcov/"}
-POSTGRESQL = {"maintenance_work_mem"}
+POSTGRESQL = {"maintenance_work_mem", "max_connections"}
 A_NAME = re.compile(r"[a-z]+(_[a-z]+)+|[Xx]-[\w-]+\w|(\w+\.)?[EW]\d{3}")
 A_PATH = re.compile(r"[\w.*-]+(/[\w.*-]+)*(/|\.(py|toml|md|txt|yml))|\.ci/\w+")
 

@@ -7,7 +7,7 @@ Its name is drawn once and kept in its DATA_DIR; its run is drawn at each start.
 import functools
 import secrets
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,7 +19,9 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from embeddings.models import Node
-from providers.registry import registry
+from providers.engine.inference import revision_of
+from providers.engine.options import EngineOptions, weights_of
+from providers.engine.prepared import Prepared
 from providers.state.server_folder import server_folder
 
 SILENT = timedelta(seconds=35)
@@ -56,13 +58,14 @@ class NodeBeat:
             "run": folder.name if folder else _run_alone(),
             "started_at": apps.get_app_config("providers").started_at,
         }
+        self._models = PreparedModels()
         self._held = self._warned = False
 
     def say(self) -> None:
         """Write that the node runs, and which models it has. Raises DatabaseError."""
         if not self._is_of_node:
             return
-        state = {"beat_at": timezone.now(), "prepared": prepared_models()}
+        state = {"beat_at": timezone.now(), "prepared": self._models.revisions()}
         rows = Node.objects.filter(name=self._name)
         if rows.filter(**self._mine).update(**state):
             self._held = True
@@ -96,15 +99,24 @@ class NodeBeat:
         self._held = True
 
 
-def prepared_models() -> dict[str, str]:
-    """Return the revision of each local model that is ready here, by provider:model."""
-    return {
-        f"{provider.name}:{model.name}": model.revision
-        for provider in registry().all()
-        if provider.local
-        for model in provider.models()
-        if model.method
-    }
+class PreparedModels:
+    """The local models that are ready here, read from disk when one is prepared, replaced or removed."""
+
+    def __init__(self) -> None:
+        self._weights = weights_of(EngineOptions.of(settings.LOCAL_ENGINE))
+        self._read: tuple[Hashable, dict[str, str]] | None = None
+
+    def revisions(self) -> dict[str, str]:
+        """Return what changes when a model's vectors do, in any class, by its name."""
+        state = self._weights.state()
+        if self._read is None or self._read[0] != state:
+            found = map(self._weights.find, self._weights.prepared_names())
+            self._read = (state, {one.name: _revisions(one) for one in found if one})
+        return self._read[1]
+
+
+def _revisions(model: Prepared) -> str:
+    return " ".join(revision_of(model, precision) for precision in model.precisions)
 
 
 def differences() -> Iterator[Difference]:

@@ -3,9 +3,11 @@
 The second begins with a copy of the first one's folder, as of a cloned machine, while the first is at work on a job.
 """
 
+import itertools
 import re
 import secrets
 import shutil
+import threading
 import time
 
 import pytest
@@ -13,7 +15,9 @@ import requests
 
 from embeddings.access.row_memory import FRESH_SECONDS
 from providers.breaker import LOOK_AGAIN_SECONDS
+from providers.engine.pins import DEFAULT_MODEL
 from providers.operator_settings import REFRESH_SECONDS
+from tests import databases
 from tests.e2e.server import MODEL as LOCAL_MODEL
 from tests.e2e.server import Server, lay_out_weights
 from tests.e2e.test_added_upstreams import Console
@@ -24,6 +28,21 @@ from tests.waiting import poll
 
 OPENAI = "text-embedding-3-small"
 JOB_SECONDS = 60.0
+
+
+class HeldUpstream(SlowUpstream):
+    """Answers one call; the others wait until they are let go."""
+
+    def __init__(self):
+        super().__init__()
+        self.fault = None
+        self.let_go = threading.Event()
+        self._numbers = itertools.count()
+
+    def answer(self, path, headers, body):
+        if next(self._numbers):
+            self.let_go.wait(JOB_SECONDS)
+        return super().answer(path, headers, body)
 
 
 class Client:
@@ -61,13 +80,13 @@ class Client:
 
 @pytest.fixture(scope="module")
 def upstreams():
-    with OpenAIUpstream() as openai, SlowUpstream() as slow:
-        yield openai, slow
+    with OpenAIUpstream() as openai, HeldUpstream() as held:
+        yield openai, held
 
 
 @pytest.fixture(scope="module")
 def nodes(prepared_weights, upstreams, postgres_server, redis_server, tmp_path_factory):
-    openai, slow = upstreams
+    openai, held = upstreams
     environment = {
         "DATABASE_URL": postgres_server.create_database("nodes"),
         "CACHE_URL": f"{redis_server.url}?db=15",
@@ -79,12 +98,14 @@ def nodes(prepared_weights, upstreams, postgres_server, redis_server, tmp_path_f
         "OPENAI_API_KEY": openai.api_key,
         "OPENAI_BASE_URL": openai.base_url,
         "UPSTREAM_EU_API_KEY": openai.api_key,
-        "LOCAL_API_URL": slow.base_url,
+        "LOCAL_API_URL": held.base_url,
+        "EMBEDDINGS_REQUEST_TIMEOUT": "300",  # while one is held
     }
     folder = tmp_path_factory.mktemp("nodes")
     first = Server(folder / "first", **environment).wait_until_ready()
     servers = [first]
     try:
+        first.database_url = environment["DATABASE_URL"]
         first.client = Client(first)
         first.job = job_at_work(first)
         copy = folder / "copy"
@@ -94,7 +115,9 @@ def nodes(prepared_weights, upstreams, postgres_server, redis_server, tmp_path_f
         environment["EMBEDDINGS_DIMENSION_POLICY"] = "pad"
         second = Server(folder / "second", data_dir=copy, **environment)
         servers.append(second)
-        yield first, second.wait_until_ready()
+        second.wait_until_ready()
+        held.let_go.set()
+        yield first, second
     finally:
         for server in servers:
             server.end()
@@ -111,9 +134,9 @@ def console(nodes):
 
 
 def job_at_work(server):
-    """Start a job that takes a few seconds, and wait until a worker is at it; return its path."""
+    """Start a job whose upstream holds it, and wait until a worker is in its middle; return its path."""
     ask = server.client.call
-    text = " ".join(f"This is sentence number {number}." for number in range(900))
+    text = " ".join(f"This is sentence number {number}." for number in range(300))
     item = ask(server, "POST", "/media", title="Long", content=text).json()
     path = f"/media/{item['media_id']}/embeddings"
     job = ask(server, "POST", path, embedding_model=SLOW_MODEL, **CHUNK).json()
@@ -233,5 +256,10 @@ def test_a_setting_in_which_a_node_differs_is_logged_at_its_start_and_shown(
     )
     assert [line["setting"] for line in lines] == ["EMBEDDINGS_DIMENSION_POLICY"]
     assert "node_differs" not in first.output
+    ((models,), *others) = databases.rows_of(
+        first.database_url, "SELECT prepared FROM embeddings_node"
+    )
+    assert models[DEFAULT_MODEL]
+    assert others == [(models,)]  # so no model is among the differences
     page = console.session.get(f"{first.url}/admin/", timeout=60).text
     assert "EMBEDDINGS_DIMENSION_POLICY differs between nodes" in page

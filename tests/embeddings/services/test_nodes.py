@@ -9,7 +9,7 @@ from django.apps import apps
 from embeddings.models import Node
 from embeddings.services import nodes
 from embeddings.services.hints import hints
-from embeddings.services.nodes import NodeBeat
+from embeddings.services.nodes import NodeBeat, PreparedModels
 from embeddings_project.shared_settings import shared_settings
 
 pytestmark = pytest.mark.django_db
@@ -38,7 +38,7 @@ def node(clock, settings, monkeypatch, tmp_path):
         settings.NODE_SETTINGS = shared_settings({**SAME, **changes})
         monkeypatch.setattr(nodes, "server_folder", lambda: tmp_path / run)
         monkeypatch.setattr(nodes.socket, "gethostname", lambda: host)
-        monkeypatch.setattr(nodes, "prepared_models", lambda: dict(models))
+        monkeypatch.setattr(PreparedModels, "revisions", lambda _: dict(models))
         started_at = NOON + timedelta(seconds=program)
         monkeypatch.setattr(apps.get_app_config("providers"), "started_at", started_at)
         beat = NodeBeat("web")
@@ -95,30 +95,28 @@ def test_no_value_is_in_what_nodes_write(node):
 
 
 def test_a_model_that_only_some_nodes_have_is_shown(node, log):
-    node("aaaa", models={"onnx:small": "r1"})
+    node("aaaa", models={"small": "r1"})
     node("bbbb", host="beta")
-    assert warnings(log) == [
-        ("node_differs", "the model onnx:small", "alpha (serve-aaaa)")
-    ]
+    assert warnings(log) == [("node_differs", "the model small", "alpha (serve-aaaa)")]
     assert problems() == [
-        "Nodes lack the model onnx:small: beta (serve-bbbb). It is on alpha (serve-aaaa)."
+        "Nodes lack the model small: beta (serve-bbbb). It is on alpha (serve-aaaa)."
     ]
 
 
 def test_a_model_of_another_revision_is_shown(node):
-    node("aaaa", models={"onnx:small": "r1"})
-    node("bbbb", models={"onnx:small": "r2"})
+    node("aaaa", models={"small": "r1"})
+    node("bbbb", models={"small": "r2"})
     assert problems() == [
-        "the model onnx:small differs between nodes: alpha (serve-aaaa); alpha (serve-bbbb)."
+        "the model small differs between nodes: alpha (serve-aaaa); alpha (serve-bbbb)."
     ]
 
 
 def test_a_model_that_is_fetched_later_is_noted(node, clock, monkeypatch):
     one = node("aaaa")
-    monkeypatch.setattr(nodes, "prepared_models", lambda: {"onnx:small": "r1"})
+    monkeypatch.setattr(PreparedModels, "revisions", lambda _: {"small": "r1"})
     clock(10)
     one.say()
-    assert Node.objects.get().prepared == {"onnx:small": "r1"}
+    assert Node.objects.get().prepared == {"small": "r1"}
 
 
 def test_one_process_of_a_run_compares(node, log):
