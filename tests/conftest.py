@@ -148,6 +148,25 @@ def django_db_modify_db_settings(django_db_blocker):
         test["NAME"] = ":memory:"
 
 
+@pytest.fixture(autouse=True, scope="session")
+def tables_of_no_model():
+    """Empty these, too, after tests that commit: pgvector's table refers to one that Django empties."""
+    if not databases.on_postgres():
+        yield
+        return
+    from django.db.backends.postgresql.operations import DatabaseOperations
+
+    flush = DatabaseOperations.sql_flush
+
+    def with_others(operations, style, tables, *, reset_sequences, allow_cascade):
+        options = {"reset_sequences": reset_sequences, "allow_cascade": True}
+        return flush(operations, style, tables, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DatabaseOperations, "sql_flush", with_others)
+        yield
+
+
 def _migrate(name):
     before = connection.settings_dict["NAME"]
     connection.settings_dict["NAME"] = name

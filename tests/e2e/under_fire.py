@@ -10,6 +10,7 @@ import psutil
 import requests
 
 from media_jobs.chunking import spans
+from tests import databases
 from tests.e2e.server import Server, is_alive, is_called, lay_out_weights
 from tests.upstreams import Fault
 from tests.upstreams.local_api import CompatibleUpstream
@@ -117,9 +118,13 @@ class UnderFire:
             (index, span.start, span.end, text[span.start : span.end], 4 * DIMENSIONS)
             for index, span in enumerate(spans(text, size=size, overlap=overlap))
         ]
+        size, vectors = "length(vector)", "media_jobs_storedchunk chunk"
+        if databases.on_postgres():
+            size = "4 * vector_dims(embedding)"
+            vectors += " JOIN media_jobs_chunkvector ON chunk_id = chunk.id"
         rows = self.rows(
-            'SELECT "index", start, "end", text, length(vector) FROM media_jobs_storedchunk'
-            f' WHERE media_id = {self.media_id} ORDER BY "index"'
+            f'SELECT "index", start, "end", text, {size} FROM {vectors}'
+            f' WHERE chunk.media_id = {self.media_id} ORDER BY "index"'
         )
         assert rows == expected
 
