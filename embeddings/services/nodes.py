@@ -51,7 +51,7 @@ class NodeBeat:
 
     def __init__(self, role: str) -> None:
         folder = server_folder()
-        self._name = f"{'serve' if folder else role}-{settings.NODE_NAME}"
+        self._name = f"{'serve' if folder else role}-{settings.NODE_NAME}"[:64]
         # Web processes that `serve` did not start know nothing of each other.
         self._is_of_node = bool(settings.NODE_NAME and (folder or role == "worker"))
         self._mine: Mapping[str, Any] = {

@@ -118,12 +118,12 @@ class UnderFire:
             (index, span.start, span.end, text[span.start : span.end], 4 * DIMENSIONS)
             for index, span in enumerate(spans(text, size=size, overlap=overlap))
         ]
-        size, vectors = "length(vector)", "media_jobs_storedchunk chunk"
+        length, stored = "length(vector)", "media_jobs_storedchunk chunk"
         if databases.on_postgres():
-            size = "4 * vector_dims(embedding)"
-            vectors += " JOIN media_jobs_chunkvector ON chunk_id = chunk.id"
+            length = "4 * vector_dims(embedding)"
+            stored += " JOIN media_jobs_chunkvector ON chunk_id = chunk.id"
         rows = self.rows(
-            f'SELECT "index", start, "end", text, {size} FROM {vectors}'
+            f'SELECT "index", start, "end", text, {length} FROM {stored}'
             f' WHERE chunk.media_id = {self.media_id} ORDER BY "index"'
         )
         assert rows == expected

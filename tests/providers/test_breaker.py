@@ -245,6 +245,7 @@ def lock_wait():
         return cursor.fetchone()[0]
 
 
+@pytest.mark.django_db(transaction=True)  # PostgreSQL restores it at its end
 def test_the_database_s_own_lock_wait_is_restored(call):
     before = lock_wait()
     call.fail(1)

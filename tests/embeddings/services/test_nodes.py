@@ -10,7 +10,7 @@ from embeddings.models import Node
 from embeddings.services import nodes
 from embeddings.services.hints import hints
 from embeddings.services.nodes import NodeBeat, PreparedModels
-from embeddings_project.shared_settings import shared_settings
+from embeddings_project.shared_settings import node_name, shared_settings
 
 pytestmark = pytest.mark.django_db
 NOON = datetime(2026, 12, 1, 12, tzinfo=UTC)
@@ -85,6 +85,16 @@ def test_a_start_that_differs_names_the_settings_and_the_peer(node, log):
 def test_what_is_of_one_machine_is_not_compared():
     values = {"PORT": 1, "WEB_THREADS": 2, "HTTP_MIN_RATE": 3, "HTTPS_REDIRECT": True}
     assert [*shared_settings(values)] == ["HTTPS_REDIRECT"]
+
+
+def test_a_name_is_drawn_once_and_only_where_nodes_share_a_database(tmp_path):
+    sqlite, postgres = "providers.state.sqlite3", "providers.state.postgresql"
+    assert node_name(tmp_path, engine=sqlite) == ""
+    name = node_name(tmp_path / "a", engine=postgres)
+    assert name and node_name(tmp_path / "a", engine=postgres) == name
+    assert node_name(tmp_path / "b", engine=postgres) != name
+    (tmp_path / "file").touch()
+    assert node_name(tmp_path / "file" / "data", engine=postgres) == ""
 
 
 def test_no_value_is_in_what_nodes_write(node):

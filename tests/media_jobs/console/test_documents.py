@@ -271,7 +271,7 @@ def test_page_reads_what_it_shows_however_many_chunks_there_are(chunked, console
     assert points.count(", ") >= MAX_POINTS  # by their numbers
     assert "json_each" in vectors or "= ANY(" in vectors
     assert '"start" < 10000' in places
-    assert all("SUBSTR(" in sql for sql in many if '."content"' in sql)
+    assert all("SUBSTR" in sql for sql in many if '."content"' in sql)
 
 
 def test_page_takes_few_queries(item, console, django_assert_max_num_queries):
