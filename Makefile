@@ -29,9 +29,10 @@ check: $(VENV)/.dev
 coverage: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "$(CORE)" --numprocesses $(WORKERS) --cov --cov-report term:skip-covered --cov-report html $(ARGS)
 
+# All tests; DATABASE=postgres runs those that a database or a cache can make a difference to on PostgreSQL and Redis.
 test: $(VENV)/.ci
 	@.ci/tools
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) $(ARGS)
+	TEST_DATABASE=$(or $(DATABASE),sqlite) $(BIN)/python -m pytest --numprocesses $(WORKERS) $(ARGS)
 
 # Break the product in each of the ways that tests/mutants.toml lists; ARGS="embed cache" are those of these names.
 mutants: $(VENV)/.ci

@@ -360,6 +360,25 @@ class LoggedRequest(models.Model):
         return f"{self.endpoint} {self.request_id}"
 
 
+class Node(models.Model):
+    """A server that shares this database with others, as it last said that it runs: see services/nodes.py."""
+
+    name = models.CharField(max_length=64, unique=True)
+    run = models.CharField(max_length=64)
+    host = models.CharField(max_length=255)
+    started_at = models.DateTimeField()
+    beat_at = models.DateTimeField()
+    taken_at = models.DateTimeField(null=True)
+    settings = models.JSONField(default=dict)
+    prepared = models.JSONField(default=dict)
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.host} ({self.name[:12]})"
+
+
 class ProcessBeat(models.Model):
     """A process of a server, as it last said that it runs. `detail`: more of its kind, such as loaded models."""
 

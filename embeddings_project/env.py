@@ -2,11 +2,12 @@
 
 import base64
 import difflib
+import functools
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
@@ -60,6 +61,25 @@ NO_MISS = re.compile(r"OTEL_(EXPORTER_OTLP_(CLIENT|LOGS|METRICS|TRACES)|BLRP)_\w
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
+Given = ParamSpec("Given")
+Value = TypeVar("Value")
+
+
+def recorded(
+    read: "Callable[Concatenate[Env, str, Given], Value]",
+) -> "Callable[Concatenate[Env, str, Given], Value]":
+    """Have a reader note what it returns."""
+
+    @functools.wraps(read)
+    def noting(
+        env: "Env", name: str, *args: Given.args, **kwargs: Given.kwargs
+    ) -> Value:
+        value = env.read[name] = read(env, name, *args, **kwargs)
+        return value
+
+    return noting
+
+
 class Env:
     """Read settings from a mapping of names to strings. An empty value counts as unset.
 
@@ -69,12 +89,15 @@ class Env:
     def __init__(self, values: Mapping[str, str]) -> None:
         self._values = values
         self.known: set[str] = set()  # all that were asked for
+        self.read: dict[str, object] = {}  # what was returned, secrets too
         self._problems: list[str] = []
         self.secrets: set[str] = set()  # all that were read
 
+    @recorded
     def text(self, name: str, default: str = "") -> str:
         return self._raw(name) or default
 
+    @recorded
     def secret(self, name: str) -> str | None:
         """Read a secret from NAME, or from the file that NAME_FILE points to."""
         value, path = self._raw(name), self._raw(f"{name}_FILE")
@@ -94,6 +117,7 @@ class Env:
             )
             return None
 
+    @recorded
     def signing_secret(self, name: str) -> str | None:
         """Read a secret; one that begins with `whsec_` goes on as Standard Webhooks has it, in base64."""
         value = self.secret(name)
@@ -122,6 +146,7 @@ class Env:
             )
         )
 
+    @recorded
     def integer(self, name: str, default: int, *, minimum: int, maximum: int) -> int:
         value = self._raw(name)
         if value is None:
@@ -138,6 +163,7 @@ class Env:
             return default
         return number
 
+    @recorded
     def seconds(self, name: str, default: float, *, maximum: float) -> float:
         value = self._raw(name)
         if value is None:
@@ -153,6 +179,7 @@ class Env:
             return default
         return number
 
+    @recorded
     def boolean(self, name: str, *, default: bool) -> bool:
         value = self._raw(name)
         if value is None:
@@ -161,6 +188,7 @@ class Env:
             self.problem(name, f"must be true or false, not {value!r}")
         return value.lower() in TRUE
 
+    @recorded
     def choice(self, name: str, default: str, choices: Iterable[str]) -> str:
         value = self._raw(name)
         if value is None:
@@ -170,12 +198,14 @@ class Env:
             return default
         return value.lower()
 
+    @recorded
     def words(self, name: str) -> tuple[str, ...]:
         """Read a comma-separated list."""
         return tuple(
             word.strip() for word in (self._raw(name) or "").split(",") if word.strip()
         )
 
+    @recorded
     def origins(self, name: str) -> tuple[str, ...]:
         """Read a comma-separated list of origins, as browsers send them."""
         given = self.words(name)
@@ -188,6 +218,7 @@ class Env:
                 )
         return given
 
+    @recorded
     def url(self, name: str, default: str | None = None) -> str | None:
         value = self._raw(name)
         if value is None:
@@ -206,6 +237,7 @@ class Env:
             return default
         return value.rstrip("/")
 
+    @recorded
     def json_object(self, name: str, default: Mapping[str, Any]) -> Mapping[str, Any]:
         value = self._raw(name)
         if value is None:

@@ -11,13 +11,14 @@ from embeddings.conf import (
     EmbeddingsConf,
     LimiterConf,
 )
-from embeddings_project import cors, frameworks, layout
+from embeddings_project import __version__, cors, frameworks, layout
 from embeddings_project.databases import read_database
 from embeddings_project.env import Env
 from embeddings_project.front.limits import read_front
 from embeddings_project.local_engine import read_engine
 from embeddings_project.logging import hide, logging_config
 from embeddings_project.secrets import base64_secret, read_or_create_secret
+from embeddings_project.shared_settings import node_name, shared_settings
 from embeddings_project.site import (
     NO_REDIRECT,
     SILENCED_CHECKS,
@@ -361,6 +362,19 @@ SPECTACULAR_SETTINGS = frameworks.SPECTACULAR_SETTINGS
 if site.prefix:
     SPECTACULAR_SETTINGS = {**SPECTACULAR_SETTINGS, "SERVERS": [{"url": site.prefix}]}
 UNFOLD = frameworks.UNFOLD
+
+# What this node is called, and what the others compare: `embeddings/services/nodes.py`.
+NODE_NAME = node_name(DATA_DIR, engine=database.get("ENGINE", ""))
+NODE_SETTINGS = shared_settings(
+    env.read
+    | {
+        "release": __version__,
+        "SECRET_KEY": SECRET_KEY,
+        "SINGLE_USER_API_KEY": EMBEDDINGS.single_user_api_key,
+        "MEDIA_WEBHOOK_SECRET": MEDIA_JOBS.webhook_secret,
+        "CACHE_URL": bool(REDIS_URL),
+    }
+)
 
 hide(*env.secrets, SECRET_KEY, EMBEDDINGS.single_user_api_key)
 env.finish()

@@ -47,6 +47,12 @@ def problem_in(value: Any, level: int = 1) -> str | None:
     return None
 
 
+def number(digits: str) -> int | float:
+    """Return the whole number of these digits; as a float where metadata can have no such whole number."""
+    whole = int(digits)
+    return whole if LEAST <= whole <= MOST else float(whole)
+
+
 def shown(metadata: Any) -> Any:
     """Return `metadata` as an answer can hold it. What older rows hold beyond the bounds comes as its JSON text."""
     return metadata if problem_of(metadata) is None else _shown_at(metadata, 1)

@@ -1,12 +1,14 @@
 """Documents, and the jobs that embed them."""
 
+import json
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
+from media_jobs.metadata import number
 from media_jobs.vector_store.rows import ItemVectors, StoredChunk, VectorSpace
 from providers.registry import registry
 from providers.unusable import Unusable
@@ -20,6 +22,20 @@ __all__ = [
     "StoredChunk",
     "VectorSpace",
 ]
+
+
+class MetadataField(models.JSONField):
+    """PostgreSQL keeps a float without a fraction as a whole number: beyond 64 bits it was a float."""
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        if connection.vendor == "postgresql" and isinstance(value, str):
+            return json.loads(value, parse_int=number)
+        return super().from_db_value(value, expression, connection)
+
+    def deconstruct(self) -> Any:
+        """Migrations see nothing of this: the column is the same."""
+        name, _, arguments, options = super().deconstruct()
+        return name, "django.db.models.JSONField", arguments, options
 
 
 class MediaItem(models.Model):
@@ -39,7 +55,7 @@ class MediaItem(models.Model):
     title = models.CharField(max_length=500)
     language = models.CharField(max_length=35, blank=True, help_text="As given.")
     source_filename = models.CharField(max_length=255, blank=True)
-    metadata = models.JSONField(default=dict, blank=True)
+    metadata = MetadataField(default=dict, blank=True)
     warnings = models.JSONField(
         default=list, blank=True, help_text="What of the file is not in the text."
     )

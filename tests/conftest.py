@@ -8,6 +8,8 @@ from importlib.metadata import entry_points
 
 import pytest
 from django.conf import settings as django_settings
+from django.core.management import call_command
+from django.db import connection
 from rest_framework.test import APIClient
 from whitenoise.middleware import WhiteNoiseMiddleware
 
@@ -15,11 +17,14 @@ from embeddings.access import row_memory
 from providers import registry as registry_module
 from providers.engine.vocabulary import prepare_vocabulary
 from providers.state import process
+from tests import databases
 from tests.environment import DATA_DIR
 from tests.servers import PostgresServer, RedisServer
 
 KEY = "test-key-0123456789abcdef"
+LEFT_OUT = pytest.StashKey[dict[str, int]]()
 REAL_SERVERS = {"redis_server", "postgres_server"}
+DATABASE = {"db", "transactional_db", "migrated"}
 
 
 def pytest_itemcollected(item):
@@ -31,11 +36,13 @@ def pytest_itemcollected(item):
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     """Begin with what takes longest, so that no worker is left with it.
 
     That is real servers, then models, of which few tests can take half a minute, then files of many tests.
     """
+    if databases.on_postgres():
+        _leave_out(config, items)
     tests = collections.Counter(item.path for item in items)
 
     def rank(item):
@@ -43,6 +50,48 @@ def pytest_collection_modifyitems(items):
         return ("e2e" not in folders, "engine" not in folders, -tests[item.path])
 
     items.sort(key=rank)
+
+
+def _leave_out(config, items):
+    """Keep what PostgreSQL and Redis can make a difference to, and count the rest by the reason."""
+    reasons = {item: _only_on_sqlite(item) for item in items}
+    left_out = [item for item in items if reasons[item]]
+    items[:] = [item for item in items if not reasons[item]]
+    config.hook.pytest_deselected(items=left_out)
+    config.stash[LEFT_OUT] = dict(collections.Counter(reasons[i] for i in left_out))
+
+
+def _only_on_sqlite(item):
+    """Say why a test runs on SQLite alone; None if it runs on PostgreSQL and Redis, too."""
+    fixtures = {*item.fixturenames}
+    if item.get_closest_marker("sqlite_only"):
+        return "marked sqlite_only"
+    if fixtures & REAL_SERVERS:
+        return "bring servers of their own"
+    if item.get_closest_marker("django_db") or fixtures & DATABASE:
+        ways = getattr(item, "callspec", None)
+        plain = ways is not None and ways.params.get("fast_path") is False
+        return "are run on the fast path" if plain else None
+    return None if "e2e" in item.path.parts else "use no database"
+
+
+def pytest_sessionfinish(session):
+    """Let the process that sums up know what this one left out."""
+    if (left_out := session.config.stash.get(LEFT_OUT, None)) is not None:
+        getattr(session.config, "workeroutput", {})["left_out"] = left_out
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    if left_out := getattr(node, "workeroutput", {}).get("left_out"):
+        node.config.stash[LEFT_OUT] = left_out  # all have collected the same
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if left_out := config.stash.get(LEFT_OUT, None):
+        terminalreporter.section("on PostgreSQL and Redis; left to the run on SQLite")
+        for reason, number in sorted(left_out.items()):
+            terminalreporter.line(f"{number:>6} tests that {reason}")
 
 
 def pytest_collection_finish():
@@ -80,15 +129,50 @@ def fresh_process(settings, monkeypatch):
     settings.EMBEDDINGS_CANARY = False  # its thread would call the providers, too
     # Changes of users and keys count at once, rather than within a second; one test has its own clock for that.
     monkeypatch.setattr(row_memory, "FRESH_SECONDS", 0.0)
+    if databases.on_postgres():
+        databases.empty_cache()
     process.renew()
     yield
     process.renew()
 
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings():
+def django_db_modify_db_settings(django_db_blocker):
     """Keep each process's test database in memory; pytest-django knows only Django's own engine to do so."""
-    django_settings.DATABASES["default"]["TEST"]["NAME"] = ":memory:"
+    test = django_settings.DATABASES["default"]["TEST"]
+    if databases.on_postgres():
+        with django_db_blocker.unblock():
+            test["TEMPLATE"] = databases.make_template(_migrate)
+        test["NAME"] = f"test_{databases.WORKER}"
+    else:
+        test["NAME"] = ":memory:"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def tables_of_no_model():
+    """Empty these, too, after tests that commit: pgvector's table refers to one that Django empties."""
+    if not databases.on_postgres():
+        yield
+        return
+    from django.db.backends.postgresql.operations import DatabaseOperations
+
+    flush = DatabaseOperations.sql_flush
+
+    def with_others(operations, style, tables, *, reset_sequences, allow_cascade):
+        options = {"reset_sequences": reset_sequences, "allow_cascade": True}
+        return flush(operations, style, tables, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DatabaseOperations, "sql_flush", with_others)
+        yield
+
+
+def _migrate(name):
+    before = connection.settings_dict["NAME"]
+    connection.settings_dict["NAME"] = name
+    call_command("migrate", verbosity=0)
+    connection.close()
+    connection.settings_dict["NAME"] = before
 
 
 @pytest.fixture(autouse=True, scope="session")

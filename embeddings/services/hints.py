@@ -9,6 +9,7 @@ from django.conf import settings
 
 from embeddings.conf import conf
 from embeddings.services.breaker_states import breaker_states
+from embeddings.services.nodes import NAME_TAKEN, differences, names_taken
 from embeddings.services.processes import process_states, runs
 from embeddings.services.space_watch import spaces_in_use
 from providers.registry import registry
@@ -36,6 +37,7 @@ def _found() -> Iterator[Hint]:
     yield from _of_providers()
     yield from _of_access()
     yield from _of_machine()
+    yield from _of_nodes()
 
 
 def _of_providers() -> Iterator[Hint]:
@@ -100,3 +102,21 @@ def _of_machine() -> Iterator[Hint]:
                 problem=f"A process says nothing any more: {process.role} {process.pid} on {process.host}.",
                 remedy="If it was stopped on purpose this goes away within an hour; else look at its log.",
             )
+
+
+def _of_nodes() -> Iterator[Hint]:
+    for difference in differences():
+        there = "; ".join(", ".join(names) for names in difference.alike)
+        lacking = ", ".join(difference.lacking)
+        yield Hint(
+            problem=f"Nodes lack {difference.what}: {lacking}. It is on {there}."
+            if lacking
+            else f"{difference.what} differs between nodes: {there}.",
+            remedy="Make it the same on all nodes, and restart those that change: docs/deployment.md, Several nodes.",
+        )
+    for node in names_taken():
+        yield Hint(
+            problem=f"Two servers have the name of one node: {node}.",
+            remedy=NAME_TAKEN,
+            is_urgent=True,
+        )

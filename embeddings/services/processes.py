@@ -16,6 +16,7 @@ from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.utils import timezone
 
 from embeddings.models import HOUR, MINUTE, Level, ProcessBeat
+from embeddings.services.nodes import NodeBeat
 from embeddings.services.usage.upserts import add_up
 from providers.engine.local_provider import engine_states
 from providers.engine.machine import memory_in_use
@@ -52,6 +53,7 @@ class Beat:
 
     def __init__(self, role: str) -> None:
         self._role = role
+        self._node = NodeBeat(role)
         self._started_at = timezone.now()
         self._due_at = self.timer()
         self._stopped = threading.Event()
@@ -98,6 +100,7 @@ class Beat:
                 )
             sample(QUEUED_TOKENS, state.queued_tokens)
         _store(self._role, own, self._started_at, memory_in_use(), models)
+        self._node.say()
         _forget()
 
 

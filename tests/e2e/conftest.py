@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import sqlite3
+from pathlib import Path
 
 import pytest
 from django.db import connection, connections
@@ -10,6 +11,7 @@ from django.db import connection, connections
 from providers.engine.pins import DEFAULT_MODEL
 from providers.engine.vocabulary import prepare_vocabulary
 from providers.engine.weights import Weights
+from tests import databases
 from tests.e2e.browser import (  # noqa: F401  (fixtures)
     browser,
     console,
@@ -31,7 +33,12 @@ def prepared_weights():
 
 @pytest.fixture(scope="session")
 def migrated(django_db_setup, django_db_blocker, tmp_path_factory):
-    """A database as the migrations leave it: a copy of the one that this process's other tests have in memory."""
+    """A database as the migrations leave it: a copy of the one that this process's other tests have in memory.
+
+    With PostgreSQL it is the one there that all are copies of.
+    """
+    if databases.on_postgres():
+        return Path(databases.TEMPLATE)
     path = tmp_path_factory.mktemp("migrated") / "db.sqlite3"
     if not connection.settings_dict["NAME"].startswith("file:memory"):
         # No test of this run uses that one, so it was not made.

@@ -11,7 +11,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import requests
 from dotenv import dotenv_values
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests import databases
 from tests.environment import DATA_DIR as TEST_DATA
 from tests.waiting import poll
 
@@ -58,7 +59,10 @@ def lay_out_weights(data_dir: Path) -> None:
 def clean_environment(
     *, home: Path, data_dir: Path, port: int, **changes: str
 ) -> dict[str, str]:
-    """Return the environment of a user who has set nothing but where to serve; a `.env` beside manage.py is masked."""
+    """Return the environment of a user who has set nothing but where to serve; a `.env` beside manage.py is masked.
+
+    Where the tests' state is in PostgreSQL and Redis, so is that of a server, at what was opened for its folder.
+    """
     return {
         **dict.fromkeys(dotenv_values(REPOSITORY / ".env"), ""),
         "PATH": os.environ["PATH"],
@@ -66,6 +70,7 @@ def clean_environment(
         "DATA_DIR": str(data_dir),
         "PORT": str(port),
         "HF_ENDPOINT": NOWHERE,
+        **databases.stores_of(data_dir),
         **changes,
     }
 
@@ -89,7 +94,7 @@ def manage(
 class Server:
     """One server and its processes. `folder` holds its output and, unless it is given, its data.
 
-    These begin with a copy of the file `database`, if one is given: migrations take a second.
+    These begin with a copy of `database`, if one is given: migrations take a second.
     """
 
     def __init__(
@@ -114,8 +119,10 @@ class Server:
         folder.mkdir(parents=True, exist_ok=True)
         if data_dir is None:
             lay_out_weights(self.data_dir)
-            if database:
+            if database and not databases.on_postgres():
                 shutil.copy(database, self.data_dir)
+        if "DATABASE_URL" not in environment:
+            databases.open_stores(self.data_dir, migrated=database is not None)
         with self.out.open("wb") as out, self.err.open("wb") as err:
             self.process = subprocess.Popen(
                 command,
@@ -248,10 +255,29 @@ class Server:
 
     def stored_requests(self) -> int:
         """Return the requests counted in the database, as any other process sees them."""
-        with contextlib.closing(sqlite3.connect(self.data_dir / "db.sqlite3")) as file:
-            rows = file.execute("SELECT sum(requests) FROM embeddings_usagehour")
-            stored: int | None = rows.fetchone()[0]
-        return stored or 0
+        [(stored,)] = self.rows("SELECT sum(requests) FROM embeddings_usagehour")
+        return int(stored or 0)
+
+    @contextlib.contextmanager
+    def locked(self, table: str) -> Iterator[None]:
+        """Let nobody write to a table of the database; with SQLite, to any."""
+        if stores := databases.stores_of(self.data_dir):
+            with databases.locked(stores["DATABASE_URL"], table):
+                yield
+            return
+        path = self.data_dir / "db.sqlite3"
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as file:
+            file.execute("BEGIN IMMEDIATE")
+            yield
+            file.execute("ROLLBACK")
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        """Run a statement in the server's database; return what it answers."""
+        if stores := databases.stores_of(self.data_dir):
+            return databases.rows_of(stores["DATABASE_URL"], statement)
+        path = self.data_dir / "db.sqlite3"
+        with contextlib.closing(sqlite3.connect(path, timeout=10)) as file, file:
+            return file.execute(statement).fetchall()
 
     def _ready(self) -> bool:
         if self.process.poll() is not None:

@@ -19,16 +19,16 @@ class Console:
 
     def __init__(self, server):
         self._admin = f"{server.url}/admin"
-        self._session = requests.Session()
+        self.session = requests.Session()
         found = re.search(r"Login +admin / (\S+)", server.output)
         assert found is not None
         self.post("/login/", username="admin", password=found[1], next="/admin/")
 
     def post(self, path, **fields):
         address = self._admin + path
-        self._session.get(address, timeout=60)
-        token = self._session.cookies["csrftoken"]
-        answer = self._session.post(
+        self.session.get(address, timeout=60)
+        token = self.session.cookies["csrftoken"]
+        answer = self.session.post(
             address,
             {**fields, "csrfmiddlewaretoken": token},
             headers={"Referer": address},
@@ -41,12 +41,14 @@ class Console:
         self.post("/providers/providersetting/add/", name=name, enabled="on", **fields)
 
     def delete(self, name):
-        listed = self._session.get(
-            f"{self._admin}/providers/providersetting/", timeout=60
-        ).text
-        found = re.search(rf"providersetting/(\d+)/change/[^>]*>\s*{name}\s*<", listed)
-        assert found is not None
-        self.post(f"/providers/providersetting/{found[1]}/delete/", post="yes")
+        self.remove("providersetting", name)
+
+    def remove(self, kind, name):
+        """Delete the row of this kind that the list calls so."""
+        listed = self.session.get(f"{self._admin}/providers/{kind}/", timeout=60).text
+        found = re.search(rf"{kind}/(\d+)/change/[^>]*>\s*{name}\s*<", listed)
+        assert found is not None, listed
+        self.post(f"/providers/{kind}/{found[1]}/delete/", post="yes")
 
 
 class Upstream(OpenAIUpstream):

@@ -7,6 +7,8 @@ import pytest
 
 from tests.e2e.browser import log_in
 
+pytestmark = pytest.mark.sqlite_only("how pages look")
+
 
 def test_docs_show_every_operation(expect, page, server):
     page.goto("/docs")

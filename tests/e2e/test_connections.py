@@ -10,6 +10,8 @@ from gunicorn.sock import create_sockets
 
 from tests.e2e.server import MODEL
 
+pytestmark = pytest.mark.sqlite_only("what is read and answered before the application")
+
 JSON = {"Content-Type": "application/json"}
 BODY = json.dumps({"input": "over one connection", "model": MODEL})
 

@@ -9,6 +9,8 @@ import requests
 from tests.e2e.console_pages import pages, serious, use
 from tests.waiting import poll
 
+pytestmark = pytest.mark.sqlite_only("how pages look")
+
 WIDE, PHONE = 1440, 390
 
 

@@ -22,6 +22,8 @@ from tests.e2e.server import REPOSITORY, Server, clean_environment
 from tests.pages import Block, blocks
 from tests.waiting import poll
 
+pytestmark = pytest.mark.sqlite_only("the pages begin with SQLite")
+
 UNMARKED = [block for block in blocks() if not block.mark.startswith(("not", "tested"))]
 SHELL = [block for block in UNMARKED if block.language == "sh"]
 REQUESTS = [block for block in SHELL if "curl " in block.text]

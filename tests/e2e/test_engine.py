@@ -12,6 +12,8 @@ import requests
 from tests.e2e.server import Server
 from tests.waiting import poll
 
+pytestmark = pytest.mark.sqlite_only("the process that runs the models")
+
 BACK_SECONDS = 60.0
 
 

@@ -20,6 +20,8 @@ from tests.e2e.front_app import PIECE
 from tests.e2e.server import Server, free_port
 from tests.waiting import poll
 
+pytestmark = pytest.mark.sqlite_only("what is read and answered before the application")
+
 KEY = "a-key-of-sane-form-1234"
 THREADS = 4
 CROWD = 64

@@ -1,7 +1,6 @@
 """The server as a gateway: four workers in front of stub upstreams that are as strict as the real services."""
 
 import contextlib
-import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -196,15 +195,9 @@ def ask(gateway, number):
 
 def let_the_open_time_pass(gateway):
     """Move the breaker's own clock mark: no test waits a minute."""
-    with (
-        contextlib.closing(
-            sqlite3.connect(gateway.data_dir / "db.sqlite3", timeout=10)
-        ) as db,
-        db,
-    ):
-        db.execute(
-            "UPDATE providers_breaker SET retry_at = '2020-01-01 00:00:00' WHERE provider = 'openai'"
-        )
+    gateway.rows(
+        "UPDATE providers_breaker SET retry_at = '2020-01-01 00:00:00' WHERE provider = 'openai'"
+    )
 
 
 def test_open_breaker_keeps_requests_from_the_upstream_in_all_workers(gateway, openai):
@@ -262,16 +255,13 @@ def test_a_locked_database_never_spoils_a_good_answer(gateway, openai):
     openai.fault, openai.fault_count = Fault.UNAUTHORIZED, 1
     ask(gateway, 400)  # a failure is on the books, so a success wants to write
     openai.fault = None
-    with contextlib.closing(
-        sqlite3.connect(gateway.data_dir / "db.sqlite3", isolation_level=None)
-    ) as db:
-        db.execute("BEGIN IMMEDIATE")
+    with gateway.locked("providers_breaker"):
         response = gateway.post({"input": "still good", "model": OPENAI})
-        db.execute("ROLLBACK")
     assert response.headers["X-Embeddings-Provider"] == "openai"
     assert response.elapsed.total_seconds() < LATE_SECONDS
 
 
+@pytest.mark.sqlite_only("its file is removed; PostgreSQL's is test_database_away.py")
 def test_a_database_that_is_away_never_spoils_a_good_answer(launch, openai):
     own = launch(
         OPENAI_API_KEY=openai.api_key,
@@ -287,17 +277,11 @@ def test_a_database_that_is_away_never_spoils_a_good_answer(launch, openai):
 
 def test_a_change_in_the_registry_reaches_all_workers_within_seconds(gateway):
     def provider_is(enabled, status):
-        with (
-            contextlib.closing(
-                sqlite3.connect(gateway.data_dir / "db.sqlite3", timeout=10)
-            ) as db,
-            db,
+        for change in (
+            f"providers_providersetting SET enabled = {enabled} WHERE name = 'mistral'",
+            "providers_revision SET number = number + 1",
         ):
-            db.execute(
-                "UPDATE providers_providersetting SET enabled = ? WHERE name = 'mistral'",
-                [enabled],
-            )
-            db.execute("UPDATE providers_revision SET number = number + 1")
+            gateway.rows(f"UPDATE {change}")
         # A dozen requests need not reach every worker: from here on each looks again when it is asked next.
         time.sleep(REFRESH_SECONDS)
         poll(

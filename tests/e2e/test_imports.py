@@ -10,6 +10,8 @@ import pytest
 
 from tests.e2e.server import MODEL, REPOSITORY, Server, clean_environment, free_port
 
+pytestmark = pytest.mark.sqlite_only("what is imported")
+
 HEAVY = {
     "torch",
     "transformers",

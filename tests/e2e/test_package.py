@@ -10,6 +10,8 @@ import requests
 from tests.e2e.installed import APPS, build, copy_sources, install, names_in, unpack
 from tests.e2e.server import REPOSITORY, Server, free_port, lay_out_weights
 
+pytestmark = pytest.mark.sqlite_only("what a package holds; it begins with SQLite")
+
 KEY = "test-key-0123456789abcdef"
 READ_ONLY_HOME = "/dev/null"
 

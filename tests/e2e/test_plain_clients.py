@@ -17,6 +17,8 @@ from backports import zstd
 from tests.e2e.server import MODEL, REPOSITORY
 from tests.waiting import poll
 
+pytestmark = pytest.mark.sqlite_only("what clients read")
+
 QUICK_START = {
     "input": "Transform this text into embeddings",
     "model": "text-embedding-3-small",

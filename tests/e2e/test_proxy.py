@@ -8,6 +8,8 @@ import requests
 from tests.e2e.proxy import Proxy
 from tests.e2e.server import MODEL, Server, free_port
 
+pytestmark = pytest.mark.sqlite_only("addresses")
+
 PREFIX = "/emb"
 
 

@@ -13,6 +13,8 @@ from tests.e2e.server import REPOSITORY, Server, free_port
 from tests.environment import DATA_DIR
 from tests.waiting import poll
 
+pytestmark = pytest.mark.sqlite_only("what other servers answer")
+
 TEXTS = [
     "a cat sat on the mat",
     "Die Katze saß auf der Matte.",

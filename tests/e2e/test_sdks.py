@@ -12,6 +12,8 @@ import pytest
 
 from tests.e2e.server import MODEL, REPOSITORY
 
+pytestmark = pytest.mark.sqlite_only("what clients read")
+
 CLIENTS = REPOSITORY / "tests" / "e2e" / "clients"
 TOOLS = REPOSITORY / ".tools"
 TEXTS = ["A cat sat on the mat.", "Ein Satz mit Umlauten: äöü.", "数式と絵文字 🎉", "x"]

@@ -9,6 +9,8 @@ import requests
 
 from tests.waiting import poll
 
+pytestmark = pytest.mark.sqlite_only("the embedded vector store")
+
 SEARCHES = 40
 
 

@@ -19,6 +19,7 @@ def test_made_secrets_are_readable_by_their_owner_only(server):
         assert stat.S_IMODE((server.data_dir / name).stat().st_mode) == 0o600, name
 
 
+@pytest.mark.sqlite_only("the database's files")
 def test_what_the_server_writes_is_its_owner_s_alone(server):
     modes = {
         file.name: stat.S_IMODE(file.stat().st_mode)
@@ -44,6 +45,7 @@ def test_greeting_names_every_door(server):
         assert line in re.sub(" +", " ", server.output)
 
 
+@pytest.mark.sqlite_only("refused before the database")
 def test_taken_port_is_refused_in_a_plain_sentence(launch):
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
@@ -52,6 +54,7 @@ def test_taken_port_is_refused_in_a_plain_sentence(launch):
     assert "Traceback" not in written
 
 
+@pytest.mark.sqlite_only("refused before the database")
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
@@ -73,6 +76,7 @@ def test_wrong_setting_stops_the_start_and_is_named(launch, variable, value):
     assert "Traceback" not in written
 
 
+@pytest.mark.sqlite_only("refused before the database")
 def test_unwritable_data_folder_is_refused_in_a_plain_sentence(launch, tmp_path):
     occupied = tmp_path / "a-file"
     occupied.write_text("")

@@ -7,12 +7,15 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pytest
 import requests
 
 from tests.e2e.server import MODEL
 from tests.e2e.texts import natural_texts, varied_texts
 from tests.environment import DATA_DIR
 from tests.waiting import poll
+
+pytestmark = pytest.mark.sqlite_only("the models")
 
 # In a process of its own, so that torch's memory and threads are not the tests'.
 REFERENCE = """

@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import sqlite3
 import sys
 import threading
 
@@ -11,6 +10,7 @@ import psutil
 import requests
 
 from media_jobs.chunking import spans
+from tests import databases
 from tests.e2e.server import Server, is_alive, is_called, lay_out_weights
 from tests.upstreams import Fault
 from tests.upstreams.local_api import CompatibleUpstream
@@ -118,9 +118,13 @@ class UnderFire:
             (index, span.start, span.end, text[span.start : span.end], 4 * DIMENSIONS)
             for index, span in enumerate(spans(text, size=size, overlap=overlap))
         ]
+        length, stored = "length(vector)", "media_jobs_storedchunk chunk"
+        if databases.on_postgres():
+            length = "4 * vector_dims(embedding)"
+            stored += " JOIN media_jobs_chunkvector ON chunk_id = chunk.id"
         rows = self.rows(
-            'SELECT "index", start, "end", text, length(vector) FROM media_jobs_storedchunk'
-            f' WHERE media_id = {self.media_id} ORDER BY "index"'
+            f'SELECT "index", start, "end", text, {length} FROM {stored}'
+            f' WHERE chunk.media_id = {self.media_id} ORDER BY "index"'
         )
         assert rows == expected
 
@@ -138,11 +142,7 @@ class UnderFire:
         return poll(pid, seconds=PROVEN_SECONDS, what="a claim")
 
     def rows(self, sql):
-        database = sqlite3.connect(self.folder / "data" / "db.sqlite3", timeout=30)
-        try:
-            return database.execute(sql).fetchall()
-        finally:
-            database.close()
+        return self.server.rows(sql)
 
     # -- processes ----------------------------------------------------------
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from media_jobs.models import Job
-from media_jobs.vector_store.base import from_bytes
+from media_jobs.vector_store.store import vector_store
 from providers.base import Embedded
 from tests.fakes import WordTokenizer, vector_of
 
@@ -75,13 +75,14 @@ def wrong_chunks(item, *models):
     asked = item.dimensions
     size = asked if asked in spec.native_dimensions else spec.dimensions
     chunks = list(item.chunks.order_by("index"))
+    stored = vector_store().vectors([chunk.pk for chunk in chunks])
     assert len(chunks) == item.embedding_count
     wrong = []
     for chunk in chunks:
         vector = vector_by(spec, label[0], chunk.text, size)[:asked]
         vector /= np.linalg.norm(vector)
         at_place = item.content[chunk.start : chunk.end] == chunk.text
-        if not at_place or not np.allclose(from_bytes(chunk.vector), vector, atol=1e-6):
+        if not at_place or not np.allclose(stored[chunk.pk], vector, atol=1e-6):
             wrong.append(chunk.text)
     return wrong
 

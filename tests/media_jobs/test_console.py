@@ -83,6 +83,7 @@ def test_metadata_has_the_bounds_of_the_api(admin_client, item, metadata, says):
     assert (item.title, item.metadata) == ("On cats", {})
 
 
+@pytest.mark.sqlite_only("PostgreSQL stores no such text")
 def test_document_with_half_of_a_surrogate_pair_is_shown(admin_client, item):
     MediaItem.objects.update(metadata={"a": "\ud800é"})
     page = admin_client.get(f"{ITEMS}{item.pk}/change/").content.decode()

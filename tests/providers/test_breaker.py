@@ -240,9 +240,12 @@ def test_good_answers_and_failures_pass_while_the_database_is_away(call):
 
 def lock_wait():
     with connection.cursor() as cursor:
-        return cursor.execute("PRAGMA busy_timeout").fetchone()[0]
+        postgres = connection.vendor == "postgresql"
+        cursor.execute("SHOW lock_timeout" if postgres else "PRAGMA busy_timeout")
+        return cursor.fetchone()[0]
 
 
+@pytest.mark.django_db(transaction=True)  # PostgreSQL restores it at its end
 def test_the_database_s_own_lock_wait_is_restored(call):
     before = lock_wait()
     call.fail(1)

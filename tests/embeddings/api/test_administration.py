@@ -2,11 +2,13 @@ import pytest
 from rest_framework.test import APIClient
 
 from embeddings.models import AuditEntry
+from embeddings.services.cache.cache import embedding_cache
 from providers.exceptions import ProviderUnavailable
 from providers.models import AllowlistEntry, ModelEntry, ProviderSetting
 from providers.operator_settings import reader
 from providers.seeding import seed_registry
 from tests.fakes import MINILM
+from tests.waiting import poll
 
 URL = "/api/v1/embeddings"
 
@@ -242,6 +244,7 @@ def test_metrics_sum_up(client, post):
     before = client.get(f"{URL}/metrics").json()
     post({"input": ["a", "b"], "model": "text-embedding-3-small"})
     post({"input": ["a"], "model": "text-embedding-3-small"})
+    poll(lambda: embedding_cache().stats().size == 2, what="both texts in the store")
     body = client.get(f"{URL}/metrics").json()
 
     def count(summary, name, **labels):

@@ -19,6 +19,7 @@ from providers.operator_settings import reader
 from providers.registry import registry
 from providers.seeding import seed_registry
 from tests.fakes import FakeHuggingFace, FakeOpenAI
+from tests.waiting import poll
 
 DAY = 86400
 SMALL, ADA = FakeOpenAI.specs
@@ -279,6 +280,7 @@ def test_cached_vectors_are_forgotten_when_a_space_drifts_and_when_it_is_back(
         embedding_cache().get_or_compute(
             [b"k"], lambda indices: openai_vector, timeout_seconds=1
         )
+        poll(lambda: cached() == 1, what="the text in the store")
 
     openai_vector = FakeOpenAI().embed(
         SMALL, ["a"], dimensions=None, input_type="query", timeout_seconds=1
