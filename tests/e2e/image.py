@@ -243,4 +243,8 @@ def run(folder: Path, volume: Path) -> None:
 
 if __name__ == "__main__":
     os.umask(0o022)
-    {"build": build, "run": run}[sys.argv[1]](*map(Path, sys.argv[2:]))
+    word, *paths = sys.argv[1:]
+    if word == "build":
+        build(Path(paths[0]))
+    else:
+        run(Path(paths[0]), Path(paths[1]))

@@ -100,15 +100,25 @@ def test_compose_gives_the_server_settings_that_it_has(compose, ours):
         assert set(service["secrets"]) <= compose["secrets"].keys()
 
 
+def test_files_that_compose_mounts_are_there(compose):
+    for config in compose["configs"].values():
+        assert (REPOSITORY / config["file"]).is_file()
+    for service in compose["services"].values():
+        for kind in ("configs", "secrets"):
+            for one in service.get(kind, []):
+                name = one if isinstance(one, str) else one["source"]
+                assert name in compose[kind]
+
+
 def test_compose_stops_the_server_only_after_it_has_drained(ours):
     for service in ours.values():
         seconds = int(service["stop_grace_period"].removesuffix("s"))
         assert seconds >= settings.HTTP_FRONT.drain_seconds + 5
 
 
-def test_nodes_of_compose_are_reached_as_those_of_nginx_s_own_file(compose):
+def test_nodes_of_compose_are_reached_as_those_of_nginx_s_own_file():
     shipped = (DEPLOY / "nginx" / "embeddings-nodes.conf").read_text()
-    of_compose = compose["configs"]["nodes"]["content"]
+    of_compose = (DEPLOY / "compose-nodes.conf").read_text()
     assert "max_fails=1 fail_timeout=5s" in of_compose
 
     def common(text):
@@ -159,7 +169,8 @@ def definitions(version: str) -> referencing.Registry:
 def schema_of(version: str, name: str) -> dict:
     with zipfile.ZipFile(next(TOOLS.glob("kubernetes_validate*.whl"))) as wheel:
         folder = f"kubernetes_validate/kubernetes-json-schema/v{version}.0-local-strict"
-        return json.loads(wheel.read(f"{folder}/{name}.json"))
+        content: dict = json.loads(wheel.read(f"{folder}/{name}.json"))
+    return content
 
 
 @pytest.mark.parametrize("version", ["1.25", "1.37"])

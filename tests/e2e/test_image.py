@@ -8,12 +8,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from tests.e2e import image
-from tests.e2e.server import NOWHERE, REPOSITORY, Server, is_alive
+from tests.e2e.server import NOWHERE, REPOSITORY, Server, is_alive, is_called
 from tests.waiting import poll
 
 KEY = "test-key-0123456789abcdef"
@@ -54,7 +55,7 @@ class Container(Server):
         built: Path,
         *,
         volume: Path | None = None,
-        **environment: str,
+        **environment: Any,
     ) -> None:
         volume = volume or folder / "volume"
         spaces = ("--mount", "--pid", "--fork", "--kill-child")
@@ -70,15 +71,9 @@ class Container(Server):
 
     @property
     def main(self) -> psutil.Process:
-        inside = (
-            self.process,
-            *psutil.Process(self.process.pid).children(recursive=True),
-        )
-        return next(
-            psutil.Process(one.pid)
-            for one in inside
-            if "embeddings-server" in " ".join(psutil.Process(one.pid).cmdline())
-        )
+        outermost = psutil.Process(self.process.pid)
+        inside = (outermost, *outermost.children(recursive=True))
+        return next(one for one in inside if is_called("embeddings-server", one))
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +134,8 @@ def test_commands_run_in_the_container_on_its_data(container, built):
 def test_stop_signal_ends_all_and_the_next_container_goes_on_with_the_data(
     built, tmp_path
 ):
-    first = Container(tmp_path / "first", built).wait_until_ready()
+    first = Container(tmp_path / "first", built)
+    first.wait_until_ready()
     processes = [first.main, *first.main.children(recursive=True)]
     first.main.terminate()
     assert first.process.wait(STOP_SECONDS) == 0
