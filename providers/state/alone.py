@@ -3,7 +3,10 @@
 import contextlib
 from collections.abc import Iterator
 
+import structlog
 from django.db import connection
+
+log = structlog.get_logger(__name__)
 
 
 @contextlib.contextmanager
@@ -20,7 +23,10 @@ def alone(what: str) -> Iterator[None]:
     try:
         holder.set_autocommit(False)
         with holder.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [what])
+            cursor.execute("SELECT pg_try_advisory_xact_lock(hashtext(%s))", [what])
+            if cursor.fetchone() == (False,):
+                log.info("waits_for_another_node", doing=what)
+                cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [what])
         yield
     finally:
         holder.close()
