@@ -13,7 +13,7 @@ LOCKED := --no-deps --require-hashes --requirement
 # Where the shell says so, each of the tests' processes would compile all code again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: serve dev check test coverage mutants lint types bench bench-access pictures lock clean
+.PHONY: serve dev check test image coverage mutants lint types bench bench-access pictures lock clean
 
 serve: $(VENV)/.runtime
 	@exec $(BIN)/python manage.py serve
@@ -32,7 +32,12 @@ coverage: $(VENV)/.dev
 # All tests; DATABASE=postgres runs those that a database or a cache can make a difference to on PostgreSQL and Redis.
 test: $(VENV)/.ci
 	@.ci/tools
-	TEST_DATABASE=$(or $(DATABASE),sqlite) $(BIN)/python -m pytest --numprocesses $(WORKERS) $(ARGS)
+	TEST_DATABASE=$(or $(DATABASE),sqlite) $(BIN)/python -m pytest --numprocesses $(WORKERS) \
+		--ignore tests/e2e/test_image.py $(ARGS)
+
+# Build the Dockerfile's image step by step, without Docker, and run it: needs root, or sudo that does not ask.
+image: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/e2e/test_image.py $(ARGS)
 
 # Break the product in each of the ways that tests/mutants.toml lists; ARGS="embed cache" are those of these names.
 mutants: $(VENV)/.ci

@@ -172,7 +172,7 @@ TEMPLATES: list[dict[str, Any]] = [
 database: dict[str, Any] = {}
 try:
     database = read_database(
-        env.text("DATABASE_URL", f"sqlite:///{DATA_DIR / 'db.sqlite3'}")
+        env.secret("DATABASE_URL") or f"sqlite:///{DATA_DIR / 'db.sqlite3'}"
     )
 except ValueError:
     env.problem(

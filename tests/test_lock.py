@@ -10,6 +10,7 @@ from packaging.utils import canonicalize_name
 
 REPOSITORY = Path(__file__).parents[1]
 RUNTIME, DEV, CI = ".ci/lock.txt", ".ci/lock-dev.txt", ".ci/lock-ci.txt"
+EXTRAS = ".ci/lock-extras.txt"
 # One build of torch is not another's equal, and pip is there before.
 NOT_LOCKED = {"torch", "pip"}
 
@@ -31,7 +32,7 @@ def asked_for(*extras):
     return [Requirement(line) for line in lines]
 
 
-@pytest.mark.parametrize("lock", [RUNTIME, DEV, CI])
+@pytest.mark.parametrize("lock", [RUNTIME, EXTRAS, DEV, CI])
 def test_every_package_has_hashes(lock):
     assert entries(lock)
     assert not [name for name, (_, hashes) in entries(lock).items() if not hashes]
@@ -60,6 +61,17 @@ def test_server_is_served_with_what_it_is_tested_with(lock):
     runtime = {name: at for name, at in entries(RUNTIME).items() if name in tested}
     assert runtime == {name: tested[name] for name in runtime}
     assert entries(RUNTIME).keys() - tested.keys() <= {"setuptools"}
+
+
+def test_image_has_postgresql_s_and_redis_s_clients_as_they_are_tested():
+    added = entries(EXTRAS)
+    assert added.items() <= entries(CI).items()
+    assert not added.keys() & entries(RUNTIME).keys()
+    there = added.keys() | entries(RUNTIME).keys()
+    for wanted in asked_for("postgres", "redis"):
+        assert canonicalize_name(wanted.name) in there | NOT_LOCKED
+        for extra in wanted.extras:
+            assert canonicalize_name(f"{wanted.name}-{extra}") in there
 
 
 def test_core_suite_runs_with_what_ci_runs_with():

@@ -1,51 +1,89 @@
-"""Behind a proxy that ends TLS and serves the server below a prefix, which it takes away or leaves."""
+"""Two nodes behind a real nginx, with the configuration that deploy/nginx/ ships: TLS, a prefix, nodes that die."""
 
+import http.client
 import re
+import ssl
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 
+import numpy as np
+import psutil
 import pytest
 import requests
 
-from tests.e2e.proxy import Proxy
+from tests.e2e.nginx import Nginx
 from tests.e2e.server import MODEL, Server, free_port
+from tests.servers import serving
+from tests.waiting import poll
 
 pytestmark = pytest.mark.sqlite_only("addresses")
 
 PREFIX = "/emb"
+KEY = "test-key-0123456789abcdef"
+# As the file says how: the prefix is taken away, or stays.
+STRIPS = {"# rewrite ^/emb(/.*)$ $1;": "rewrite ^/emb(/.*)$ $1;"}
 
 
 class Site(requests.Session):
-    """A session with the address that the proxy serves, and the server behind it."""
+    """A session with the address that nginx serves; `server` is one of the two nodes behind it."""
 
     url: str
-    server: Server
+    nginx: Nginx
+    nodes: list[Server]
+
+    @property
+    def server(self) -> Server:
+        return self.nodes[0]
 
 
-@pytest.fixture(scope="module", params=[PREFIX, ""], ids=["strips", "leaves"])
-def site(request, prepared_weights, migrated, tmp_path_factory):
-    folder, port = tmp_path_factory.mktemp("behind"), free_port()
-    proxy = Proxy(port=port, strips=request.param)
-    url = f"https://localhost:{proxy.port}{PREFIX}"
-    server = Server(
-        folder,
-        database=migrated,
-        PORT=str(port),
-        PUBLIC_URL=url + "/",
-        HTTPS_REDIRECT="true",
-    )
+@pytest.fixture(scope="module")
+def port():
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def nodes(prepared_weights, postgres_server, redis_server, port, tmp_path_factory):
+    """Two nodes that share PostgreSQL and Redis; they start for the first time, at the same moment."""
+    database = postgres_server.create_database("nodes")
+    both = [
+        Server(
+            tmp_path_factory.mktemp("node"),
+            PUBLIC_URL=f"https://localhost:{port}{PREFIX}/",
+            HTTPS_REDIRECT="true",
+            AUTH_TRUSTED_PROXIES="1",
+            DATABASE_URL=database,
+            CACHE_URL=redis_server.url,
+            SECRET_KEY="the same secret on all of the nodes",
+            SINGLE_USER_API_KEY=KEY,
+            WEB_CONCURRENCY="1",
+        )
+        for _ in range(2)
+    ]
+    yield [node.wait_until_ready() for node in both]
+    for node in both:
+        node.end()
+
+
+@pytest.fixture(scope="module", params=[STRIPS, {}], ids=["strips", "leaves"])
+def site(request, nodes, port, tmp_path_factory):
     session = Site()
-    proxy.certificate.write_to_path(folder / "ca.pem")
-    session.verify = str(folder / "ca.pem")
+    session.nginx = Nginx(
+        tmp_path_factory.mktemp("nginx"),
+        nodes=[node.port for node in nodes],
+        port=port,
+        changes=request.param,
+    )
+    session.verify = session.nginx.authority
     session.trust_env = False
-    session.url, session.server = url, server.wait_until_ready()
+    session.url, session.nodes = f"https://localhost:{port}{PREFIX}", nodes
     yield session
-    server.end()
-    proxy.close()
+    session.nginx.close()
 
 
 def log_in(site):
-    password, *_ = re.findall(
-        r"^Login +admin / (\S+) ", site.server.output, re.MULTILINE
-    )
+    output = "".join(node.output for node in site.nodes)
+    password, *_ = re.findall(r"^Login +admin / (\S+) ", output, re.MULTILINE)
     site.cookies.clear()  # another test may have logged in
     page = site.get(f"{site.url}/admin/")
     token = re.findall(r'name="csrfmiddlewaretoken" value="(\w+)"', page.text)[0]
@@ -114,11 +152,178 @@ def test_browsers_are_asked_to_keep_to_https(site):
 
 
 def test_page_over_http_leads_to_https(site):
-    answer = requests.get(
-        f"{site.server.url}{PREFIX}/admin/login/", allow_redirects=False, timeout=60
+    plain = f"http://localhost:{site.nginx.plain_port}"
+    for address in (site.server.url, plain):
+        page = f"{address}{PREFIX}/admin/login/"
+        answer = requests.get(page, allow_redirects=False, timeout=60)
+        assert answer.status_code == 301
+        assert answer.headers["Location"].startswith("https://")
+
+
+def test_api_over_http_is_refused_in_json(site):
+    answer = requests.post(
+        f"http://localhost:{site.nginx.plain_port}{PREFIX}/api/v1/embeddings",
+        headers=site.server.headers,
+        allow_redirects=False,
+        timeout=60,
     )
-    assert answer.status_code == 301
-    assert answer.headers["Location"].startswith("https://")
+    assert answer.status_code == 403
+    assert answer.json()["error"]["message"] == "Use https."
+
+
+def test_both_nodes_serve_and_their_connections_are_kept(site):
+    def kept():
+        nginx = psutil.Process(site.nginx.process.pid)
+        connections = [c for one in nginx.children() for c in one.net_connections()]
+        ports = {node.port for node in site.nodes}
+        return {
+            (connection.laddr.port, connection.raddr.port)
+            for connection in connections
+            if getattr(connection.raddr, "port", 0) in ports
+        }
+
+    with requests.Session() as client:  # one connection, so one process of nginx
+        client.verify, client.trust_env = site.verify, False
+
+        def embed(text):
+            body = {"input": text, "model": MODEL}
+            url = f"{site.url}/api/v1/embeddings"
+            answer = client.post(url, json=body, headers=site.server.headers)
+            assert answer.status_code == 200
+
+        for number in range(8):
+            embed(f"to keep {number}")
+        before = kept()
+        assert {node for _, node in before} == {node.port for node in site.nodes}
+        for number in range(8):
+            embed(f"kept {number}")
+        assert not kept() - before
+
+
+def test_address_of_the_client_is_the_one_that_nginx_saw(site):
+    answer = site.get(f"{site.url}/docs", headers={"X-Forwarded-For": "203.0.113.9"})
+
+    def addresses():
+        return [
+            line["address"]
+            for node in site.nodes
+            for line in node.log_lines()
+            if line["event"] == "request_finished"
+            and line["request_id"] == answer.headers["X-Request-ID"]
+        ]
+
+    assert poll(addresses, what="the log's line") == ["127.0.0.1"]
+
+
+def test_document_of_many_megabytes_goes_there_and_back(site):
+    text = "a long line of words, again and again. " * 100_000
+    url = f"{site.url}/api/v1/media"
+    document = {"title": "long", "content": text}
+    made = site.post(url, json=document, headers=site.server.headers)
+    assert made.status_code == 201, made.text
+    found = site.get(f"{url}/{made.json()['media_id']}", headers=site.server.headers)
+    assert found.json()["content"] == text
+
+
+def test_body_beyond_the_limit_of_nginx_is_refused_in_json(site):
+    context = ssl.create_default_context(cafile=site.verify)
+    connection = http.client.HTTPSConnection(
+        "localhost", site.nginx.port, context=context, timeout=60
+    )
+    headers = {**site.server.headers, "Content-Length": str(2**30)}
+    connection.request("POST", f"{PREFIX}/api/v1/media", b"{", headers)
+    answer = connection.getresponse()
+    assert answer.status == 413
+    assert b'"code":"request_too_large"' in answer.read()
+    connection.close()
+
+
+def test_a_node_that_is_killed_costs_no_embeddings(nodes, launch, tmp_path):
+    victim = launch(SINGLE_USER_API_KEY=KEY).wait_until_ready()
+    nginx = Nginx(
+        tmp_path, nodes=[nodes[0].port, victim.port], port=free_port(), changes={}
+    )
+    url = f"https://localhost:{nginx.port}/api/v1/embeddings"
+
+    def embed(number):
+        body = {"input": f"text {number} " * 40, "model": MODEL}
+        answer = requests.post(
+            url,
+            json=body,
+            headers=victim.headers,
+            verify=nginx.authority,
+            timeout=60,
+        )
+        assert answer.status_code == 200, answer.text
+        return answer.json()["data"][0]["embedding"]
+
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            vectors = [pool.submit(embed, number) for number in range(60)]
+            poll(lambda: sum(v.done() for v in vectors) > 20, what="a third is done")
+            victim.end()
+            given = np.array([vector.result() for vector in vectors])
+        served = {word for line in nginx.log() for word in line.split()}
+    finally:
+        nginx.close()
+    assert f"127.0.0.1:{victim.port}" in served
+    own = nodes[0].embed([f"text {number} " * 40 for number in range(60)])
+    assert np.abs(given - np.array(own)).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("path", "times"),
+    [
+        ("/api/v1/embeddings", 2),
+        ("/emb/api/v1/embeddings/batch", 2),
+        ("/api/v1/media/embeddings/search", 2),
+        ("/api/v1/media", 1),
+        ("/api/v1/media/embeddings/batch", 1),
+        ("/api/v1/auth/keys", 1),
+    ],
+)
+def test_only_what_changes_nothing_is_sent_again(tmp_path, path, times):
+    asked = []
+
+    class Dies(StreamRequestHandler):
+        """Takes a request and ends without an answer, as a node that is killed."""
+
+        def handle(self):
+            asked.append(self.rfile.readline().split()[1])
+
+    with ExitStack() as stack:
+        nodes = [
+            stack.enter_context(serving(ThreadingTCPServer(("127.0.0.1", 0), Dies)))
+            for _ in range(2)
+        ]
+        ports = [node.server_address[1] for node in nodes]
+        nginx = Nginx(tmp_path, nodes=ports, port=free_port(), changes={})
+        stack.callback(nginx.close)
+        answer = requests.post(
+            f"https://localhost:{nginx.port}{path}",
+            json={"input": "a text"},
+            verify=nginx.authority,
+            timeout=60,
+        )
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "1"
+    assert asked == [path.encode()] * times
+
+
+def test_without_any_node_it_is_503_in_json_and_says_when_to_come_again(tmp_path):
+    nowhere = [free_port(), free_port()]
+    nginx = Nginx(tmp_path, nodes=nowhere, port=free_port(), changes={})
+    try:
+        answer = requests.get(
+            f"https://localhost:{nginx.port}/api/v1/models",
+            verify=nginx.authority,
+            timeout=60,
+        )
+    finally:
+        nginx.close()
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "1"
+    assert answer.json()["error"]["type"] == "service_unavailable_error"
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])

@@ -32,6 +32,7 @@ from embeddings_project.together import Together
 from providers.command import COMMAND
 from providers.engine import devices
 from providers.seeding import seed_registry
+from providers.state.alone import alone
 
 WILDCARDS = ("0.0.0.0", "::", "127.0.0.1", "::1")  # noqa: S104  (compared with, not bound)
 
@@ -106,13 +107,14 @@ class Command(BaseCommand):
 
     def _prepare(self, *, local_model: bool) -> str | None:
         """Return the password of the console's first login, if it was made now."""
-        call_command("migrate", interactive=False, verbosity=0)
-        seed_registry(
-            allowed_providers=settings.ALLOWED_EMBEDDING_PROVIDERS,
-            allowed_models=settings.ALLOWED_EMBEDDING_MODELS,
-        )
-        self._check_names()
-        login = self._first_login()
+        with alone("prepare"):
+            call_command("migrate", interactive=False, verbosity=0)
+            seed_registry(
+                allowed_providers=settings.ALLOWED_EMBEDDING_PROVIDERS,
+                allowed_models=settings.ALLOWED_EMBEDDING_MODELS,
+            )
+            self._check_names()
+            login = self._first_login()
         if local_model:
             self._prepare_model()
         return login
