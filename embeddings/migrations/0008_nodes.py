@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('embeddings', '0006_usage_lists'),
+        ('embeddings', '0007_member_of_requests'),
     ]
 
     operations = [
