@@ -6,7 +6,7 @@ a provider of its own name; a row of the operator's may be another one of the sa
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -160,7 +160,7 @@ class Registry:
             return None
         operator = operator_settings()
         row = operator.models.get((provider.name, spec.name))
-        return _as_set(spec, row, provider, operator, self.members(provider.name))
+        return _as_set(spec, row, provider, operator, self.members)
 
     def _listing(self, provider: Provider, *, fresh: bool = False) -> "_Listing":
         """Return the models of `provider`: as they were a moment ago, since every request asks several times."""
@@ -173,8 +173,8 @@ class Registry:
             and now < kept.until
         ):
             return kept
-        members = self.members(provider.name)
-        listing = _listing_of(provider, operator, members, until=now + LISTING_SECONDS)
+        until = now + LISTING_SECONDS
+        listing = _listing_of(provider, operator, self.members, until=until)
         self._listings[provider.name] = listing
         return listing
 
@@ -274,7 +274,7 @@ def _is_the_kind_s_service(plugin: type[Provider], upstream: Upstream) -> bool:
 def _listing_of(
     provider: Provider,
     operator: OperatorSettings,
-    members: Sequence[Provider],
+    members: Callable[[str], Sequence[Provider]],
     *,
     until: float,
 ) -> _Listing:
@@ -311,7 +311,7 @@ def _as_set(
     row: ModelRow | None,
     provider: Provider,
     operator: OperatorSettings,
-    members: Sequence[Provider],
+    members: Callable[[str], Sequence[Provider]],
 ) -> ModelSpec:
     """Return `spec` as operators changed it; a remote one at the revision that they accepted last."""
     if provider.own_spaces:
@@ -321,8 +321,10 @@ def _as_set(
     if provider.local:
         return changed
     changed = _at_revision(changed, provider, operator)
-    if changed.drifted and is_served(provider, members, changed, operator):
-        return replace(changed, drifted=False)  # by those that did not
+    if changed.drifted:
+        others = members(provider.name)
+        served = is_served(provider, others, changed, operator)
+        return replace(changed, drifted=not served)  # by those that did not
     return changed
 
 

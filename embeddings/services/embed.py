@@ -214,7 +214,8 @@ def _raw_vectors(
 
 def _member(computed: list[Embedded]) -> str:
     """Return who answered of a pool, comma-separated if several did; empty without a pool, or from the cache."""
-    return ", ".join(sorted({one.member for one in computed if one.member}))
+    names = {one.member for one in computed if one.member}
+    return ", ".join(sorted(names)) if names else ""
 
 
 def _confirm_members(target: Target, computed: list[Embedded]) -> None:

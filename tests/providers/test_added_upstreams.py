@@ -12,6 +12,7 @@ from providers.canary import TEXTS, canary
 from providers.models import Breaker, ModelEntry, ProviderSetting, RemoteSpace
 from providers.operator_settings import reader
 from providers.registry import registry
+from providers.remote import Batch
 from providers.seeding import seed_registry
 from tests.fakes import MINILM, FakeOpenAI
 
@@ -179,13 +180,19 @@ def test_seeding_says_nothing_of_an_added_row_s_models():
 
 @pytest.mark.parametrize(
     ("wire", "path"),
-    [("", "/v1/embeddings"), ("tei", "/embed"), ("ollama", "/api/embed")],
+    [
+        ("", "/v1/embeddings"),
+        ("openai-exact", "/embeddings"),
+        ("tei", "/embed"),
+        ("ollama", "/api/embed"),
+    ],
 )
 def test_each_row_speaks_its_own_wire(environment, wire, path):
     environment("local_api", kind="ollama")
     gpu = add("gpu", "local_api", base_url="http://gpu.example", wire=wire)
     spec = registry().resolve(gpu, "m")
-    batch: Any = type("B", (), {"model": spec, "texts": ["a"]})
+    assert spec is not None
+    batch = Batch(model=spec, texts=["a"], dimensions=None, input_type="document")
     assert gpu.build(batch).path == path
 
 

@@ -124,6 +124,15 @@ CASES = (
         max_items=32,
     ),
     ProviderCase(
+        id="local_api-openai-exact",
+        provider=LocalApiProvider,
+        upstream=ServiceUpstream,
+        model=LOCAL_MODEL,
+        dimensions=DIMENSIONS,
+        max_items=32,
+        options={"kind": "openai-exact"},
+    ),
+    ProviderCase(
         id="local_api-tei",
         provider=LocalApiProvider,
         upstream=TeiUpstream,
