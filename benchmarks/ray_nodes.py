@@ -7,19 +7,20 @@ import shutil
 import sys
 import tempfile
 import warnings
+from typing import Any
 
 warnings.simplefilter("ignore")  # of Ray's own
 
 from ray.cluster_utils import Cluster  # noqa: E402
 
-NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 
 
 def main() -> None:
     # Sockets lie in it, whose paths must be short.
     folder = tempfile.mkdtemp(prefix="ray-")
     head = {**NODE, "include_dashboard": False, "temp_dir": folder}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster: Any = Cluster(initialize_head=True, head_node_args=head)
     try:
         others = [cluster.add_node(**NODE) for _ in range(1, int(sys.argv[1]))]
         print(cluster.address, flush=True)

@@ -109,10 +109,10 @@ def _short(value: Any, name: str, length: int) -> str:
         return ""
     if not isinstance(value, str) or "\0" in value:
         raise BadRow(f"{name} must be a string without NUL characters.")
-    value = normalize("NFC", value)
-    if len(value) > length:
+    text: str = normalize("NFC", value)
+    if len(text) > length:
         raise BadRow(f"{name} must have at most {length} characters.")
-    return value
+    return text
 
 
 def _json(text: str) -> Any:

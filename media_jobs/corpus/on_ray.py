@@ -76,10 +76,10 @@ class Crew:
     def __init__(self, wanted: "Wanted", actors: Actors, settings_module: str) -> None:
         import ray
 
-        self._ray = ray
+        self._ray: Any = ray
         self._actors = actors
         self._arguments = (settings_module, pickle.dumps(wanted), actors.cpus)
-        self._class = ray.remote(ShardActor).options(
+        self._class: Any = ray.remote(ShardActor).options(
             num_cpus=actors.cpus, num_gpus=actors.gpus, scheduling_strategy="SPREAD"
         )
         self._busy: dict[Any, tuple[Any, Shard | None]] = {}

@@ -79,7 +79,7 @@ def rows(part: Part, fields: Fields) -> Iterator[Row]:
 def fields_of(path: Path) -> Sequence[str]:
     """Return the names of the fields in a file, by its first row or its schema."""
     if path.suffix.lower() in PARQUET:
-        return _opened(path).schema_arrow.names
+        return [*_opened(path).schema_arrow.names]
     with path.open("rb") as file:
         for line in file:
             if line.strip():

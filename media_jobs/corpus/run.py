@@ -92,7 +92,8 @@ def begin(wanted: Wanted) -> Begun:
     files_of(wanted.source)  # before a model is loaded
     embedder = wanted.embedder()
     settings, check = wanted.settings(), embedder.check()
-    manifest, unread = read_manifest(wanted.output), ()
+    manifest = read_manifest(wanted.output)
+    unread: Sequence[str] = ()
     if manifest is None:
         plan = _plan(wanted)
         unread = plan.unread

@@ -34,7 +34,7 @@ def read(table: pa.RecordBatch) -> Vectors:
     """Return the vectors of a batch as float32 (n, d), of unit length up to their encoding."""
     column = table.column("vector")
     flat = column.flatten().to_numpy(zero_copy_only=False)
-    rows = flat.reshape(len(column), column.type.list_size).astype(np.float32)
+    rows: Vectors = flat.reshape(len(column), column.type.list_size).astype(np.float32)
     if "scale" in table.schema.names:
         rows *= table.column("scale").to_numpy()[:, None]
     return rows

@@ -29,7 +29,10 @@ def insert_rows(rows: Sequence[models.Model], using: str) -> None:
         for row in rows
     )
     copy_into(
-        connection, model._meta.db_table, [field.column for field in fields], values
+        connection,
+        model._meta.db_table,
+        [str(field.column) for field in fields],
+        values,
     )
 
 

@@ -43,9 +43,13 @@ def corpus(tmp_path):
 
 
 @pytest.fixture
-def start(environment, tmp_path):
+def output(tmp_path):
+    return tmp_path / "output"
+
+
+@pytest.fixture
+def start(environment, output):
     """Return a function that starts `embed_corpus`."""
-    output = tmp_path / "output"
     started = []
 
     def begin(path, *options):
@@ -62,7 +66,6 @@ def start(environment, tmp_path):
         started.append(process)
         return process
 
-    begin.output = output
     yield begin
     for process in started:
         process.kill()
@@ -118,37 +121,33 @@ def check(output, texts, server):
     assert np.abs(made - np.array(asked)).max() < 1e-6
 
 
-def test_killed_command_goes_on_where_it_was(corpus, start, server):
+def test_killed_command_goes_on_where_it_was(corpus, start, output, server):
     path, texts = corpus(6 * SHARD)
     first = start(path)
-    wait_for(2, first, start.output)
+    wait_for(2, first, output)
     first.send_signal(signal.SIGKILL)
     first.communicate()
-    kept = shards(start.output)
+    kept = shards(output)
     out = finished(start(path))
     assert f"{len(kept)} of 6 shards are done already" in out
-    assert {
-        name: at for name, at in shards(start.output).items() if name in kept
-    } == kept
-    check(start.output, texts, server)
+    assert {name: at for name, at in shards(output).items() if name in kept} == kept
+    check(output, texts, server)
 
 
 def test_node_that_is_killed_costs_a_shard_an_actor_at_most(
-    corpus, start, two_nodes, server
+    corpus, start, output, two_nodes, server
 ):
     path, texts = corpus(20 * SHARD)
     address = two_nodes.stdout.readline().strip()
     run = start(path, "--engine", "ray", "--ray-address", address)
-    wait_for(6, run, start.output)
+    wait_for(6, run, output)
     two_nodes.stdin.write("kill\n")
     two_nodes.stdin.flush()
     assert two_nodes.stdout.readline() == "killed\n"
-    kept = shards(start.output)
+    kept = shards(output)
     out = finished(run)
     begun_again = re.search(r"(\d+) shards were begun again", out)
     assert not begun_again or int(begun_again[1]) <= 1
-    assert {
-        name: at for name, at in shards(start.output).items() if name in kept
-    } == kept
-    assert not [*start.output.glob("vectors/.*")]
-    check(start.output, texts, server)
+    assert {name: at for name, at in shards(output).items() if name in kept} == kept
+    assert not [*output.glob("vectors/.*")]
+    check(output, texts, server)
