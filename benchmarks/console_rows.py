@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from django.contrib.auth.models import User
+from django.core.management import call_command
 from django.db import DEFAULT_DB_ALIAS, connection, transaction
 from django.db.models import Model
 
@@ -26,7 +27,8 @@ from embeddings.models import (
 from embeddings.services.processes import QUEUED_TOKENS
 from media_jobs.models import ItemVectors, Job, MediaItem, StoredChunk, VectorSpace
 from media_jobs.vector_store.base import to_bytes
-from media_jobs.vector_store.pgvector import prepare
+from media_jobs.vector_store.pgvector import PgVectorStore, prepare
+from media_jobs.vector_store.store import choose
 from providers.seeding import seed_registry
 
 AMOUNTS = {
@@ -148,6 +150,8 @@ def _store_documents(
     )
     _store_all(StoredChunk, (chunk for item in items for chunk in _chunks(item, space)))
     prepare(DEFAULT_DB_ALIAS)
+    if isinstance(choose(), PgVectorStore):
+        call_command("build_index", verbosity=0)
     return items
 
 

@@ -318,7 +318,11 @@ MEDIA_JOBS = MediaConf(
         "MEDIA_MAX_QUEUED_JOBS", 10_000, minimum=0, maximum=2**30
     ),
     search_memory_bytes=env.integer(
-        "MEDIA_SEARCH_MEMORY_BYTES", 256 * 2**20, minimum=0, maximum=2**40
+        "MEDIA_SEARCH_MEMORY_BYTES", 512 * 2**20, minimum=0, maximum=2**40
+    ),
+    pgvector_type=env.choice("MEDIA_PGVECTOR_TYPE", "halfvec", ("halfvec", "vector")),
+    pgvector_ef_search=env.integer(
+        "MEDIA_PGVECTOR_EF_SEARCH", 128, minimum=1, maximum=1000
     ),
     webhook_secret=env.signing_secret("MEDIA_WEBHOOK_SECRET")
     or read_or_create_secret(

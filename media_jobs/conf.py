@@ -15,6 +15,7 @@ class MediaConf:
     vectors. `wait_days`: for how long a job waits for its provider. `max_documents`, `max_stored_bytes` and
     `max_queued_jobs` are each user's quotas, 0 for none. `extractions`: how many files are read at once.
     `search_memory_bytes`: how much a server's processes together may keep of vectors that they search in memory.
+    `pgvector_type`: what a new table keeps vectors as; `pgvector_ef_search`: how far its indexes are searched.
     """
 
     max_bytes: int
@@ -27,7 +28,9 @@ class MediaConf:
     webhook_secret: str
     webhook_allow_private: bool
     extractions: int = 2
-    search_memory_bytes: int = 256 * 2**20
+    search_memory_bytes: int = 512 * 2**20
+    pgvector_type: str = "halfvec"
+    pgvector_ef_search: int = 128
     chunk_size: int = 1000
     chunk_overlap: int = 200
 

@@ -14,6 +14,7 @@ from embeddings.services.errors import ServiceError
 from media_jobs.console.forms import SearchForm
 from media_jobs.services.search import Found, SearchQuery, search, surroundings
 from media_jobs.vector_store.full_text import marked
+from media_jobs.vector_store.store import vector_store
 from providers.exceptions import ProviderError
 
 AROUND_CHARACTERS = 200
@@ -45,7 +46,10 @@ class Search(ConsolePage):
     parts = {"result": "console/search_result.html"}  # noqa: RUF012
 
     def show(self) -> dict[str, Any]:
-        return {"form": SearchForm(caller=console_caller(self.request.user))}
+        return {
+            "form": SearchForm(caller=console_caller(self.request.user)),
+            "slow_searches": vector_store().slow_searches(),
+        }
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Search, and show the hits: within the page, or as the part that was asked for."""

@@ -119,6 +119,10 @@ class VectorStore(ABC):
     def stats(self, media_ids: Collection[int] | None = None) -> StoreStats:
         """Say what is stored for these items, or for all."""
 
+    @abstractmethod
+    def slow_searches(self) -> list[str]:
+        """Say of which spaces each search takes long, why, and what to do."""
+
 
 def checked(vector: Vector, dimensions: int) -> Vector:
     """Return `vector` as float32. Raises ValueError unless it is finite and has that many dimensions."""

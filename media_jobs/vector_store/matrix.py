@@ -1,11 +1,11 @@
-"""The vectors of spaces in memory. A `Matrix` and its blocks are immutable, so that threads search without a lock.
+"""Spaces in memory, coded. A `Matrix` and its blocks are immutable, so that threads search without a lock.
 
 A change makes a new `Matrix` that shares the blocks that did not change: a megabyte or so is copied, never the whole.
 """
 
 import threading
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -13,63 +13,87 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media_jobs.vector_store.base import Vector
+from media_jobs.vector_store.coded import (
+    CodedVectors,
+    Floats,
+    Mask,
+    Rows,
+    asked_of,
+    coded_bytes,
+)
 from media_jobs.vector_store.rows import VectorSpace
 
 Ids = NDArray[np.int64]
-Mask = NDArray[np.bool_]
 
-BLOCK_ROWS = 8192
+BLOCK_ROWS = 16_384
 # A block of more rows takes in a later one only if it is no more than so many times its size: what changes one item
 # does not copy a whole block.
 SMALL_ROWS = 512
 GROWTH = 8
 
 
+# Of so many rows the codes of all are compared; of more, those that are likely to be near enough by their signs.
+COMPARED_ROWS = 16_384
+FIRST_ROWS = 1024  # by whose codes it is first known how near that is
+# No more whole vectors are read for one search, however many are as near as the codes can say.
+MAX_CANDIDATES = 1000
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """Rows as they were read. `vectors`: float32 (n, d); `alive`: which rows still count.
-
-    `file`: the name of the file that holds all but `alive`, where processes share one.
+    """Rows as they were read. `runs`: where a row of another item than the last one's stands; `alive`: which rows still
+    count. `file`: the name of the file that holds all but these two, where processes share one.
     """
 
     chunk_ids: Ids
     media_ids: Ids
-    vectors: NDArray[np.float32]
+    vectors: CodedVectors
+    runs: Ids
     alive: Mask
     live_rows: int
     file: str | None = None
 
     @classmethod
     def of(
-        cls, chunk_ids: Ids, media_ids: Ids, vectors: NDArray[np.float32]
+        cls,
+        chunk_ids: Ids,
+        media_ids: Ids,
+        vectors: CodedVectors,
+        *,
+        alive: Mask | None = None,
+        file: str | None = None,
     ) -> "Block":
-        alive = np.ones(len(chunk_ids), dtype=np.bool_)
+        if alive is None:
+            alive = np.ones(len(chunk_ids), dtype=np.bool_)
         return cls(
             chunk_ids=chunk_ids,
             media_ids=media_ids,
             vectors=vectors,
+            runs=np.flatnonzero(np.diff(media_ids, prepend=media_ids[:1] - 1)),
             alive=alive,
-            live_rows=len(chunk_ids),
+            live_rows=int(np.count_nonzero(alive)),
+            file=file,
         )
 
     def without(self, media_ids: Ids) -> "Block":
-        """Return the block with these items' rows dead."""
-        alive = self.alive & ~np.isin(self.media_ids, media_ids)
+        """Return the block with the rows of these items, sorted, dead."""
+        alive = self.alive & ~self._of(media_ids)
         live_rows = int(np.count_nonzero(alive))
         if live_rows == self.live_rows:
             return self
         return replace(self, alive=alive, live_rows=live_rows)
 
-    def scores(self, query: Vector, only: Ids | None) -> NDArray[np.float32]:
-        """Return each row's cosine, or minus infinity where the row does not count."""
-        # Not `@`: OpenBLAS would spread it over all cores, and its threads would wait for each other while the engine
-        # runs there: on two busy cores it took five times the CPU time of one thread that reads memory at full speed.
-        scores: NDArray[np.float32] = np.vecdot(self.vectors, query)
-        wanted = self.alive
-        if only is not None:
-            wanted = wanted & np.isin(self.media_ids, only)
-        scores[~wanted] = -np.inf
-        return scores
+    def wanted(self, only: Ids | None) -> Mask:
+        """Return which rows count, those of these items (sorted) alone if any are named."""
+        return self.alive if only is None else self.alive & self._of(only)
+
+    def _of(self, media_ids: Ids) -> Mask:
+        if not len(media_ids):
+            return np.zeros(len(self.media_ids), dtype=np.bool_)
+        items = self.media_ids[self.runs]
+        places = np.searchsorted(media_ids, items)
+        found = media_ids[np.minimum(places, len(media_ids) - 1)] == items
+        return np.repeat(found, np.diff(self.runs, append=len(self.media_ids)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,16 +103,44 @@ class Matrix:
     version: int
     blocks: tuple[Block, ...] = ()
 
-    def nearest(
+    def candidates(
         self, query: Vector, limit: int, only: Collection[int] | None = None
-    ) -> list[tuple[int, float]]:
-        """Return the best `limit` chunk ids with their cosines, best first; equals in the order of their ids."""
-        if not self.blocks:
+    ) -> list[int]:
+        """Return the chunks to compare whole: the best `limit` are among them, unless the signs left one out."""
+        items = None if only is None else np.sort(as_ids(only))
+        masks = [block.wanted(items) for block in self.blocks]
+        count = sum(int(np.count_nonzero(mask)) for mask in masks)
+        if not count:
             return []
-        wanted = None if only is None else as_ids(only)
-        scores = np.concatenate([block.scores(query, wanted) for block in self.blocks])
-        chunk_ids = np.concatenate([block.chunk_ids for block in self.blocks])
-        return best(chunk_ids, scores, limit)
+        if count > COMPARED_ROWS:
+            compared = self._likely(query, limit, masks)
+        else:
+            rows = [np.flatnonzero(mask) for mask in masks]
+            compared = Compared.of(query, zip(self.blocks, rows, strict=True))
+        most = np.where(compared.most < compared.floor(limit), -np.inf, compared.most)
+        found = best(compared.chunk_ids, most, max(limit, MAX_CANDIDATES))
+        return [chunk_id for chunk_id, _ in found]
+
+    def _likely(self, query: Vector, limit: int, masks: Sequence[Mask]) -> "Compared":
+        """Compare those rows of `masks` that are likely to be near enough by their signs.
+
+        How near that is, some rows say first, then each time as many blocks as were looked at before.
+        """
+        asked = asked_of(query, [block.vectors for block in self.blocks])
+        each = list(zip(self.blocks, masks, asked, strict=True))
+        first, mask = next((block, mask) for block, mask, _ in each if mask.any())
+        some = Compared.of(query, [(first, np.flatnonzero(mask)[:FIRST_ROWS])])
+        floor, compared = some.floor(limit), Compared.of(query, [])
+        start, end = 0, 1
+        while start < len(each):
+            found = []
+            for block, mask, place in each[start:end]:
+                rows = block.vectors.likely(place, floor)
+                found.append((block, rows[mask[rows]]))
+            compared = compared.with_(Compared.of(query, found))
+            floor = max(floor, compared.floor(limit))
+            start, end = end, 2 * end + 1
+        return compared
 
     def media_ids(self) -> Ids:
         """Return the items that have rows, sorted."""
@@ -100,7 +152,7 @@ class Matrix:
 
     def without(self, media_ids: Collection[int] | Ids) -> "Matrix":
         """Return the matrix less these items."""
-        gone = as_ids(media_ids)
+        gone = np.sort(as_ids(media_ids))
         blocks = (
             tuple(block.without(gone) for block in self.blocks)
             if len(gone)
@@ -121,32 +173,65 @@ class Matrix:
     @property
     def size_bytes(self) -> int:
         return sum(
-            len(block.chunk_ids) * row_bytes(block.vectors.shape[1])
+            len(block.chunk_ids) * row_bytes(block.vectors.dimensions)
             for block in self.blocks
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """Rows that were compared by their codes: the least and the most that each one's cosine can be."""
+
+    chunk_ids: Ids
+    least: Floats
+    most: Floats
+
+    @classmethod
+    def of(cls, query: Vector, found: Iterable[tuple[Block, Rows]]) -> "Compared":
+        """Compare these rows of blocks."""
+        none = np.empty(0, dtype=np.float32)
+        parts = [(as_ids(()), none, none)]
+        parts += [
+            (block.chunk_ids[rows], *block.vectors.bounds(query, rows))
+            for block, rows in found
+            if len(rows)
+        ]
+        chunk_ids, least, most = map(np.concatenate, zip(*parts, strict=True))
+        return cls(chunk_ids=chunk_ids, least=least, most=most)
+
+    def with_(self, other: "Compared") -> "Compared":
+        return Compared(
+            chunk_ids=np.concatenate([self.chunk_ids, other.chunk_ids]),
+            least=np.concatenate([self.least, other.least]),
+            most=np.concatenate([self.most, other.most]),
+        )
+
+    def floor(self, limit: int) -> float:
+        """Return what the cosines of the best `limit` reach at least."""
+        if len(self.least) < limit:
+            return -np.inf
+        return float(np.partition(self.least, -limit)[-limit])
+
+
 def row_bytes(dimensions: int) -> int:
     """Return what a row takes: its vector, two ids and a flag."""
-    return 4 * dimensions + 17
+    return coded_bytes(dimensions) + 17
 
 
 def as_ids(ids: Collection[int] | Ids) -> Ids:
     return np.fromiter(ids, dtype=np.int64, count=len(ids))
 
 
-def best(
-    chunk_ids: Ids, scores: NDArray[np.float32], limit: int
-) -> list[tuple[int, float]]:
+def best(ids: Ids, scores: Floats, limit: int) -> list[tuple[int, float]]:
     """Return the `limit` highest finite scores, best first, equals in the order of their ids."""
     limit = min(limit, len(scores))
     if limit < 1:
         return []
     threshold = np.partition(scores, -limit)[-limit]
     candidates = np.flatnonzero((scores >= threshold) & np.isfinite(scores))
-    order = np.lexsort((chunk_ids[candidates], -scores[candidates]))[:limit]
+    order = np.lexsort((ids[candidates], -scores[candidates]))[:limit]
     chosen = candidates[order]
-    return list(zip(chunk_ids[chosen].tolist(), scores[chosen].tolist(), strict=True))
+    return list(zip(ids[chosen].tolist(), scores[chosen].tolist(), strict=True))
 
 
 def packed(blocks: Iterable[Block]) -> Iterator[Block]:
@@ -176,7 +261,7 @@ def joined(*blocks: Block) -> Block:
     return Block.of(
         np.concatenate([block.chunk_ids[block.alive] for block in blocks]),
         np.concatenate([block.media_ids[block.alive] for block in blocks]),
-        np.concatenate([block.vectors[block.alive] for block in blocks]),
+        CodedVectors.joined([(block.vectors, block.alive) for block in blocks]),
     )
 
 

@@ -1,63 +1,70 @@
 """The store at scale: PostgreSQL's extension `vector`, with an HNSW index for each space.
 
-The column has no fixed dimensions; an index covers one space through an expression. Its order is that of the inner
-product, which for vectors of unit length is the cosine's. Up to 2,000 dimensions are indexed in single precision and up
-to 4,000 in half precision; the candidates' whole vectors decide in either case. Longer ones are compared one by one.
+The column has no fixed dimensions. Its type is MEDIA_PGVECTOR_TYPE's when it is made: `halfvec` is half the size, and
+cosines are within 0.0005. Order is that of the inner product, which for vectors of unit length is the cosine's. Of the
+candidates that an index finds, the stored vectors decide; those too long for an index are compared one by one.
 
 Table and indexes are made whenever the database is migrated, wherever the extension can be had. Not by a migration of
 their own, since the extension may come later: the next start then finds it and moves the vectors that were kept as
 bytes.
 """
 
+import re
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import orjson
 import structlog
-from django.db import ProgrammingError, connections, transaction
+from django.core.management.base import CommandError
+from django.db import DEFAULT_DB_ALIAS, ProgrammingError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from media_jobs.conf import conf
 from media_jobs.vector_store.base import Space, Vector, from_bytes
-from media_jobs.vector_store.bulk import copy_into, insert_rows
+from media_jobs.vector_store.bulk import insert_rows
+from media_jobs.vector_store.pgvector_copy import copy_rows
+from media_jobs.vector_store.pgvector_index import (
+    LOCK,
+    MAX_DIMENSIONS,
+    TABLE,
+    BuildOptions,
+    build_index,
+    chunk_count,
+    ensure_index,
+    exists,
+    run,
+    used_type,
+)
 from media_jobs.vector_store.rows import StoredChunk, VectorSpace
 from media_jobs.vector_store.sql import Found, SqlVectorStore
 
-TABLE = "media_jobs_chunkvector"
-OLDEST_VERSION = (0, 8)  # iterative scans
-# What HNSW can index, by pgvector's limits: https://github.com/pgvector/pgvector#hnsw
-MAX_VECTOR_DIMENSIONS = 2000
-MAX_HALFVEC_DIMENSIONS = 4000
+# Earlier ones read and write beyond a buffer (CVE-2026-3172, until 0.8.1) and corrupt indexes while they are vacuumed
+# (until 0.8.3): https://github.com/pgvector/pgvector/blob/master/CHANGELOG.md
+OLDEST_VERSION = (0, 8, 4)
 
 CREATE_TABLE = f"""
 CREATE TABLE {TABLE} (
   chunk_id bigint PRIMARY KEY REFERENCES media_jobs_storedchunk ON DELETE CASCADE,
   media_id bigint NOT NULL,
   space_id bigint NOT NULL,
-  embedding vector NOT NULL
+  embedding {{type}} NOT NULL
 );
 CREATE INDEX {TABLE}_items ON {TABLE} (media_id, space_id);
 """
-COLUMNS = ("chunk_id", "media_id", "space_id", "embedding")
 READ = f"SELECT chunk_id, embedding::text FROM {TABLE} WHERE chunk_id = ANY(%s)"  # noqa: S608
-# m and ef_construction: pgvector's defaults are 16 and 64.
-CREATE_INDEX = """
-CREATE INDEX {name} ON {table} USING hnsw ((embedding::{type}({dimensions})) {type}_ip_ops)
-WITH (m = 16, ef_construction = 100) WHERE space_id = {space}
-"""
-LOCK = "SELECT pg_advisory_xact_lock(hashtext('media_jobs_chunkvector'))"
 MOVED_ROWS = 500
 
 FEW_CHUNKS = (
     5000  # so many are compared one by one sooner than an index finds them among others
 )
-MIN_CANDIDATES = 128  # pgvector's own default of 40 loses recall
 MAX_CANDIDATES = 1000  # pgvector's limit
 
 # A filter may leave too few of the candidates: then the scan goes on, until it has enough.
 TUNE = "SELECT set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('hnsw.ef_search', %s, true)"
 ONE_BY_ONE = """
-SELECT chunk_id, -(embedding <#> %(query)s::vector) AS score FROM {table} WHERE {wanted}
+SELECT chunk_id, -(embedding::vector <#> %(query)s::vector) AS score FROM {table} WHERE {wanted}
 ORDER BY score DESC, chunk_id LIMIT %(limit)s
 """
 BY_INDEX = """
@@ -65,7 +72,7 @@ WITH nearest AS MATERIALIZED (
   SELECT chunk_id, embedding FROM {table} WHERE {wanted}
   ORDER BY (embedding::{type}({dimensions})) <#> %(query)s::{type}({dimensions}) LIMIT %(candidates)s
 )
-SELECT chunk_id, -(embedding <#> %(query)s::vector) AS score FROM nearest
+SELECT chunk_id, -(embedding::vector <#> %(query)s::vector) AS score FROM nearest
 ORDER BY score DESC, chunk_id LIMIT %(limit)s
 """
 
@@ -75,9 +82,30 @@ log = structlog.get_logger(__name__)
 class PgVectorStore(SqlVectorStore):
     """Vectors in a table of their own, whose rows go when their chunks go."""
 
+    def __init__(self, using: str = DEFAULT_DB_ALIAS) -> None:
+        super().__init__(using)
+        self._unindexed: set[int] = set()
+
+    def slow_searches(self) -> list[str]:
+        connection = connections[self.using]
+        return [
+            f"The {chunk_count(self.using, space)} chunks of {space} have no index: each search compares all of them."
+            " Run manage.py build_index."
+            for space in self._spaces().filter(dimensions__lte=MAX_DIMENSIONS)
+            if used_type(connection, space.pk) is None
+        ]
+
+    def build_index(self, space: Space) -> None:
+        row = self._row_of(space)
+        connection = connections[self.using]
+        if row.dimensions <= MAX_DIMENSIONS and not used_type(connection, row.pk):
+            warning = build_index(self.using, row, BuildOptions())
+            if warning:
+                log.warning("index_built_slowly", reason=warning)
+
     def _space_for(self, space: Space) -> VectorSpace:
         row = super()._space_for(space)
-        ensure_index(connections[self.using], row.pk, row.dimensions)
+        ensure_index(connections[self.using], row)
         return row
 
     def vectors(self, chunk_ids: Collection[int]) -> dict[int, Vector]:
@@ -90,11 +118,7 @@ class PgVectorStore(SqlVectorStore):
 
     def _insert(self, rows: Sequence[StoredChunk], vectors: Sequence[Vector]) -> None:
         insert_rows(rows, self.using)
-        values = (
-            (row.pk, row.media_id, row.space_id, literal(vector))
-            for row, vector in zip(rows, vectors, strict=True)
-        )
-        copy_into(connections[self.using], TABLE, COLUMNS, values)
+        copy_rows(connections[self.using], rows, vectors)
 
     def _nearest(
         self,
@@ -121,15 +145,31 @@ class PgVectorStore(SqlVectorStore):
     def _by_index(
         self, space: VectorSpace, wanted: str, values: dict[str, Any]
     ) -> Found:
-        kind = indexed_type(space.dimensions)
-        if kind is None:
+        if space.dimensions > MAX_DIMENSIONS:
             return []
-        candidates = min(max(2 * values["limit"], MIN_CANDIDATES), MAX_CANDIDATES)
+        width = max(2 * values["limit"], conf().pgvector_ef_search)
         sql = BY_INDEX.format(
-            table=TABLE, wanted=wanted, type=kind, dimensions=space.dimensions
+            table=TABLE,
+            wanted=wanted,
+            type=self._indexed_type(space),
+            dimensions=space.dimensions,
         )
-        self._run(TUNE, [str(candidates)])
+        self._run(TUNE, [str(min(width, MAX_CANDIDATES))])
         return self._run(sql, {**values, "candidates": 2 * values["limit"]})
+
+    def _indexed_type(self, space: VectorSpace) -> str:
+        """Return the type of the space's index. Where there is none, the same query compares all."""
+        found = used_type(connections[self.using], space.pk)
+        if found:
+            self._unindexed.discard(space.pk)
+        elif space.pk not in self._unindexed:
+            self._unindexed.add(space.pk)
+            log.warning(
+                "search_without_index",
+                space=str(space),
+                remedy="manage.py build_index",
+            )
+        return found or "halfvec"
 
     def _run(self, sql: str, values: Any) -> Found:
         with connections[self.using].cursor() as cursor:
@@ -151,56 +191,20 @@ def prepare(using: str) -> None:
             if problem := _extension_problem(connection):
                 log.warning("pgvector_not_used", reason=problem)
                 return
-            run(connection, CREATE_TABLE)
+            run(connection, CREATE_TABLE.format(type=conf().pgvector_type))
+        elif problem := _extension_problem(connection):
+            raise CommandError(problem)
     # An index is built over many rows in a fraction of the time that it takes to grow by them.
-    while _move_some(connection):
-        pass
+    last = 0
+    while moved := _move_some(connection, last):
+        last = moved
     for space in VectorSpace.objects.using(using).all():
-        ensure_index(connection, space.pk, space.dimensions)
-
-
-def exists(connection: BaseDatabaseWrapper, relation: str) -> bool:
-    """Whether there is a table or index of that name."""
-    # Not to_regclass: it may answer from before a lock was waited for.
-    found = "SELECT 1 FROM pg_class WHERE relname = %s AND pg_table_is_visible(oid)"
-    return run(connection, found, relation) is not None
-
-
-def ensure_index(
-    connection: BaseDatabaseWrapper, space_id: int, dimensions: int
-) -> None:
-    """Make the index of a space, unless it has one or its vectors are too long for any."""
-    name = f"{TABLE}_{space_id}"
-    kind = indexed_type(dimensions)
-    if kind is None or exists(connection, name):
-        return
-    sql = CREATE_INDEX.format(
-        name=name, table=TABLE, type=kind, dimensions=dimensions, space=space_id
-    )
-    with transaction.atomic(using=connection.alias):
-        run(connection, LOCK)
-        if not exists(connection, name):
-            run(connection, sql)
-
-
-def indexed_type(dimensions: int) -> str | None:
-    """Return the type that an index holds vectors of that length in, or None where there is no index for them."""
-    if dimensions <= MAX_VECTOR_DIMENSIONS:
-        return "vector"
-    return "halfvec" if dimensions <= MAX_HALFVEC_DIMENSIONS else None
+        ensure_index(connection, space)
 
 
 def literal(vector: Vector) -> str:
     """Return a vector as pgvector reads it; each number is the shortest that reads back to the same float32."""
     return orjson.dumps(vector, option=orjson.OPT_SERIALIZE_NUMPY).decode()
-
-
-def run(connection: BaseDatabaseWrapper, sql: str, *values: str | int) -> object:
-    """Return the first value of the first row, if there is one."""
-    with connection.cursor() as cursor:
-        cursor.execute(sql, values or None)
-        row = cursor.fetchone() if cursor.description else None
-        return row[0] if row else None
 
 
 def _extension_problem(connection: BaseDatabaseWrapper) -> str | None:
@@ -215,27 +219,31 @@ def _extension_problem(connection: BaseDatabaseWrapper) -> str | None:
                 run(connection, "CREATE EXTENSION IF NOT EXISTS vector")
         except ProgrammingError:
             return "The database's owner has to run CREATE EXTENSION vector first."
-    version = str(run(connection, installed))
-    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_VERSION:
-        return f"The extension vector is {version}; ALTER EXTENSION vector UPDATE."
+    if _is_old(run(connection, installed)):
+        with suppress(ProgrammingError), transaction.atomic(using=connection.alias):
+            run(connection, "ALTER EXTENSION vector UPDATE")
+    version = run(connection, installed)
+    if _is_old(version):
+        oldest = ".".join(map(str, OLDEST_VERSION))
+        return (
+            f"The extension vector is {version}, whose faults corrupt indexes. Install {oldest} or later on the"
+            " database server, let a superuser run ALTER EXTENSION vector UPDATE, and start the server again. Indexes"
+            " that there are: manage.py build_index --again."
+        )
     return None
 
 
-def _move_some(connection: BaseDatabaseWrapper) -> int:
-    """Move vectors that are kept as bytes, and return how many there were."""
+def _is_old(version: object) -> bool:
+    numbers = re.findall(r"\d+", str(version))
+    return tuple(map(int, numbers[:3])) < OLDEST_VERSION
+
+
+def _move_some(connection: BaseDatabaseWrapper, after: int) -> int | None:
+    """Move vectors that are kept as bytes, of chunks beyond `after`, and return the last one's id."""
     chunks = StoredChunk.objects.using(connection.alias)
+    kept = chunks.filter(pk__gt=after, vector__isnull=False).order_by("pk")
     with transaction.atomic(using=connection.alias):
-        found = chunks.filter(vector__isnull=False).select_for_update()[:MOVED_ROWS]
-        values = [
-            (
-                chunk.pk,
-                chunk.media_id,
-                chunk.space_id,
-                literal(from_bytes(chunk.vector)),
-            )
-            for chunk in found.defer("text")
-            if chunk.vector is not None
-        ]
-        copy_into(connection, TABLE, COLUMNS, values)
-        chunks.filter(pk__in=[value[0] for value in values]).update(vector=None)
-    return len(values)
+        found = list(kept.select_for_update().defer("text")[:MOVED_ROWS])
+        copy_rows(connection, found, [from_bytes(row.vector or b"") for row in found])
+        chunks.filter(pk__in=[row.pk for row in found]).update(vector=None)
+    return found[-1].pk if found else None

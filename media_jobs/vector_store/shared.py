@@ -22,7 +22,7 @@ from media_jobs.vector_store.rows import VectorSpace
 from media_jobs.vector_store.space_files import Mapped, SpaceFiles, locked
 
 # A reload may bring another version of this program beside the one whose files there are.
-FORMAT = 1
+FORMAT = 2
 # To read a whole space takes seconds; one that takes longer is stopped, or hangs.
 LOCK_SECONDS = 30.0
 # No search is under way for so long. One that sees an older version than a copy of that age sees a database that was

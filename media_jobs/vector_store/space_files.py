@@ -21,8 +21,8 @@ from zlib import crc32
 import numpy as np
 import structlog
 
-from media_jobs.vector_store.base import STORED
-from media_jobs.vector_store.matrix import Block, Mask, Matrix
+from media_jobs.vector_store.coded import CodedVectors, Mask
+from media_jobs.vector_store.matrix import Block, Matrix
 
 MANIFEST = "manifest"
 LOCK = "lock"
@@ -106,7 +106,7 @@ class SpaceFiles:
             with (self.folder / name).open("xb") as file:
                 for part in parts_of(block):
                     file.write(part)
-            return self._map(name, block.vectors.shape, block.alive)
+            return self._map(name, block.vectors.dimensions, block.alive)
         except OSError:
             (self.folder / name).unlink(missing_ok=True)
             raise
@@ -174,36 +174,32 @@ class SpaceFiles:
         if known := mapped.get(entry["file"]):
             live_rows = int(np.count_nonzero(alive))
             return replace(known, alive=alive, live_rows=live_rows)
-        block = self._map(entry["file"], (entry["rows"], dimensions), alive)
+        block = self._map(entry["file"], dimensions, alive)
         if checksum_of(block) != int(entry["file"].partition("-")[0], 16):
             raise ValueError("A block's checksum differs.")
         return block
 
-    def _map(self, name: str, shape: tuple[int, ...], alive: Mask) -> Block:
-        """Map a file. Raises OSError, and ValueError where it is of another size: numpy compares them."""
-        rows = shape[0]
+    def _map(self, name: str, dimensions: int, alive: Mask) -> Block:
+        """Map a file of as many rows as `alive` has. Raises OSError, and ValueError where it is of another size."""
+        rows = len(alive)
         with (self.folder / name).open("rb") as file:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        vectors = np.frombuffer(content, dtype=STORED, offset=2 * rows * ID.itemsize)
-        return Block(
-            chunk_ids=np.frombuffer(content, dtype=ID, count=rows),
-            media_ids=np.frombuffer(
-                content, dtype=ID, count=rows, offset=rows * ID.itemsize
-            ),
-            vectors=vectors.reshape(shape),
+        ids = np.frombuffer(content, dtype=ID, count=2 * rows)
+        return Block.of(
+            ids[:rows],
+            ids[rows:],
+            CodedVectors.read(memoryview(content)[ids.nbytes :], rows, dimensions),
             alive=alive,
-            live_rows=int(np.count_nonzero(alive)),
             file=name,
         )
 
 
-def parts_of(block: Block) -> tuple[memoryview, memoryview, memoryview]:
-    """Return the bytes of a block's file, in their order: all numbers are aligned so."""
-    return (
-        np.ascontiguousarray(block.chunk_ids, dtype=ID).data,
-        np.ascontiguousarray(block.media_ids, dtype=ID).data,
-        np.ascontiguousarray(block.vectors, dtype=STORED).data,
-    )
+def parts_of(block: Block) -> Iterator[memoryview]:
+    """Yield the bytes of a block's file, in their order: all numbers are aligned so."""
+    for ids in (block.chunk_ids, block.media_ids):
+        yield np.ascontiguousarray(ids, dtype=ID).data
+    for array in block.vectors.arrays():
+        yield np.ascontiguousarray(array).data
 
 
 def checksum_of(block: Block) -> int:

@@ -4,7 +4,8 @@ from django.db import DEFAULT_DB_ALIAS, connections
 
 from media_jobs.vector_store.base import VectorStore
 from media_jobs.vector_store.orm import OrmVectorStore
-from media_jobs.vector_store.pgvector import TABLE, PgVectorStore, exists
+from media_jobs.vector_store.pgvector import PgVectorStore
+from media_jobs.vector_store.pgvector_index import TABLE, exists
 from media_jobs.vector_store.sql import SqlVectorStore
 from providers.state.process import owned
 

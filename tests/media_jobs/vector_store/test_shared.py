@@ -17,6 +17,7 @@ from django.db import connections
 
 from media_jobs.models import MediaItem, VectorSpace
 from media_jobs.vector_store import matrix, orm
+from media_jobs.vector_store.coded import block_bytes
 from media_jobs.vector_store.orm import OrmVectorStore
 from media_jobs.vector_store.shared import SharedMatrices
 from media_jobs.vector_store.space_files import locked
@@ -26,8 +27,13 @@ from tests.media_jobs.vector_store.conftest import SPACE, chunks, unit
 from tests.waiting import poll
 
 EAST, NORTH = unit(1, 0, 0, 0), unit(0, 1, 0, 0)
-# Of a row in a file: its vector and two ids.
-ROW_BYTES = 4 * SPACE.dimensions + 16
+
+
+def file_bytes(*rows):
+    """Return what the files of blocks of so many rows take."""
+    return sum(count * (matrix.row_bytes(4) - 1) + block_bytes(4) for count in rows)
+
+
 fork = multiprocessing.get_context("fork")
 
 
@@ -82,9 +88,9 @@ class Noting(OrmVectorStore):
             )
 
     def _read(self, rows, space):
-        for block in super()._read(rows, space):
-            self.read.append(len(block.chunk_ids))
-            yield block
+        for part in super()._read(rows, space):
+            self.read.append(len(part[0]))
+            yield part
 
 
 class Clock:
@@ -165,8 +171,8 @@ def test_one_process_reads_a_space_and_all_map_it(store, new_item, folder):
     for one in (store, other):
         held = newest(one)
         assert {block.file for block in held.blocks} == set(blocks_of(folder))
-        assert all(is_mapped(block.vectors) for block in held.blocks)
-    assert store.memory_bytes == other.memory_bytes == 20 * ROW_BYTES
+        assert all(is_mapped(block.vectors.codes) for block in held.blocks)
+    assert store.memory_bytes == other.memory_bytes == file_bytes(8, 8, 4)
 
 
 def test_a_change_is_read_by_one_process_and_seen_by_all_at_once(store, new_item):
@@ -235,8 +241,8 @@ def test_a_process_that_is_killed_at_work_leaves_neither_lock_nor_file(
 
     class Hanging(OrmVectorStore):
         def _read(self, rows, space):
-            for block in super()._read(rows, space):
-                yield block
+            for part in super()._read(rows, space):
+                yield part
                 if len(blocks_of(folder)) > 1:
                     at_work.touch()
                     signal.pause()
@@ -247,7 +253,7 @@ def test_a_process_that_is_killed_at_work_leaves_neither_lock_nor_file(
         os.kill(process.pid, signal.SIGKILL)
     assert len(texts(store)) == 30
     assert left.isdisjoint(blocks_of(folder))
-    assert store.shared.shared_bytes == 30 * ROW_BYTES
+    assert store.shared.shared_bytes == file_bytes(8, 8, 8, 6)
 
 
 def test_a_process_that_hangs_at_work_does_not_stop_others(store, new_item, folder):
@@ -258,18 +264,18 @@ def test_a_process_that_hangs_at_work_does_not_stop_others(store, new_item, fold
     with locked(files_of(folder)["lock"].parent, 0):
         store.replace(item, SPACE, chunks(EAST, text="new"))
         assert texts(one) == texts(two) == ["new 0"]
-    assert one.memory_bytes > ROW_BYTES
+    assert one.memory_bytes > file_bytes(1)
     store.replace(item, SPACE, chunks(EAST, text="newer"))
     assert texts(one) == texts(two) == ["newer 0"]
-    assert one.memory_bytes == two.memory_bytes == ROW_BYTES
+    assert one.memory_bytes == two.memory_bytes == file_bytes(1)
 
 
 @pytest.mark.parametrize(
     ("rows", "limit"),
     [
         pytest.param(20, 100, id="for anything"),
-        pytest.param(20, 8 * ROW_BYTES, id="for the manifest"),
-        pytest.param(4, 8 * ROW_BYTES - 1, id="for the block"),
+        pytest.param(50, file_bytes(8), id="for the manifest"),
+        pytest.param(4, file_bytes(4) - 1, id="for the block"),
     ],
 )
 def test_a_disk_too_full_costs_a_copy_of_ones_own_and_no_hit(
@@ -285,7 +291,7 @@ def test_a_disk_too_full_costs_a_copy_of_ones_own_and_no_hit(
         assert len(texts(store)) == 2 * rows
         assert len(texts(other)) == 2 * rows
     assert (sum(store.read), sum(other.read)) == (2 * rows, rows)
-    assert store.memory_bytes > 2 * rows * ROW_BYTES
+    assert store.memory_bytes > file_bytes(2 * rows)
     store.delete([one])
     assert texts(store) == texts(other) == [f"two {index}" for index in range(rows)]
     third = Noting(store.using)
@@ -394,7 +400,7 @@ def test_two_databases_whose_rows_have_equal_ids_never_meet(store, other_alias):
 
 def test_least_recently_searched_space_goes_first_whoever_searched_it(store, new_item):
     clock = Clock()
-    bound = 2 * matrix.row_bytes(4)
+    bound = file_bytes(1, 1)
     one, two = (Noting(store.using, max_bytes=bound, clock_ns=clock) for _ in range(2))
     a, b, c = (replace(SPACE, vector_space=name) for name in "abc")
     for space in (a, b, c):
@@ -413,7 +419,7 @@ def test_a_space_that_outgrew_the_bound_is_read_at_every_search(store, new_item)
     bounded = Noting(store.using, max_bytes=10 * matrix.row_bytes(4))
     bounded.replace(new_item(), SPACE, chunks(*[EAST] * 10))
     assert len(texts(bounded)) == 10
-    assert bounded.memory_bytes == 10 * ROW_BYTES
+    assert bounded.memory_bytes == file_bytes(8, 2)
     bounded.replace(new_item(), SPACE, chunks(EAST))
     for _ in range(2):
         bounded.read.clear()
