@@ -26,8 +26,6 @@ LEAST_COSINE = 0.9999
 READ_ROWS = 500
 SEARCHES = 5
 TOP_K = 10
-# An approximate index may miss a few, and equals come in any order.
-LEAST_SHARE = 0.8
 NEAR = 0.001
 REMEDY = "The source changed since the move began, or the target did: `move_to --again` begins from the first row."
 
@@ -40,6 +38,15 @@ class Vectors:
 
     count: int
     exact: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Searches:
+    """How many, the chunks that are nearest in them, and how many of these the target's index finds."""
+
+    count: int
+    nearest: int
+    found: int
 
 
 def compare_table(model: Model, watch: Watch) -> Digest:
@@ -75,12 +82,14 @@ def compare_vectors(watch: Watch) -> Vectors:
     return Vectors(count=count, exact=exact)
 
 
-def compare_searches() -> int:
-    """Search both sides for chunks from one end of the store to the other, and return how many these were.
+def compare_searches() -> Searches:
+    """Search both sides for chunks from one end of the store to the other.
 
-    Raises MoveProblem where the target finds something else.
+    Raises MoveProblem where other chunks are nearest in the target. How many of the nearest its index finds, which may
+    be approximate, is only counted.
     """
-    asked = 0
+    here, there = choose(DEFAULT_DB_ALIAS), choose(ALIAS)
+    count = nearest = found = 0
     for chunk in _some_chunks():
         space = Space(
             provider="",  # a search is in the space, whoever made its vectors
@@ -89,17 +98,16 @@ def compare_searches() -> int:
             dimensions=chunk.space.dimensions,
         )
         query = from_bytes(chunk.vector or b"")
-        here, there = (
-            choose(using).search(query, space, top_k=TOP_K)
-            for using in (DEFAULT_DB_ALIAS, ALIAS)
-        )
-        if not _alike(here, there):
+        wanted = here.search(query, space, top_k=TOP_K)
+        items = {hit.media_id for hit in wanted}
+        # Bound to so few items, every store compares one by one.
+        if not _alike(wanted, there.search(query, space, top_k=TOP_K, media_ids=items)):
             raise MoveProblem(
-                f"A search for chunk {chunk.pk} finds something else in the target. Run move_to again;"
-                " if that does not help, REINDEX the target's vectors."
+                f"A search for chunk {chunk.pk} finds something else in the target. {REMEDY}"
             )
-        asked += 1
-    return asked
+        count, nearest = count + 1, nearest + len(wanted)
+        found += len(_places(wanted) & _places(there.search(query, space, top_k=TOP_K)))
+    return Searches(count=count, nearest=nearest, found=found)
 
 
 def _rows(model: Model, using: str) -> Iterator[tuple[Any, ...]]:
@@ -138,15 +146,11 @@ def _some_chunks() -> list[StoredChunk]:
 
 
 def _alike(here: list[Hit], there: list[Hit]) -> bool:
-    if len(here) != len(there):
-        return False
-    if all(
+    """Whether the scores are the same but for rounding: equals come in any order."""
+    return len(here) == len(there) and all(
         abs(one.score - other.score) <= NEAR
         for one, other in zip(here, there, strict=True)
-    ):
-        return True
-    both = _places(here) & _places(there)
-    return len(both) >= LEAST_SHARE * len(here)
+    )
 
 
 def _places(hits: list[Hit]) -> set[tuple[int, int]]:

@@ -52,7 +52,7 @@ def _copy_rows(model: Model, last: Any) -> list[Any]:
     pk = [field.primary_key for field in fields].index(True)
     sql = "COPY {} ({}) FROM STDIN".format(
         connection.ops.quote_name(name_of(model)),
-        ", ".join(connection.ops.quote_name(field.column) for field in fields),
+        ", ".join(connection.ops.quote_name(str(field.column)) for field in fields),
     )
     keys: list[Any] = []
     try:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from embeddings.services.processes import what_runs
 from embeddings_project.move.comparison import (
+    Searches,
     Vectors,
     compare_searches,
     compare_table,
@@ -39,7 +40,7 @@ class Moved:
     tables: int
     rows: int
     vectors: Vectors
-    searches: int
+    searches: Searches
     at: str | None = None
 
 
@@ -54,7 +55,7 @@ def move_to(url: str, *, again: bool, begin: Begin) -> Moved:
     with _kept_still() as source, connected(url) as target:
         target.begin(source, again=again)
         if finished := target.read("finished"):
-            return Moved(**{**finished, "vectors": Vectors(**finished["vectors"])})
+            return _read(finished)
         for model in carried():
             copy_table(model, target, begin(f"copying {name_of(model)}", _count(model)))
         _finish_tables(begin)
@@ -125,12 +126,17 @@ def _compare(target: Target, begin: Begin) -> Moved:
     }
     vectors = compare_vectors(begin("comparing vectors", _count(StoredChunk)))
     begin("comparing searches", 0)
-    found: dict[str, Any] = {
-        "tables": len(digests),
-        "rows": sum(digest.rows for digest in digests.values()),
-        "searches": compare_searches(),
-    }
-    done = {"count": vectors.count, "exact": vectors.exact}
+    done = Moved(
+        tables=len(digests),
+        rows=sum(digest.rows for digest in digests.values()),
+        vectors=vectors,
+        searches=compare_searches(),
+    )
     at = timezone.now().isoformat(timespec="seconds")
-    target.write("finished", {**found, "vectors": done, "at": at})
-    return Moved(**found, vectors=vectors)
+    target.write("finished", {**asdict(done), "at": at})
+    return done
+
+
+def _read(finished: dict[str, Any]) -> Moved:
+    vectors, searches = finished.pop("vectors"), finished.pop("searches")
+    return Moved(vectors=Vectors(**vectors), searches=Searches(**searches), **finished)

@@ -140,7 +140,8 @@ def filled():
 def test_all_rows_and_vectors_arrive_and_a_second_run_changes_nothing(filled, target):
     before = MediaItem.objects.get().updated_at
     moved, _ = run(target)
-    assert (moved.vectors.count, moved.searches, moved.at) == (40, 5, None)
+    assert (moved.vectors.count, moved.searches.count, moved.at) == (40, 5, None)
+    assert moved.searches.found == moved.searches.nearest == 50
     assert moved.tables == len(carried())
     assert target.sql("SELECT updated_at FROM media_jobs_mediaitem") == [(before,)]
     assert target.sql("SELECT content, title FROM media_jobs_mediaitem") == [
@@ -159,6 +160,7 @@ def test_all_rows_and_vectors_arrive_and_a_second_run_changes_nothing(filled, ta
     assert again.at
     assert steps == []
     assert (again.rows, again.vectors) == (moved.rows, moved.vectors)
+    assert again.searches == moved.searches
 
 
 @pytest.fixture

@@ -69,9 +69,11 @@ def _next(bar: "tqdm[Any]", what: str, rows: int) -> Callable[[int], None]:
 def _told(moved: Moved) -> str:
     rounded = moved.vectors.count - moved.vectors.exact
     how = f"{rounded} of them rounded to half precision" if rounded else "bit by bit"
+    searches = moved.searches
     what = (
         f"{moved.rows} rows of {moved.tables} tables, {moved.vectors.count} vectors ({how})"
-        f" and {moved.searches} searches were the same on both sides."
+        f" and {searches.count} searches were the same on both sides;"
+        f" of their {searches.nearest} nearest, the index finds {searches.found}."
     )
     if moved.at:
         return f"This installation was moved there at {moved.at}; nothing was done now. {what}"
