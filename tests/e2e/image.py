@@ -22,7 +22,8 @@ BASE_PATH = f"{PYTHON}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sb
 HIDDEN = (Path("/root"), Path("/home"), REPOSITORY, Path("/tmp"))
 # How this machine reaches the package index; of a container's start nothing may depend on it.
 NETWORK = re.compile(r"(PIP|SSL|REQUESTS)_\w+|\w+_proxy|\w+_PROXY")
-SAID_BY_IMAGE = ("LABEL", "EXPOSE", "STOPSIGNAL")
+# Nothing to carry out: the base is this machine, and the rest is for who starts containers.
+NOT_DONE = ("ARG", "LABEL", "EXPOSE", "STOPSIGNAL")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,14 +89,13 @@ class Build:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.arguments: dict[str, str] = {}
         self.stages: list[Stage] = []
         self.roots: dict[str, Path] = {}
 
     def run(self, text: str) -> Stage:
         for word, rest in steps(text):
             print(f"{word} {rest[:100]}", file=sys.stderr)  # noqa: T201
-            if word not in SAID_BY_IMAGE:
+            if word not in NOT_DONE:
                 getattr(self, f"_{word.lower()}")(rest)
         return self.stages[-1]
 
@@ -106,10 +106,6 @@ class Build:
     @property
     def _root(self) -> Path:
         return self.folder / f"root-{len(self.stages)}"
-
-    def _arg(self, rest: str) -> None:
-        name, _, value = rest.partition("=")
-        self.arguments[name] = value
 
     def _from(self, rest: str) -> None:
         assert rest.split()[0] == "${BASE}"
@@ -172,6 +168,7 @@ class Build:
         return copied / name
 
     def _run(self, rest: str) -> None:
+        assert self._stage.user == "0:0"
         # A cache is of the build's own here: homes are in memory, and no part of a layer.
         rest = re.sub(r"--mount=type=cache,target=/root/\S+", "", rest)
         network = {k: v for k, v in os.environ.items() if NETWORK.fullmatch(k)}
