@@ -7,6 +7,7 @@ their threads do not run here, and SQLite forbids even closing what another proc
 import os
 import threading
 from collections.abc import Callable
+from multiprocessing.util import Finalize
 from typing import Any, Generic, TypeVar
 
 Part = TypeVar("Part")
@@ -62,6 +63,14 @@ _inherited: list[Process] = []
 def close() -> None:
     """Close this process's parts."""
     _process.close()
+
+
+def at_end(close: Callable[[], None]) -> Finalize:
+    """Have `close` called at the end of this process, unless what is returned is called or cancelled before.
+
+    Also in a process that `multiprocessing` made, such as one that runs jobs: those run nothing of `atexit`.
+    """
+    return Finalize(None, close, exitpriority=0)
 
 
 def renew() -> None:

@@ -1,6 +1,5 @@
 """Rows on their way to the store: no answer waits for them."""
 
-import atexit
 import threading
 from collections.abc import Callable, Mapping
 from itertools import islice
@@ -8,6 +7,7 @@ from itertools import islice
 import structlog
 
 from embeddings.services.cache.row_store import Entry
+from providers.state.process import at_end
 
 FLUSH_SECONDS = 0.1  # within which rows of several requests become one write
 ROWS_A_WRITE = 256
@@ -64,7 +64,7 @@ class BackgroundWriter:
         self._stopped.set()
         self._awake.set()
         if self._thread is not None:
-            atexit.unregister(self.close)
+            self._at_end.cancel()
             self.flush()
 
     def _start(self) -> None:
@@ -72,7 +72,7 @@ class BackgroundWriter:
             target=self._run, name="cache-writer", daemon=True
         )
         self._thread.start()
-        atexit.register(self.close)
+        self._at_end = at_end(self.close)
 
     def _run(self) -> None:
         while self._awake.wait() and not self._stopped.wait(FLUSH_SECONDS):

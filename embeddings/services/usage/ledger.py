@@ -3,7 +3,6 @@
 A clean stop loses nothing; a killed process loses what it counted since the last flush.
 """
 
-import atexit
 import contextlib
 import threading
 import time
@@ -24,7 +23,7 @@ from embeddings.services.usage.retention import Retention
 from embeddings.services.usage.telemetry import telemetry
 from embeddings.services.usage.traffic import TrafficCounts
 from providers.exceptions import ProviderError
-from providers.state.process import owned
+from providers.state.process import at_end, owned
 from providers.tracing import reason_of
 
 HOUR_SECONDS = 3600
@@ -200,7 +199,7 @@ class Ledger:
             target=self._run, name="usage-flush", daemon=True
         )
         self._thread.start()
-        atexit.register(self.close)
+        at_end(self.close)
 
     def _run(self) -> None:
         while not self._stopped.wait(self._flush_seconds):

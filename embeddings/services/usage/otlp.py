@@ -11,7 +11,6 @@ import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
-from multiprocessing.util import Finalize
 
 from opentelemetry import trace as api
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
@@ -29,6 +28,7 @@ from embeddings.conf import TelemetryConf
 from embeddings.services.usage import conventions as names
 from embeddings.services.usage.events import Event
 from providers import tracing
+from providers.state.process import at_end
 from providers.tracing import Attributes, Kind, Step, Trace
 
 SERVICE = "embeddings-server"
@@ -70,8 +70,7 @@ class Telemetry:
         self._scope = InstrumentationScope(SERVICE, version(SERVICE), SCHEMA)
         self._measure = _Measures(self._meters)
         self._propagator = TraceContextTextMapPropagator()
-        # Runs at the end of a process, also of one that `multiprocessing` made: those run nothing of `atexit`.
-        self._at_end = Finalize(None, self._close_in_time, exitpriority=0)
+        self._at_end = at_end(self._close_in_time)
 
     def begun(
         self,

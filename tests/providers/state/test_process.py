@@ -1,12 +1,13 @@
 """A process makes its parts itself, once, and closes them."""
 
+import multiprocessing
 import os
 import threading
 
 import pytest
 
 from providers.state import process
-from providers.state.process import owned
+from providers.state.process import at_end, owned
 
 closed = []
 
@@ -103,3 +104,16 @@ def test_a_forked_child_makes_its_own_and_leaves_its_parent_s_alone():
     assert os.read(reading, 100) == b"True True []"
     os.close(reading)
     assert first() is part
+
+
+def test_process_that_multiprocessing_makes_runs_what_is_due_at_its_end(tmp_path):
+    stored = tmp_path / "stored"
+
+    def work():
+        at_end(lambda: stored.write_text("usage"))
+
+    child = multiprocessing.get_context("fork").Process(target=work)
+    child.start()
+    child.join(20)
+    assert child.exitcode == 0
+    assert stored.read_text() == "usage"
