@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embeddings.services.preparation import prepare_local_model
 from providers.registry import registry
@@ -59,7 +60,7 @@ def real_vectors(folder: Path, count: int) -> Vectors:
     return loaded
 
 
-def unit(vectors: Vectors) -> Vectors:
+def unit(vectors: NDArray[np.floating[Any]]) -> Vectors:
     return np.asarray(
         vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32
     )

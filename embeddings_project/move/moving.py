@@ -27,6 +27,7 @@ from embeddings_project.move.target import ALIAS, Target, connected
 from embeddings_project.releases import is_newer, is_older
 from media_jobs.apps import prepare_vectors
 from media_jobs.models import StoredChunk
+from media_jobs.vector_store.store import choose
 from providers.command import COMMAND
 
 # Told what is done now, how many rows of it there are, and then again and again how many more were done.
@@ -110,6 +111,9 @@ def _finish_tables(begin: Begin) -> None:
     """Let keys go on behind the copied ones, and build what is built faster over many rows than along with them."""
     begin("indexing vectors", 0)
     prepare_vectors(using=ALIAS)
+    store = choose(ALIAS)
+    for space in store.stats().spaces:
+        store.build_index(space)
     connection = connections[ALIAS]
     with connection.cursor() as cursor:
         for sql in connection.ops.sequence_reset_sql(no_style(), carried()):

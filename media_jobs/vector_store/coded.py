@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import sqrt
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +67,7 @@ class CodedVectors:
     @classmethod
     def read(cls, content: memoryview, rows: int, dimensions: int) -> "CodedVectors":
         """Return what `arrays` wrote. Raises ValueError where `content` is of another size."""
-        shapes = {
+        shapes: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
             "signs": (WORD, (words_of(dimensions), rows)),
             "steps": (STORED, (rows,)),
             "members": (COUNT, (LEVELS,)),
@@ -75,7 +76,8 @@ class CodedVectors:
             "order": (PLACE, (rows,)),
             "codes": (CODE, (rows, dimensions)),
         }
-        fields, start = {}, 0
+        fields: dict[str, NDArray[Any]] = {}
+        start = 0
         for name, (kind, shape) in shapes.items():
             end = start + kind.itemsize * int(np.prod(shape))
             fields[name] = np.frombuffer(content[start:end], kind).reshape(shape)

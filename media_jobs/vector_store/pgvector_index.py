@@ -43,7 +43,9 @@ USED = """
 SELECT CASE WHEN pg_get_indexdef(indexrelid) LIKE '%%halfvec%%' THEN 'halfvec' ELSE 'vector' END
 FROM pg_index WHERE indisvalid AND indexrelid IN (to_regclass(%s), to_regclass(%s)) ORDER BY 1 LIMIT 1
 """
-PROGRESS = "SELECT phase, tuples_done FROM pg_stat_progress_create_index WHERE pid = %s"
+PROGRESS = (
+    "SELECT phase, tuples_done FROM pg_stat_progress_create_index WHERE pid = %s::int"
+)
 LOOK_SECONDS = 1.0
 # What an element of the graph takes beside its vector while it is built, at m = 16.
 NODE_BYTES = 700
@@ -258,7 +260,7 @@ def _watched(
     report: Callable[[BuildProgress], None],
 ) -> Iterator[None]:
     """Report each second how far the work of this connection is, over another one."""
-    pid = run(connection, "SELECT pg_backend_pid()")
+    pid = str(run(connection, "SELECT pg_backend_pid()"))
     done = threading.Event()
 
     def watch() -> None:

@@ -314,4 +314,4 @@ def test_version_that_corrupts_indexes_is_refused_and_updated_where_that_can_be(
         version = superuser.execute(
             "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
         )
-        assert version.fetchone() > ("0.8.3",)
+        assert version.fetchall() > [("0.8.3",)]
