@@ -49,7 +49,8 @@ class _State:
     """What this process knows of one member of one pool; of its models by their names.
 
     `turn`: when it was called last, as a number. `failed_at`: until a check that began later, it may be another model.
-    `passed_at`: when such a check began. `checked` is held by the one under way.
+    `passed_at`: when such a check began. `look_at`: when to look again, if it is not admitted and if it is. `checked`
+    is held by the check under way.
     """
 
     in_flight: int = 0
@@ -57,7 +58,7 @@ class _State:
     failed_at: datetime | None = None
     rests_until: float = 0.0
     passed_at: dict[str, datetime] = field(default_factory=dict)
-    look_at: dict[str, float] = field(default_factory=dict)
+    look_at: dict[str, tuple[float, float]] = field(default_factory=dict)
     checked: threading.Lock = field(default_factory=threading.Lock)
 
     def is_suspect(self, model: str) -> bool:
@@ -247,7 +248,10 @@ class Pools:
         now = self.timer()
         for member in (pool, *registry().members(pool.name)):
             state = self._state(pool.name, member.name)
-            if now < state.look_at.get(model.name, 0.0):
+            soonest, due_at = state.look_at.get(model.name, (0.0, 0.0))
+            refused = not_admitted(pool, member, model, operator_settings())
+            # It may have been admitted before, and left meanwhile.
+            if now < (min(soonest, due_at) if refused else due_at):
                 continue
             if member is pool and self._is_proven(member, model, state):
                 continue  # it is watched as any provider is
@@ -271,7 +275,8 @@ class Pools:
             if len(state.look_at) >= MAX_MODELS:
                 state.look_at.clear()
                 state.passed_at.clear()
-            state.look_at[model.name] = self.timer() + pause
+            now = self.timer()
+            state.look_at[model.name] = (now + LOOK_AGAIN_SECONDS, now + pause)
             state.checked.release()
 
     def _checked(

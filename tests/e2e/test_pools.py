@@ -14,7 +14,7 @@ from tests.e2e.test_added_upstreams import Console
 from tests.upstreams import CompatibleUpstream
 from tests.waiting import poll
 
-TIMEOUT_SECONDS = 4.0
+TIMEOUT_SECONDS = 10.0
 
 
 class Wrong(CompatibleUpstream):
@@ -30,7 +30,7 @@ class Wrong(CompatibleUpstream):
 class Load:
     """Clients that ask the gateway without a pause; nothing is asked twice, so that no answer is cached."""
 
-    def __init__(self, gateway: Server, clients: int = 4) -> None:
+    def __init__(self, gateway: Server, clients: int = 2) -> None:
         self.gateway = gateway
         self.statuses: Counter[int] = Counter()
         self.members: Counter[str] = Counter()
@@ -106,7 +106,7 @@ def test_pool_loses_no_request_and_answers_no_other_vectors(
             console.add("twin", kind="local_api", base_url=twin.api, pool="local_api")
             serves(load, "twin")
             freeze(twin, signal.SIGSTOP)
-            poll(lambda: ejected(gateway) > 0, seconds=60, what="a timeout")
+            poll(lambda: ejected(gateway) > 0, seconds=120, what="a timeout")
             is_left_alone(load, "twin")
             freeze(twin, signal.SIGCONT)
             serves(load, "twin")
@@ -132,7 +132,7 @@ def freeze(server: Server, number: int) -> None:
 
 def serves(load: Load, name: str) -> None:
     before = load.members[name]
-    poll(lambda: load.members[name] > before + 3, seconds=60, what=f"{name} serves")
+    poll(lambda: load.members[name] > before + 3, seconds=120, what=f"{name} serves")
 
 
 def is_left_alone(load: Load, name: str) -> None:
@@ -141,11 +141,11 @@ def is_left_alone(load: Load, name: str) -> None:
     def alone() -> bool:
         before, total = load.members[name], load.statuses.total()
         poll(
-            lambda: load.statuses.total() > total + 40, seconds=60, what="more answers"
+            lambda: load.statuses.total() > total + 20, seconds=120, what="more answers"
         )
         return load.members[name] == before
 
-    poll(alone, seconds=60, what=f"{name} is left alone")
+    poll(alone, seconds=120, what=f"{name} is left alone")
 
 
 def ejected(gateway: Server) -> float:

@@ -14,7 +14,7 @@ from embeddings.services.space_watch import space_watch
 from embeddings.services.types import EmbeddingRequest, Target
 from embeddings.services.usage.ledger import usage
 from providers.built_in import built_in
-from providers.canary import TEXTS, leave_pools
+from providers.canary import TEXTS, accept, leave_pools
 from providers.models import Breaker, ProviderSetting, RemoteSpace, Revision
 from providers.operator_settings import reader
 from providers.registry import BUILT_IN, registry
@@ -320,6 +320,31 @@ def test_member_that_left_and_comes_back_is_compared_again(ask, admitted):
     admitted["us"].model_behind = "another model"
     reader.cache_clear()
     assert answered(ask) == {"eu", "asia"}
+
+
+def test_member_that_left_and_comes_back_the_same_serves_again(ask, admitted):
+    leave_pools("us")
+    reader.cache_clear()
+    ask()
+    assert answered(ask) == {"eu", "us", "asia"}
+
+
+def test_accepted_revision_is_compared_with_the_members_again(ask, admitted):
+    admitted["eu"].model_behind = "another model"
+    admitted["us"].model_behind = "another model"
+    eu = registry().get("eu")
+    assert eu is not None
+    spec = registry().resolve(eu, SMALL)
+    assert spec is not None
+    RemoteSpace.objects.update(checked_at="2020-01-01T00:00Z")
+    space_watch().checked(eu, spec)
+    assert accept(RemoteSpace.objects.get(provider="eu").pk, by="eve")
+    reader.cache_clear()
+    ask()
+    answers = [ask() for _ in range(6)]
+    assert who(answers) == {"eu", "us"}
+    spaces = {answer.headers["X-Embeddings-Vector-Space"] for answer in answers}
+    assert spaces == {f"eu:{SMALL}#2"}
 
 
 def test_without_the_canary_the_pool_s_own_provider_serves_alone(
