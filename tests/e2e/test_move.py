@@ -19,7 +19,7 @@ from django.db import connections
 from embeddings.models import ApiKey, AuditEntry, ProcessBeat, UsageHour
 from embeddings_project.move.moving import move_to
 from embeddings_project.move.tables import MoveProblem, carried, name_of
-from media_jobs.models import Job, MediaItem
+from media_jobs.models import Job, MediaItem, StoredChunk
 from media_jobs.vector_store.base import Chunk, Space
 from media_jobs.vector_store.store import choose
 from providers.models import RemoteSpace
@@ -301,6 +301,14 @@ def test_row_that_postgresql_cannot_hold_is_named_and_not_shown(target):
     assert "secret" not in str(problem.value)
     row.delete()
     assert run(target)[0].rows
+
+
+def test_chunk_that_postgresql_cannot_hold_is_named(filled, target):
+    row = StoredChunk.objects.order_by("pk")[20]
+    StoredChunk.objects.filter(pk=row.pk).update(text="a\0secret")
+    with pytest.raises(MoveProblem, match="storedchunk, row 40 or one of") as problem:
+        run(target)
+    assert "secret" not in str(problem.value)
 
 
 def test_target_with_rows_or_with_tables_of_something_else_is_refused(target):
