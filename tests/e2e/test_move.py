@@ -4,6 +4,7 @@ The dump is made as docs/deployment.md says.
 """
 
 import signal
+import socket
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -361,15 +362,15 @@ def test_wrong_address_is_refused_without_the_password(url, what):
     assert "a-password" not in str(problem.value)
 
 
-def test_process_that_runs_is_named(target):
-    ProcessBeat.objects.create(
-        host="node-1",
-        pid=42,
-        role="worker",
-        started_at=datetime.now(UTC),
-        beat_at=datetime.now(UTC),
-    )
-    with pytest.raises(MoveProblem, match=r"process 42 \(worker\) on node-1"):
+def test_process_that_runs_is_named_and_one_that_has_ended_is_not(target):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    now = datetime.now(UTC)
+    seen = {"role": "engine", "started_at": now, "beat_at": now}
+    ProcessBeat.objects.create(host=socket.gethostname(), pid=ended.pid, **seen)
+    run(target)
+    ProcessBeat.objects.create(host="node-1", pid=ended.pid, **seen)
+    with pytest.raises(MoveProblem, match=r"process \d+ \(engine\) on node-1"):
         run(target)
 
 
