@@ -163,7 +163,7 @@ def what_runs(data_dir: Path) -> str | None:
     if connection.vendor == "sqlite" and not file.exists():
         return None
     try:
-        state = next((one for one in process_states() if not one.is_silent), None)
+        state = next((one for one in process_states() if _seems_alive(one)), None)
     except DatabaseError:
         return None  # of an older release, or broken
     finally:
@@ -206,12 +206,23 @@ def _forget() -> None:
         host=_host(), beat_at__lt=now - timedelta(seconds=SILENT_SECONDS)
     )
     for row in silent:
-        try:
-            os.kill(row.pid, 0)
-        except ProcessLookupError:
+        if _is_gone(row.pid):
             row.delete()
-        except PermissionError:
-            continue  # it runs, as another user
+
+
+def _seems_alive(state: ProcessState) -> bool:
+    """Whether it was heard of lately, and is not one of this machine that has ended since."""
+    return not state.is_silent and not (state.host == _host() and _is_gone(state.pid))
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False  # it runs, as another user
+    return False
 
 
 def _host() -> str:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, DataError, connections, models, transaction
@@ -16,6 +17,7 @@ from embeddings_project.move.tables import (
 from embeddings_project.move.target import ALIAS, Target
 from media_jobs.models import StoredChunk
 from media_jobs.vector_store.base import from_bytes
+from media_jobs.vector_store.bulk import copy_into
 from media_jobs.vector_store.sql import INSERT_ROWS
 from media_jobs.vector_store.store import choose
 
@@ -50,27 +52,19 @@ def _copy_rows(model: Model, last: Any) -> list[Any]:
     """Copy a page by COPY, and return its keys."""
     fields, connection = columns(model), connections[ALIAS]
     pk = [field.primary_key for field in fields].index(True)
-    sql = "COPY {} ({}) FROM STDIN".format(
-        connection.ops.quote_name(name_of(model)),
-        ", ".join(connection.ops.quote_name(str(field.column)) for field in fields),
-    )
     keys: list[Any] = []
-    try:
-        with (
-            connection.wrap_database_errors,
-            connection.cursor() as cursor,
-            cursor.cursor.copy(sql) as copy,
-        ):
-            for row in read(_page(model, last)):
-                keys.append(row[pk])
-                copy.write_row(
-                    [
-                        field.get_db_prep_save(value, connection)
-                        for field, value in zip(fields, row, strict=True)
-                    ]
-                )
-    except DataError as error:
-        raise _unfit(model, keys, error) from error
+
+    def prepared() -> Iterator[list[Any]]:
+        for row in read(_page(model, last)):
+            keys.append(row[pk])
+            yield [
+                field.get_db_prep_save(value, connection)
+                for field, value in zip(fields, row, strict=True)
+            ]
+
+    names = [str(field.column) for field in fields]
+    with _unfit_named(model, keys):
+        copy_into(connection, name_of(model), names, prepared())
     return keys
 
 
@@ -78,14 +72,13 @@ def _copy_chunks(model: Model, last: Any) -> list[Any]:
     """Copy a page of chunks and their vectors by way of the target's store, and return its keys."""
     store, keys = choose(ALIAS), []
     for rows in _batches(_page(model, last).iterator(INSERT_ROWS)):
-        keys += [row.pk for row in rows]
+        batch = [row.pk for row in rows]
         vectors = [from_bytes(row.vector or b"") for row in rows]
         for row in rows:
             row.vector = None
-        try:
+        with _unfit_named(model, batch):
             store.insert(rows, vectors)
-        except DataError as error:
-            raise _unfit(model, keys, error) from error
+        keys += batch
     return keys
 
 
@@ -100,6 +93,16 @@ def _batches(rows: Iterator[StoredChunk]) -> Iterator[list[StoredChunk]]:
         yield batch
 
 
+@contextmanager
+def _unfit_named(model: Model, keys: list[Any]) -> Iterator[None]:
+    """Raises MoveProblem for a row that PostgreSQL cannot hold; `keys`: of the rows, in their order."""
+    try:
+        with connections[ALIAS].wrap_database_errors:
+            yield
+    except DataError as error:
+        raise _unfit(model, keys, error) from error
+
+
 def _unfit(model: Model, keys: list[Any], error: DataError) -> MoveProblem:
     """Name the row and the column, as far as they are known, and never what they hold."""
     cause = getattr(error.__cause__, "diag", None)
@@ -111,7 +114,7 @@ def _unfit(model: Model, keys: list[Any], error: DataError) -> MoveProblem:
         column = f" of {found[2]}" if found[2] else ""
         where += f", row {keys[int(found[1]) - 1]}{column}"
     elif keys:
-        where += f", row {keys[-1]} or one shortly before it"
+        where += f", row {keys[-1]} or one of the {len(keys) - 1} before it"
     reason = getattr(cause, "message_primary", None) or "it holds a NUL character"
     return MoveProblem(
         f"PostgreSQL cannot hold what stands in {where}: {reason}. Change or delete it, and run move_to again."

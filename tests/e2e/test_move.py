@@ -4,6 +4,7 @@ The dump is made as docs/deployment.md says.
 """
 
 import signal
+import socket
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from django.db import connections
 from embeddings.models import ApiKey, AuditEntry, ProcessBeat, UsageHour
 from embeddings_project.move.moving import move_to
 from embeddings_project.move.tables import MoveProblem, carried, name_of
-from media_jobs.models import Job, MediaItem
+from media_jobs.models import Job, MediaItem, StoredChunk
 from media_jobs.vector_store.base import Chunk, Space
 from media_jobs.vector_store.store import choose
 from providers.models import RemoteSpace
@@ -303,6 +304,14 @@ def test_row_that_postgresql_cannot_hold_is_named_and_not_shown(target):
     assert run(target)[0].rows
 
 
+def test_chunk_that_postgresql_cannot_hold_is_named(filled, target):
+    row = StoredChunk.objects.order_by("pk")[20]
+    StoredChunk.objects.filter(pk=row.pk).update(text="a\0secret")
+    with pytest.raises(MoveProblem, match="storedchunk, row 40 or one of") as problem:
+        run(target)
+    assert "secret" not in str(problem.value)
+
+
 def test_target_with_rows_or_with_tables_of_something_else_is_refused(target):
     target.sql("CREATE TABLE shop_order (id int)")
     with pytest.raises(MoveProblem, match=r"something else \(shop_order"):
@@ -353,15 +362,15 @@ def test_wrong_address_is_refused_without_the_password(url, what):
     assert "a-password" not in str(problem.value)
 
 
-def test_process_that_runs_is_named(target):
-    ProcessBeat.objects.create(
-        host="node-1",
-        pid=42,
-        role="worker",
-        started_at=datetime.now(UTC),
-        beat_at=datetime.now(UTC),
-    )
-    with pytest.raises(MoveProblem, match=r"process 42 \(worker\) on node-1"):
+def test_process_that_runs_is_named_and_one_that_has_ended_is_not(target):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    now = datetime.now(UTC)
+    seen = {"role": "engine", "started_at": now, "beat_at": now}
+    ProcessBeat.objects.create(host=socket.gethostname(), pid=ended.pid, **seen)
+    run(target)
+    ProcessBeat.objects.create(host="node-1", pid=ended.pid, **seen)
+    with pytest.raises(MoveProblem, match=r"process \d+ \(engine\) on node-1"):
         run(target)
 
 
