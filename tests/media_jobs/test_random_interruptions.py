@@ -171,7 +171,10 @@ def models(fakes, listed_at_once):
     return [ChangingModel(fakes["onnx"]), ChangingModel(fakes["huggingface"])]
 
 
-@pytest.mark.parametrize("sequences", [40, pytest.param(160, marks=pytest.mark.e2e)])
+MANY = (pytest.mark.e2e, pytest.mark.sqlite_only("40 are enough for the rest"))
+
+
+@pytest.mark.parametrize("sequences", [40, pytest.param(160, marks=MANY)])
 def test_chunks_end_with_their_own_vectors(models, monkeypatch, sequences):
     monkeypatch.setattr(runs, "BATCH_CHUNKS", 2)
     first = random.randrange(10**9)
