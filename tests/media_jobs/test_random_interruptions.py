@@ -11,7 +11,7 @@ from django.utils import timezone
 from embeddings.services.callers import SINGLE_USER
 from media_jobs import chunking
 from media_jobs.models import Job, MediaItem
-from media_jobs.services import runs
+from media_jobs.services import runs, targets
 from media_jobs.services.claims import claim_next
 from media_jobs.services.items import NewItem, change_item, create_item
 from media_jobs.services.jobs import JobOptions, start_job
@@ -41,7 +41,7 @@ class Sequence:
         self.monkeypatch = monkeypatch
         self.done = []
         self.cut_by = 0
-        monkeypatch.setattr(runs, "spans", self._spans)
+        monkeypatch.setattr(targets, "spans", self._spans)
         monkeypatch.setattr(chunking, "version", lambda name: f"{self.cut_by}")
         self.item = create_item(
             SINGLE_USER, NewItem(title="Random", content=self.text())
