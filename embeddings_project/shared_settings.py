@@ -26,7 +26,7 @@ OF_ONE_NODE = frozenset(
         *("MEDIA_WORKERS", "MEDIA_EXTRACTIONS", "MEDIA_SEARCH_MEMORY_BYTES"),
     }
 )
-OF_ONE_NODE_PREFIX = "HTTP_"
+OF_ONE_NODE_PREFIXES = ("HTTP_", "OTEL_")
 
 
 def node_name(data_dir: Path, *, engine: str) -> str:
@@ -47,7 +47,7 @@ def shared_settings(values: Mapping[str, object]) -> dict[str, str]:
     return {
         name: _digest(name, value)
         for name, value in sorted(values.items())
-        if name not in OF_ONE_NODE and not name.startswith(OF_ONE_NODE_PREFIX)
+        if name not in OF_ONE_NODE and not name.startswith(OF_ONE_NODE_PREFIXES)
     }
 
 

@@ -29,7 +29,10 @@ def test_worker_finds_what_the_other_one_computed(open_handed_server):
     def is_found():
         text, before = f"{TEXT} {secrets.token_hex(4)}", size(server)
         (vector,) = server.embed([text])
-        poll(lambda: size(server) > before, seconds=20, what="the row in the store")
+        try:
+            poll(lambda: size(server) > before, seconds=5, what="the row in the store")
+        except AssertionError:
+            return False  # a store that is slow for a moment costs a row
         computed = misses(server)
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(lambda _: server.embed([text]), range(24)))
@@ -37,7 +40,7 @@ def test_worker_finds_what_the_other_one_computed(open_handed_server):
         return misses(server) == computed
 
     # A worker learns within a second that another test cleared the cache.
-    poll(is_found, seconds=20, what="a text that is not computed again")
+    poll(is_found, seconds=60, what="a text that is not computed again")
 
 
 def test_clear_empties_the_cache_of_both(open_handed_server):

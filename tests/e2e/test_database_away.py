@@ -62,6 +62,7 @@ def test_a_frozen_database_costs_embeddings_for_known_keys_nothing(
     poll(lambda: list_documents().ok, seconds=30, what="documents are back")
 
 
+@pytest.mark.sqlite_only("its file lies there")
 def test_a_data_folder_that_was_moved_is_not_made_again_and_works_once_it_is_back(
     launch,
 ):

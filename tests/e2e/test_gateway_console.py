@@ -42,6 +42,7 @@ def download(console, name):
     console.get_by_role("button", name="Download", exact=True).click()
 
 
+@pytest.mark.sqlite_only("how models are fetched")
 def test_model_is_fetched_with_progress_cancelled_fetched_again_and_loaded(
     expect, console, hub
 ):

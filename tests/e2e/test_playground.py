@@ -10,6 +10,8 @@ import pytest
 
 from tests.e2e.server import REPOSITORY
 
+pytestmark = pytest.mark.sqlite_only("how pages look")
+
 NODE_MODULES = REPOSITORY / ".tools" / "node" / "node_modules"
 TEXTS = 'The cat\'s "mat" \\ $HOME `id` äöü 😀\nA second text'
 

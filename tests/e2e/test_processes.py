@@ -15,6 +15,8 @@ import requests
 from tests.e2e.server import Server
 from tests.waiting import poll
 
+pytestmark = pytest.mark.sqlite_only("which processes live and end")
+
 BACK_SECONDS = 20.0
 # A worker that dies takes its connections along; its clients see one of these and nothing else.
 CUT_OFF = (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)

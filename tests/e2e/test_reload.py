@@ -74,6 +74,7 @@ def test_reload_takes_up_a_new_configuration_without_a_gap(server):
     assert server.members() == []
 
 
+@pytest.mark.sqlite_only("which processes live and end")
 def test_wrong_configuration_changes_nothing(server):
     server.key_file.write_text("short")
     server.process.send_signal(signal.SIGHUP)
@@ -85,6 +86,7 @@ def test_wrong_configuration_changes_nothing(server):
     assert embed(server, SECOND) == 200
 
 
+@pytest.mark.sqlite_only("which processes live and end")
 def test_stop_in_the_middle_of_a_reload_ends_everything(server):
     os.kill(server.process.pid, signal.SIGHUP)
     poll(lambda: says(server, "reloading"), seconds=RELOAD_SECONDS, what="reloading")
@@ -92,6 +94,7 @@ def test_stop_in_the_middle_of_a_reload_ends_everything(server):
     poll(lambda: not server.members(), seconds=60, what="no process left")
 
 
+@pytest.mark.sqlite_only("which processes live and end")
 def test_reload_keeps_the_folder_that_processes_share_and_the_stop_removes_it(launch):
     server = launch().wait_until_ready()
     socket = (server.data_dir / "engine.socket").read_text()

@@ -12,7 +12,7 @@ from embeddings.services.usage.budgets import check_budgets
 from media_jobs import chunking
 from media_jobs.conf import conf
 from media_jobs.models import Job, MediaItem
-from media_jobs.services import runs
+from media_jobs.services import runs, targets
 from media_jobs.services.claims import MAX_ATTEMPTS
 from media_jobs.services.runs import run
 from media_jobs.tasks import work
@@ -101,7 +101,7 @@ def cut_elsewhere(monkeypatch, *, by=37):
     def spans(text, *, size, overlap, limit=None):
         return real(text, size=size - by, overlap=overlap, limit=limit)
 
-    monkeypatch.setattr(runs, "spans", spans)
+    monkeypatch.setattr(targets, "spans", spans)
 
 
 def test_rows_of_another_cutting_are_not_gone_on_with(job, model, monkeypatch):

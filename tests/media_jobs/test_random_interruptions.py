@@ -11,7 +11,7 @@ from django.utils import timezone
 from embeddings.services.callers import SINGLE_USER
 from media_jobs import chunking
 from media_jobs.models import Job, MediaItem
-from media_jobs.services import runs
+from media_jobs.services import runs, targets
 from media_jobs.services.claims import claim_next
 from media_jobs.services.items import NewItem, change_item, create_item
 from media_jobs.services.jobs import JobOptions, start_job
@@ -41,7 +41,7 @@ class Sequence:
         self.monkeypatch = monkeypatch
         self.done = []
         self.cut_by = 0
-        monkeypatch.setattr(runs, "spans", self._spans)
+        monkeypatch.setattr(targets, "spans", self._spans)
         monkeypatch.setattr(chunking, "version", lambda name: f"{self.cut_by}")
         self.item = create_item(
             SINGLE_USER, NewItem(title="Random", content=self.text())
@@ -171,7 +171,10 @@ def models(fakes, listed_at_once):
     return [ChangingModel(fakes["onnx"]), ChangingModel(fakes["huggingface"])]
 
 
-@pytest.mark.parametrize("sequences", [40, pytest.param(160, marks=pytest.mark.e2e)])
+MANY = (pytest.mark.e2e, pytest.mark.sqlite_only("40 are enough for the rest"))
+
+
+@pytest.mark.parametrize("sequences", [40, pytest.param(160, marks=MANY)])
 def test_chunks_end_with_their_own_vectors(models, monkeypatch, sequences):
     monkeypatch.setattr(runs, "BATCH_CHUNKS", 2)
     first = random.randrange(10**9)

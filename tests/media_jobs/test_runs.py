@@ -15,7 +15,7 @@ from embeddings.services.usage.ledger import usage
 from media_jobs.chunking import spans
 from media_jobs.conf import conf
 from media_jobs.models import Job, MediaItem
-from media_jobs.services import claims, runs
+from media_jobs.services import claims, runs, targets
 from media_jobs.services.claims import MAX_ATTEMPTS, ClaimLost, claim_next, write
 from media_jobs.services.runs import run
 from media_jobs.tasks import work
@@ -184,7 +184,7 @@ def test_run_shows_that_it_lives_while_it_cuts_a_long_text(job, monkeypatch):
             seen.append(Job.objects.get().heartbeat_at)
 
     monkeypatch.setattr(runs, "BEAT_SECONDS", 0.0)
-    monkeypatch.setattr(runs, "spans", slowly)
+    monkeypatch.setattr(targets, "spans", slowly)
     work()
     assert min(seen) > long_ago
 
