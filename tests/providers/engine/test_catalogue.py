@@ -92,6 +92,8 @@ def test_every_field_of_the_file_is_read():
         ("nomic-embed-text-v1.5", NOMIC),
         ("all-minilm", "sentence-transformers/all-MiniLM-L6-v2"),
         ("all-minilm:33m", "sentence-transformers/all-MiniLM-L12-v2"),
+        ("all-minilm:33m-l12-v2-fp16", "sentence-transformers/all-MiniLM-L12-v2"),
+        ("bge-large:335m", "BAAI/bge-large-en-v1.5"),
         ("bge-m3", "BAAI/bge-m3"),
         ("qwen3-embedding:0.6b", "Qwen/Qwen3-Embedding-0.6B"),
         ("snowflake-arctic-embed", "Snowflake/snowflake-arctic-embed-l"),
