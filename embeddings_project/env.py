@@ -72,7 +72,7 @@ def recorded(
 
     @functools.wraps(read)
     def noting(
-        env: "Env", name: str, *args: Given.args, **kwargs: Given.kwargs
+        env: "Env", name: str, /, *args: Given.args, **kwargs: Given.kwargs
     ) -> Value:
         value = env.read[name] = read(env, name, *args, **kwargs)
         return value

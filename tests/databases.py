@@ -103,7 +103,7 @@ def rows_of(url: str, statement: str) -> list[tuple[Any, ...]]:
     import psycopg
 
     with psycopg.connect(url, autocommit=True) as connection:
-        cursor = connection.execute(statement)  # type: ignore[call-overload]
+        cursor = connection.execute(statement)
         return cursor.fetchall() if cursor.description else []
 
 
@@ -113,7 +113,7 @@ def locked(url: str, table: str) -> Iterator[None]:
     import psycopg
 
     with psycopg.connect(url) as connection:
-        connection.execute(f'LOCK TABLE "{table}" IN EXCLUSIVE MODE')  # type: ignore[call-overload]
+        connection.execute(f'LOCK TABLE "{table}" IN EXCLUSIVE MODE')
         yield
         connection.rollback()
 

@@ -56,7 +56,7 @@ class NodeBeat:
         self._is_of_node = bool(settings.NODE_NAME and (folder or role == "worker"))
         self._mine: Mapping[str, Any] = {
             "run": folder.name if folder else _run_alone(),
-            "started_at": apps.get_app_config("providers").started_at,
+            "started_at": apps.get_app_config("providers").started_at,  # type: ignore[attr-defined]
         }
         self._models = PreparedModels()
         self._held = self._warned = False

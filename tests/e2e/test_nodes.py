@@ -45,6 +45,14 @@ class HeldUpstream(SlowUpstream):
         return super().answer(path, headers, body)
 
 
+class First(Server):
+    """The node that is started first, who asks it, and its job."""
+
+    client: "Client"
+    job: str
+    database_url: str
+
+
 class Client:
     """Asks either node as one user."""
 
@@ -102,8 +110,9 @@ def nodes(prepared_weights, upstreams, postgres_server, redis_server, tmp_path_f
         "EMBEDDINGS_REQUEST_TIMEOUT": "300",  # while one is held
     }
     folder = tmp_path_factory.mktemp("nodes")
-    first = Server(folder / "first", **environment).wait_until_ready()
-    servers = [first]
+    first = First(folder / "first", **environment)
+    first.wait_until_ready()
+    servers: list[Server] = [first]
     try:
         first.database_url = environment["DATABASE_URL"]
         first.client = Client(first)

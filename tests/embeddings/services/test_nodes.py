@@ -21,7 +21,7 @@ SAME = {"EMBEDDINGS_FALLBACK": "any", "SECRET_KEY": "a" * 40}
 def clock(monkeypatch):
     """Return a function that lets seconds pass."""
     now = [NOON]
-    monkeypatch.setattr(nodes.timezone, "now", lambda: now[0])
+    monkeypatch.setattr(f"{nodes.__name__}.timezone.now", lambda: now[0])
 
     def turn(seconds):
         now[0] += timedelta(seconds=seconds)
@@ -37,7 +37,7 @@ def node(clock, settings, monkeypatch, tmp_path):
         settings.NODE_NAME = name
         settings.NODE_SETTINGS = shared_settings({**SAME, **changes})
         monkeypatch.setattr(nodes, "server_folder", lambda: tmp_path / run)
-        monkeypatch.setattr(nodes.socket, "gethostname", lambda: host)
+        monkeypatch.setattr(f"{nodes.__name__}.socket.gethostname", lambda: host)
         monkeypatch.setattr(PreparedModels, "revisions", lambda _: dict(models))
         started_at = NOON + timedelta(seconds=program)
         monkeypatch.setattr(apps.get_app_config("providers"), "started_at", started_at)
