@@ -105,6 +105,8 @@ class Crew:
                     yield Done(**answer)
                 if left:
                     self._assign(actor, left.popleft())
+                else:  # its place may be needed, should another die with the last shards
+                    self._ray.kill(actor)
 
     def _count(self) -> int:
         if self._actors.count is not None:
