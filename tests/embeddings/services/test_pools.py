@@ -13,6 +13,7 @@ from embeddings.services.pools import Pools, pools
 from embeddings.services.space_watch import space_watch
 from embeddings.services.types import EmbeddingRequest, Target
 from embeddings.services.usage.ledger import usage
+from providers import breaker
 from providers.built_in import built_in
 from providers.canary import TEXTS, accept, leave_pools
 from providers.models import Breaker, ProviderSetting, RemoteSpace, Revision
@@ -253,6 +254,14 @@ def test_failing_member_is_ejected_by_its_own_breaker(ask, admitted):
     ask()
     assert Breaker.objects.get(provider="us").state == "closed"
     assert answered(ask) == {"eu", "us", "asia"}
+
+
+def test_no_request_is_the_probe_of_a_member_that_others_found_failing(ask, admitted):
+    pools()._start = lambda check: None
+    Breaker.objects.update_or_create(provider="us", defaults={"state": "half_open"})
+    breaker._looked_at().clear()
+    assert answered(ask) == {"eu", "asia"}
+    assert admitted["us"].asked == []
 
 
 def test_member_that_comes_back_with_another_model_stays_out(ask, admitted):
