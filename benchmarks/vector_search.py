@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,11 +76,10 @@ from media_jobs.models import (  # noqa: E402
     StoredChunk,
     VectorSpace,
 )
-from media_jobs.vector_store import pgvector  # noqa: E402
 from media_jobs.vector_store.base import Chunk, Hit, Space, VectorStore  # noqa: E402
 from media_jobs.vector_store.orm import OrmVectorStore  # noqa: E402
 from media_jobs.vector_store.pgvector_copy import copy_vectors  # noqa: E402
-from media_jobs.vector_store.pgvector_index import index_name  # noqa: E402
+from media_jobs.vector_store.pgvector_index import TABLE, index_name  # noqa: E402
 from media_jobs.vector_store.store import vector_store  # noqa: E402
 from providers.state.server_folder import ServerFolder  # noqa: E402
 
@@ -222,9 +222,9 @@ def scans(vectors: Vectors, queries: Vectors) -> Figures:
     times, cpu, every = [], [], []
     for query in queries[:SCANS]:
         began = time.thread_time()
-        times.append(milliseconds(lambda query=query: np.vecdot(vectors, query)))
+        times.append(milliseconds(partial(np.vecdot, vectors, query)))
         cpu.append((time.thread_time() - began) * 1000)
-        every.append(milliseconds(lambda query=query: vectors @ query))
+        every.append(milliseconds(partial(np.matmul, vectors, query)))
     return {
         "one core": statistics.median(times),
         "CPU": statistics.median(cpu),
@@ -282,7 +282,7 @@ def load(vectors: Vectors, ids: list[int]) -> Figures:
         cursor.execute("VACUUM ANALYZE")
         cursor.execute("SELECT pg_relation_size(%s)", [index_name(spaces[0].pk)])
         index_bytes = cursor.fetchone()[0]
-        cursor.execute("SELECT pg_table_size(%s)", [pgvector.TABLE])
+        cursor.execute("SELECT pg_table_size(%s)", [TABLE])
         table_bytes = cursor.fetchone()[0]
     return {
         "copied": copied,

@@ -21,7 +21,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from embeddings_project.databases import read_database
 from embeddings_project.move.tables import Model, MoveProblem, carried, name_of
 from embeddings_project.releases import is_older
-from media_jobs.vector_store.pgvector import run
+from media_jobs.vector_store.pgvector_index import run
 
 ALIAS = "move_target"
 OWN_PREFIXES = ("embeddings_", "media_jobs_", "providers_")
