@@ -19,6 +19,8 @@ from embeddings_project.backups import BackupProblem, back_up, restore
 from providers.state.server_folder import locked
 from tests.e2e.server import manage
 
+pytestmark = pytest.mark.sqlite_only("names its own databases")
+
 SECRETS = {
     "secret_key": "a-secret-of-these-tests-of-some-length",
     "api_key": "sk-of-these-tests-0123456789",

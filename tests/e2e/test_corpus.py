@@ -19,6 +19,8 @@ from media_jobs.models import ExternalId, MediaItem, StoredChunk
 from providers.exceptions import ProviderThrottled
 from tests.fakes import MINILM
 
+pytestmark = pytest.mark.sqlite_only("files of texts")
+
 MODEL = f"onnx:{MINILM}"
 ROWS = [{"id": f"doc-{n}", "text": f"Text number {n}."} for n in range(10)]
 

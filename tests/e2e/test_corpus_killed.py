@@ -13,6 +13,8 @@ import pytest
 from tests.e2e.server import MODEL, REPOSITORY, clean_environment, lay_out_weights
 from tests.waiting import poll
 
+pytestmark = pytest.mark.sqlite_only("files of texts")
+
 SHARD = 100
 
 

@@ -19,6 +19,8 @@ import yaml
 from embeddings_project import settings
 from tests.e2e.server import REPOSITORY
 
+pytestmark = pytest.mark.sqlite_only("what manifests say")
+
 TOOLS = REPOSITORY / ".tools" / "deploy"
 DEPLOY = REPOSITORY / "deploy"
 CHART = DEPLOY / "helm" / "embeddings-server"

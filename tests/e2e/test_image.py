@@ -20,7 +20,10 @@ from tests.waiting import poll
 KEY = "test-key-0123456789abcdef"
 BUILD_SECONDS = 900
 STOP_SECONDS = 40
-pytestmark = pytest.mark.timeout(BUILD_SECONDS + 100)
+pytestmark = [
+    pytest.mark.timeout(BUILD_SECONDS + 100),
+    pytest.mark.sqlite_only("what an image holds"),
+]
 
 
 def as_root(*words: str | Path) -> tuple[str, ...]:

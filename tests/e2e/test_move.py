@@ -27,7 +27,10 @@ from providers.models import RemoteSpace
 from tests.e2e.server import REPOSITORY, clean_environment, manage
 from tests.waiting import poll
 
-pytestmark = pytest.mark.usefixtures("installation")
+pytestmark = [
+    pytest.mark.usefixtures("installation"),
+    pytest.mark.sqlite_only("names its own databases"),
+]
 WIDTH = 8
 
 

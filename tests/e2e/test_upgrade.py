@@ -23,6 +23,8 @@ from tests.releases.fill import JWT_SECRET, MODEL, SECRETS, WordServer
 from tests.servers import serving
 from tests.waiting import poll
 
+pytestmark = pytest.mark.sqlite_only("names its own databases")
+
 RELEASES = Path(__file__).parents[1] / "releases"
 RELEASE = RELEASES / "0.1.0"
 SERVE = (sys.executable, "manage.py", "serve", "--skip-prepare")

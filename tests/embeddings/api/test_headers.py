@@ -9,7 +9,7 @@ from rest_framework.test import APIClient
 from embeddings.access.limiter.limiter import Limiter
 from embeddings.access.limiter.sqlite_buckets import SqliteBuckets
 from embeddings.conf import conf
-from embeddings.headers import DESCRIBED, REQUEST_ID
+from embeddings.headers import DESCRIBED, MEMBER, REQUEST_ID
 from embeddings.services.callers import SINGLE_USER, CallerLimits
 from tests.fakes import MINILM
 
@@ -88,7 +88,8 @@ def found(post, client, drifting, limited):
 
 
 def test_every_header_of_an_answer_is_in_the_document_and_the_reverse(found):
-    assert found | {"Cache-Control"} == set(DESCRIBED)
+    assert found | {"Cache-Control", MEMBER} == set(DESCRIBED)
+    assert MEMBER in documented(URL, "post", 200)  # carried in test_pools.py
 
 
 def test_secrets_are_documented_as_not_kept(ada):
