@@ -34,7 +34,7 @@ PROGRAMS = [block for block in UNMARKED if block.language == "python"]
 ANSWERS = [block for block in UNMARKED if block.language == "json"]
 JOB_SECONDS = 60
 # All but what runs, and the queue that calls for workers.
-DUMP = "embeddings-server dumpdata -e django_q -e embeddings.processbeat"
+DUMP = "embeddings-server dumpdata -e django_q -e embeddings.processbeat -e embeddings.node"
 
 
 class Reader:
@@ -195,6 +195,17 @@ def test_settings_are_accepted(block, reader):
     reader.shell("embeddings-server check --fail-level WARNING", **block.settings)
 
 
+def dumped(file):
+    """Yield the rows, less the vectors, which `move_to` compares itself: pgvector has a table of its own for them."""
+    for row in json.loads(file.read_text()):
+        row["fields"].pop("vector", None)
+        yield (
+            row["model"],
+            str(row.get("pk")),
+            json.dumps(row["fields"], sort_keys=True),
+        )
+
+
 @pytest.mark.parametrize("block", MOVE, ids=place)
 def test_all_data_move_to_postgresql(block, reader, answers, tmp_path, postgres_server):
     with (
@@ -213,15 +224,7 @@ def test_all_data_move_to_postgresql(block, reader, answers, tmp_path, postgres_
         DATA_DIR=str(tmp_path),
     )
     before, after = (
-        {
-            (
-                row["model"],
-                str(row.get("pk")),
-                json.dumps(row["fields"], sort_keys=True),
-            )
-            for row in json.loads((reader.folder / name).read_text())
-        }
-        for name in ("before.json", "after.json")
+        set(dumped(reader.folder / name)) for name in ("before.json", "after.json")
     )
     assert "media_jobs.storedchunk" in {model for model, _, _ in before}
     assert after == before

@@ -241,7 +241,8 @@ def test_move_that_is_killed_goes_on_with_the_next_row(filled, target, tmp_path)
     assert target.sql("SELECT max(id) FROM embeddings_traffic") == [(4000,)]
     finished = manage(tmp_path, "move_to", target.url)
     assert finished.returncode == 0, finished.stderr
-    assert "40 vectors (bit by bit) and 5 searches were the same" in finished.stdout
+    rounded = "40 of them rounded to half precision"
+    assert f"40 vectors ({rounded}) and 5 searches were the same" in finished.stdout
     assert "SECRET_KEY_FILE=" in finished.stdout
     assert (tmp_path / "secret_key").read_text().strip() not in finished.stdout
     assert target.sql(first) == written  # not copied twice

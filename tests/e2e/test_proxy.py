@@ -45,7 +45,7 @@ def port():
 @pytest.fixture(scope="module")
 def nodes(prepared_weights, postgres_server, redis_server, port, tmp_path_factory):
     """Two nodes that share PostgreSQL and Redis; they start for the first time, at the same moment."""
-    database = postgres_server.create_database("nodes")
+    database = postgres_server.create_database("proxied")
     both = [
         Server(
             tmp_path_factory.mktemp("node"),
