@@ -8,34 +8,35 @@ import argparse
 import collections
 import contextlib
 import http.client
-import json
 import random
 import signal
-import statistics
 import sys
 import tempfile
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
-from benchmarks.contestants import KEY, MINILM, REPOSITORY, ours
+from benchmarks.contestants import KEY, MINILM, ours
 from benchmarks.corpus import short_texts
+from benchmarks.fault_record import (
+    ANSWERED,
+    WRONG,
+    Api,
+    FaultRecord,
+    WrongAnswer,
+    listed,
+    outcome_of,
+    publish,
+)
 from benchmarks.machine import describe_machine
 from benchmarks.preparation import fresh_data_folder, prepare_minilm
-from benchmarks.servers import Server
+from benchmarks.servers import Server, title_of
 
-PAGE = REPOSITORY / "docs" / "reliability.md"
-BEGIN, END = "<!-- faults: begin -->\n", "<!-- faults: end -->"
 CLIENTS = 12
 TEXTS = 300
 CHUNKS = 20
@@ -51,33 +52,16 @@ PROCESSES = {
 SIGNALS = {"kill -9": signal.SIGKILL, "SIGSTOP": signal.SIGSTOP}
 
 
-@dataclass(slots=True)
-class Fault:
-    """One fault, and what the requests met that were under way until the next one."""
-
-    name: str
-    at: float
-    outcomes: collections.Counter[str] = field(default_factory=collections.Counter)
-    longest_seconds: float = 0.0
-    last_error_at: float | None = None
-
-    @property
-    def recovery_seconds(self) -> float:
-        """How long after it the last request failed that began before it was over; 0 where none did."""
-        return 0.0 if self.last_error_at is None else self.last_error_at - self.at
-
-
 class Fire:
     """A server under load and fault."""
 
     def __init__(self, server: Server, choose: random.Random) -> None:
         self._server = server
+        self._api = Api(port=server.port, key=KEY)
         self._choose = choose
         self._texts = list(short_texts(TEXTS, start=0))
-        self._lock = threading.Lock()
         self._over = threading.Event()
-        self.faults = [Fault("none", time.monotonic())]
-        self.wrong = 0
+        self.record = FaultRecord()
         self.jobs: list[str] = []
         self._known = [self._embedded(text) for text in self._texts]
 
@@ -103,7 +87,10 @@ class Fire:
         """Return how many jobs ended how."""
         deadline = time.monotonic() + within_seconds
         while time.monotonic() < deadline:
-            states = collections.Counter(self._job(job)["status"] for job in self.jobs)
+            paths = [f"/media/embeddings/jobs/{job}" for job in self.jobs]
+            states = collections.Counter(
+                self._api.call("GET", path)["status"] for path in paths
+            )
             if not states["queued"] + states["processing"]:
                 break
             time.sleep(1.0)
@@ -115,51 +102,33 @@ class Fire:
         victims = [
             one
             for one in self._server.tree.processes()
-            if PROCESSES[process] in _title(one) and one.status() != "stopped"
+            if PROCESSES[process] in title_of(one) and one.status() != "stopped"
         ]
         if victims:
-            with self._lock:
-                self.faults.append(Fault(f"{how} of {_a(process)}", time.monotonic()))
+            self.record.strike(f"{how} of {_a(process)}")
             self._choose.choice(victims).send_signal(SIGNALS[how])
 
     def _load(self) -> None:
         choose = random.Random(self._choose.random())
         while not self._over.is_set():
             number = choose.randrange(TEXTS)
-            with self._lock:
-                fault = self.faults[-1]
-            began = time.monotonic()
-            outcome = self._outcome(number)
-            ended = time.monotonic()
-            with self._lock:
-                if outcome != "200":  # it is of the fault that struck meanwhile
-                    fault = self.faults[-1]
-                    fault.last_error_at = ended
-                fault.outcomes[outcome] += 1
-                fault.longest_seconds = max(fault.longest_seconds, ended - began)
-            if outcome != "200":
+            ask = partial(outcome_of, partial(self._check, number))
+            if self.record.ask(ask) != ANSWERED:
                 time.sleep(PROBE_SECONDS)
 
-    def _outcome(self, number: int) -> str:
-        try:
-            vector = self._embedded(self._texts[number])
-        except urllib.error.HTTPError as error:
-            waits = error.headers.get("Retry-After")
-            return f"{error.code}" if waits else f"{error.code} without Retry-After"
-        except (OSError, http.client.HTTPException):
-            return "cut off"
+    def _check(self, number: int) -> None:
+        vector = self._embedded(self._texts[number])
         if np.abs(vector - self._known[number]).max() > SAME:
-            self.wrong += 1
-        return "200"
+            raise WrongAnswer
 
     def _embedded(self, text: str) -> NDArray[np.float32]:
         body = {"input": text, "model": f"onnx:{MINILM}"}
-        answer = self._call("POST", "/embeddings", body, fallback="off")
+        answer = self._api.call("POST", "/embeddings", body, fallback="off")
         return np.array(answer["data"][0]["embedding"], dtype=np.float32)
 
     def _empty_cache(self) -> None:
         while not self._over.wait(0.5):
-            self._quietly(partial(self._call, "DELETE", "/embeddings/cache"))
+            self._quietly(partial(self._api.call, "DELETE", "/embeddings/cache"))
 
     def _start_jobs(self) -> None:
         number = 0
@@ -169,75 +138,17 @@ class Fire:
 
     def _start_job(self, number: int) -> None:
         words = " ".join(short_texts(CHUNKS, start=1000 + CHUNKS * number))
-        item = self._call(
-            "POST", "/media", {"title": f"document {number}", "content": words}
-        )
+        document = {"title": f"document {number}", "content": words}
+        item = self._api.call("POST", "/media", document)
         path = f"/media/{item['media_id']}/embeddings"
-        job = self._call("POST", path, {"embedding_model": f"onnx:{MINILM}"})
+        job = self._api.call("POST", path, {"embedding_model": f"onnx:{MINILM}"})
         self.jobs.append(job["job_id"])
-
-    def _job(self, job: str) -> dict[str, Any]:
-        return self._call("GET", f"/media/embeddings/jobs/{job}")
 
     @staticmethod
     def _quietly(call: Callable[[], object]) -> None:
         """What fails here is no figure: the clients' requests are."""
         with contextlib.suppress(OSError, http.client.HTTPException):
             call()
-
-    def _call(
-        self,
-        method: str,
-        path: str,
-        body: dict[str, Any] | None = None,
-        *,
-        fallback: str = "any",
-    ) -> dict[str, Any]:
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self._server.port}/api/v1{path}",
-            method=method,
-            data=json.dumps(body).encode() if body else None,
-            headers={
-                "X-API-KEY": KEY,
-                "Content-Type": "application/json",
-                "X-Embeddings-Fallback": fallback,
-            },
-        )
-        with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310
-            read: dict[str, Any] = json.load(answer)
-            return read
-
-
-def table(fire: Fire) -> str:
-    """Return what each kind of fault cost, as Markdown."""
-    kinds: dict[str, list[Fault]] = collections.defaultdict(list)
-    for fault in fire.faults:
-        kinds[fault.name].append(fault)
-    lines = [
-        (
-            "| fault | times | answered | cut off | 503 with Retry-After | other errors"
-            " | longest request s | recovery s, median and longest |"
-        ),
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for name, faults in sorted(kinds.items()):
-        sums = sum((fault.outcomes for fault in faults), collections.Counter[str]())
-        others = {k: n for k, n in sums.items() if k not in ("200", "cut off", "503")}
-        recovery = [fault.recovery_seconds for fault in faults]
-        lines.append(
-            f"| {name} | {len(faults)} | {sums['200']:,} | {sums['cut off']} | {sums['503']}"
-            f" | {', '.join(f'{k}: {n}' for k, n in others.items()) or 'none'}"
-            f" | {max(fault.longest_seconds for fault in faults):.1f}"
-            f" | {statistics.median(recovery):.1f}, {max(recovery):.1f} |"
-        )
-    return "\n".join(lines)
-
-
-def publish(text: str) -> None:
-    """Write the table between its marks in docs/reliability.md."""
-    page = PAGE.read_text()
-    head, rest = page.split(BEGIN)
-    PAGE.write_text(f"{head}{BEGIN}\n{text}\n\n{END}{rest.split(END)[1]}")
 
 
 def main() -> None:
@@ -268,23 +179,14 @@ def main() -> None:
     machine = describe_machine()
     text = (
         f"Measured on {time.strftime('%Y-%m-%d')} for {options.minutes:g} minutes: {machine['processor']},"
-        f" {machine['cores']} cores, {CLIENTS} clients.\n\n{table(fire)}\n\n"
-        f"Wrong vectors: {fire.wrong}. Jobs: {len(fire.jobs)} started, "
-        + ", ".join(f"{count} {state}" for state, count in jobs.items())
-        + "."
+        f" {machine['cores']} cores, {CLIENTS} clients.\n\n{fire.record.table()}\n\n"
+        f"Wrong vectors: {fire.record.total(WRONG)}. Jobs: {len(fire.jobs)} started, {listed(jobs.items())}."
     )
     print(text)
     if options.publish:
-        publish(text)
+        publish("faults", text)
     bad = {"completed"} ^ set(jobs) if jobs else set()
-    sys.exit(1 if fire.wrong or bad else 0)
-
-
-def _title(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.NoSuchProcess:
-        return ""
+    sys.exit(1 if fire.record.total(WRONG) or bad else 0)
 
 
 def _a(word: str) -> str:

@@ -1,5 +1,6 @@
 """Servers under test: started, waited for, held still while others run, measured as process trees, stopped."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -7,7 +8,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -36,11 +37,11 @@ class Tree:
 
     def cpu_seconds(self) -> float:
         """Return the processor time spent so far, of ended and waited-for children too."""
-        return self._sum(lambda process: sum(process.cpu_times()[:4]))
+        return self.sum(lambda process: sum(process.cpu_times()[:4]))
 
     def engine_cpu_seconds(self) -> float:
         """Return the processor time that this server's engine process spent so far; 0 where it has none."""
-        return self._sum(
+        return self.sum(
             lambda process: (
                 sum(process.cpu_times()[:4])
                 if ENGINE_TITLE in " ".join(process.cmdline())
@@ -50,7 +51,7 @@ class Tree:
 
     def proportional_bytes(self) -> float:
         """Return the memory in use, pages that several processes share counted once (Linux; elsewhere RSS)."""
-        return self._sum(_proportional_bytes)
+        return self.sum(_proportional_bytes)
 
     def wait_until_idle(self, seconds: float = 120.0) -> None:
         """Return once next to no processor time is used, or after `seconds`."""
@@ -63,20 +64,15 @@ class Tree:
                 return
 
     def pause(self) -> None:
-        """Hold all processes still, parents first."""
-        for process in self.processes():
-            process.suspend()
+        """Hold all processes still."""
+        hold(self.processes())
 
     def resume(self) -> None:
-        """Let them run on, children first, so that no parent finds its children silent."""
-        parent, *children = self.processes()
-        for process in reversed(children):
-            process.resume()
-        if children:
-            time.sleep(HEARTBEAT_SECONDS)
-        parent.resume()
+        """Let them run on."""
+        let_go(self.processes())
 
-    def _sum(self, figure: Callable[[psutil.Process], float]) -> float:
+    def sum(self, figure: Callable[[psutil.Process], float]) -> float:
+        """Return the sum of a figure over those that live."""
         total = 0.0
         for process in self.processes():
             try:
@@ -103,7 +99,7 @@ class Server:
         if cores:
             command = ["taskset", "-c", ",".join(map(str, sorted(cores))), *command]
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("wb") as output:
+        with log.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603
                 command,
                 cwd=cwd,
@@ -136,6 +132,33 @@ class Server:
         for process in psutil.wait_procs(processes, timeout=STOP_SECONDS)[1]:
             process.kill()
         self._process.wait()
+
+
+def hold(processes: Sequence[psutil.Process]) -> None:
+    """Have a family stand still, parents first, so that none replaces another."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.suspend()
+
+
+def let_go(processes: Sequence[psutil.Process]) -> None:
+    """Let a family run on, children first, so that no parent finds its children silent."""
+    parent, *children = processes
+    for process in reversed(children):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.resume()
+    if children:
+        time.sleep(HEARTBEAT_SECONDS)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        parent.resume()
+
+
+def title_of(process: psutil.Process) -> str:
+    """Return what a process calls itself; nothing if it has ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def free_port() -> int:

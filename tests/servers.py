@@ -11,8 +11,8 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from socketserver import BaseServer
-from typing import TypeVar
+from socketserver import BaseRequestHandler, BaseServer, ThreadingTCPServer
+from typing import Literal, TypeVar
 
 import psutil
 
@@ -35,22 +35,31 @@ def serving(server: One) -> Iterator[One]:
 
 
 class RedisServer:
-    """Redis on a Unix socket of its own, keeping nothing."""
+    """Redis on a Unix socket of its own, keeping nothing. It can be killed and started again at the same address."""
 
     def __init__(self, *, databases: int = 16) -> None:
         program = shutil.which("redis-server")
         assert program, "redis-server is missing: run .ci/tools"
         self._folder = tempfile.mkdtemp(prefix="redis-")
-        path = Path(self._folder) / "socket"
-        self.url = f"unix://{path}"
-        self._process = subprocess.Popen(
-            [
-                *(program, "--port", "0", "--unixsocket", str(path), "--save", ""),
-                *("--databases", str(databases)),
-            ],
-            stdout=subprocess.DEVNULL,
-        )
-        self._wait_for(path)
+        self._path = Path(self._folder) / "socket"
+        self.url = f"unix://{self._path}"
+        self._command = [
+            *(program, "--port", "0", "--unixsocket", str(self._path)),
+            *("--save", "", "--databases", str(databases)),
+        ]
+        self.start()
+
+    def start(self) -> None:
+        self._path.unlink(missing_ok=True)
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        self._wait_for(self._path)
+
+    def processes(self) -> list[psutil.Process]:
+        return [psutil.Process(self._process.pid)]
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
 
     def stop(self) -> None:
         self._process.terminate()
@@ -100,11 +109,15 @@ class PostgresServer:
         """The folder of its own release's pg_dump and pg_restore."""
         return Path(self._main().exe()).parent
 
+    def processes(self) -> list[psutil.Process]:
+        """Return the main process and those of the connections."""
+        main = self._main()
+        return [main, *main.children()]
+
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
         """Stop all its processes where they are, as a machine that hangs does."""
-        main = self._main()
-        processes = [main, *main.children()]
+        processes = self.processes()
         for process in processes:
             process.suspend()
         try:
@@ -113,6 +126,19 @@ class PostgresServer:
             for process in processes:
                 process.resume()
 
+    def kill(self) -> None:
+        """End all its processes, as a machine that loses its power does."""
+        processes = self.processes()
+        for process in processes:
+            process.suspend()
+        for process in processes:
+            process.kill()
+        psutil.wait_procs(processes, timeout=20)
+
+    def start(self) -> None:
+        """Start it again on what it has on disk."""
+        self._server.ensure_postgres_running()
+
     def stop(self) -> None:
         self._server.cleanup()
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -120,3 +146,45 @@ class PostgresServer:
     def _main(self) -> psutil.Process:
         pid = (Path(self._folder) / "postmaster.pid").read_text().split()[0]
         return psutil.Process(int(pid))
+
+
+class CutAtCommit(ThreadingTCPServer):
+    """The way to a PostgreSQL server. It breaks at the next COMMIT if `cut` is set: before the server has it, or after.
+
+    `serving(CutAtCommit(postgres_server.folder))` listens at 127.0.0.1, `port`.
+    """
+
+    daemon_threads = True
+    cut: Literal["before", "after"] | None = None
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Forward)
+        self.path = str(Path(folder) / ".s.PGSQL.5432")
+        self.port: int = self.server_address[1]
+
+
+class _Forward(BaseRequestHandler):
+    server: CutAtCommit
+
+    def handle(self) -> None:
+        with socket.socket(socket.AF_UNIX) as there:
+            there.connect(self.server.path)
+            back = threading.Thread(target=self._answer, args=[there], daemon=True)
+            back.start()
+            while sent := self.request.recv(65536):
+                cut = self.server.cut if b"COMMIT" in sent else None
+                if cut:
+                    self.server.cut, self._deaf = None, True
+                if cut != "before":
+                    there.sendall(sent)
+                if cut:
+                    break
+            there.shutdown(socket.SHUT_WR)
+            back.join()
+
+    _deaf = False
+
+    def _answer(self, there: socket.socket) -> None:
+        while answer := there.recv(65536):
+            if not self._deaf:
+                self.request.sendall(answer)

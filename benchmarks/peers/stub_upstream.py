@@ -39,7 +39,7 @@ def answer(texts: int, dimensions: int, *, as_base64: bool) -> bytes:
 class Upstream(asyncio.Protocol):
     """One connection: requests with a Content-Length, one after another."""
 
-    def __init__(self, dimensions: int) -> None:
+    def __init__(self, dimensions: int = 1536) -> None:
         self._dimensions = dimensions
         self._received = b""
 
@@ -56,15 +56,16 @@ class Upstream(asyncio.Protocol):
                 return
             body = self._received[end + len(BLANK) : whole]
             self._received = self._received[whole:]
-            self._answer(body)
+            assert isinstance(self._transport, asyncio.Transport)  # noqa: S101
+            self._transport.write(self.answer(body))
 
-    def _answer(self, body: bytes) -> None:
+    def answer(self, body: bytes) -> bytes:
+        """Return the whole answer to a request with this body."""
         asked = orjson.loads(body)
         given = asked["input"]
         texts = 1 if isinstance(given, str) else len(given)
         as_base64 = asked.get("encoding_format") == "base64"
-        assert isinstance(self._transport, asyncio.Transport)  # noqa: S101
-        self._transport.write(answer(texts, self._dimensions, as_base64=as_base64))
+        return answer(texts, self._dimensions, as_base64=as_base64)
 
 
 async def serve(port: int, dimensions: int) -> None:

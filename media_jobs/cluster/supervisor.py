@@ -89,8 +89,8 @@ class Supervisor:
             self._end_stalled()
             if self._beat.when_due():
                 sample(QUEUED_JOBS, waiting_jobs())
-        except (DatabaseError, InterfaceError):
-            log.warning("worker_lost_database", exc_info=True)
+        except (DatabaseError, InterfaceError) as error:
+            log.warning("worker_lost_database", reason=type(error).__name__)
 
     def _end_stalled(self) -> None:
         """Start the cluster again where it leaves one job lying."""
@@ -108,8 +108,8 @@ class Supervisor:
     def _start(self, *, dead: list[str]) -> None:
         try:
             put_back_lost(self._watch, dead=dead)
-        except (DatabaseError, InterfaceError):
-            log.warning("worker_lost_database", exc_info=True)
+        except (DatabaseError, InterfaceError) as error:
+            log.warning("worker_lost_database", reason=type(error).__name__)
         self._cluster.start()
         self._started_at = time.monotonic()
 
@@ -118,8 +118,8 @@ class Supervisor:
         closing.value = 1
         try:
             hand_back_mine()
-        except (DatabaseError, InterfaceError):
-            log.warning("worker_lost_database", exc_info=True)
+        except (DatabaseError, InterfaceError) as error:
+            log.warning("worker_lost_database", reason=type(error).__name__)
         self._beat.close()
         self._notifier.tell_to_stop()
         self._cluster.stop(seconds=STOP_SECONDS)

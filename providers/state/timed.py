@@ -9,12 +9,15 @@ from typing import Generic, TypeVar
 Value = TypeVar("Value")
 Timer = Callable[[], float]
 NEVER = -math.inf
+# For how long a value that is far too old is waited for.
+READING_SECONDS = 1.0
 
 
 class Fresh(Generic[Value]):
     """A value that is read again once it is older than `seconds`.
 
-    One thread at a time reads; the others go on with the last value, and wait only for the first one. Where `read`
+    One thread at a time reads; the others go on with the last value, and wait only for the first one. A process that
+    was idle has one from long ago: of twice that age they wait for the reader, too, a second at most. Where `read`
     fails the next caller reads.
     """
 
@@ -33,12 +36,15 @@ class Fresh(Generic[Value]):
         self._read_at = NEVER
 
     def get(self) -> Value:
-        if self._timer() - self._read_at >= self._seconds:
-            self._read_again()
+        age = self._timer() - self._read_at
+        if age >= self._seconds:
+            self._read_again(
+                patience=READING_SECONDS if age >= 2 * self._seconds else 0
+            )
         return self._value  # type: ignore[return-value]  # read by now
 
-    def _read_again(self) -> None:
-        if self._lock.acquire(blocking=self._read_at == NEVER):
+    def _read_again(self, *, patience: float) -> None:
+        if self._lock.acquire(timeout=-1 if self._read_at == NEVER else patience):
             try:
                 if self._timer() - self._read_at >= self._seconds:
                     self._value = self._read()

@@ -7,10 +7,9 @@ from decimal import Decimal
 from operator import itemgetter
 from typing import NamedTuple
 
-from django.db import transaction
-
 from embeddings.models import EndUserDay, UsageHour
 from embeddings.services.callers import Caller
+from embeddings.services.usage.commits import Commit
 from embeddings.services.usage.traffic import TrafficCounts
 from embeddings.services.usage.upserts import add_up
 
@@ -76,13 +75,13 @@ class Account:
             self.end_users.setdefault(key, Counts()).add(counts)
 
 
-def store(accounts: Iterable[Account], traffic: TrafficCounts) -> None:
-    """Add all counts, or none. Raises DatabaseError.
+def store(accounts: Iterable[Account], traffic: TrafficCounts, commit: Commit) -> None:
+    """Add all counts, or none. Raises DatabaseError; `commit` may then be in doubt.
 
     Rows are in the same order in all processes, so that two transactions never wait for each other in a circle.
     """
     accounts = sorted(accounts, key=lambda account: account.caller.id)
-    with transaction.atomic():
+    with commit.atomic():
         traffic.store()
         add_up(
             UsageHour,

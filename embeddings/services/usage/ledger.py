@@ -17,6 +17,7 @@ from embeddings.services import request_metrics
 from embeddings.services.callers import Caller
 from embeddings.services.errors import ServiceError
 from embeddings.services.types import EmbeddingRequest, EmbeddingResult, Target
+from embeddings.services.usage.commits import Commit
 from embeddings.services.usage.counts import Account, Counts, Place, store
 from embeddings.services.usage.events import Event, opened
 from embeddings.services.usage.retention import Retention
@@ -84,6 +85,7 @@ class Ledger:
         self._flush_lock = threading.Lock()  # one flush at a time
         self._page = _Page()
         self._being_stored = _Page()
+        self._commit = Commit()
         self._retention = Retention()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
@@ -148,34 +150,46 @@ class Ledger:
     def flush(self) -> bool:
         """Add the counts to the database. If that fails they are kept for the next time, and False is returned."""
         with self._flush_lock:
-            with self._lock:
-                self._being_stored, self._page = self._page, _Page()
-            if not self._being_stored:
-                return True
             try:
-                self._store(self._being_stored)
+                return self._flush()
             except (DatabaseError, InterfaceError) as error:
                 log.warning("usage_not_stored", reason=type(error).__name__)
                 return False
-        return True
 
     def close(self) -> None:
         """Store what is left, and stop the thread."""
         self._stopped.set()
         self.flush()
 
+    def _flush(self) -> bool:
+        if self._commit.in_doubt:
+            took_place = self._commit.took_place()
+            if took_place is None:
+                return False
+            self._settle(stored=took_place)
+        with self._lock:
+            self._being_stored, self._page = self._page, _Page()
+        if self._being_stored:
+            self._store(self._being_stored)
+        return True
+
     def _store(self, page: _Page) -> None:
-        stored = False
         try:
-            store(page.accounts.values(), page.traffic)
-            stored = True
-        finally:
-            with self._lock:
-                done, self._being_stored = self._being_stored, _Page()
-                if stored:
-                    self.flushes += 1
-                else:
-                    self._page.merge(done)
+            store(page.accounts.values(), page.traffic, self._commit)
+        except BaseException:
+            if not self._commit.in_doubt:
+                self._settle(stored=False)
+            raise
+        self._settle(stored=True)
+
+    def _settle(self, *, stored: bool) -> None:
+        """Forget the counts that are stored, or take them back."""
+        with self._lock:
+            done, self._being_stored = self._being_stored, _Page()
+            if stored:
+                self.flushes += 1
+            else:
+                self._page.merge(done)
 
     def _add(
         self,

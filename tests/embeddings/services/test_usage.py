@@ -255,9 +255,9 @@ def test_pending_is_what_the_database_does_not_hold_yet(ledger, monkeypatch):
     seen = []
     store = counts.store
 
-    def watched(accounts, traffic):
+    def watched(*given):
         seen.append(ledger.pending("key:7", since=0).tokens)
-        store(accounts, traffic)
+        store(*given)
 
     monkeypatch.setattr(ledger_module, "store", watched)
     ledger.flush()
@@ -387,21 +387,66 @@ def test_counts_of_several_processes_add_up_exactly(request, tmp_path, database)
     if database == "postgres":
         server = request.getfixturevalue("postgres_server")
         url = server.create_database("several_processes")
-    environment = {
-        "PATH": "/usr/bin:/bin",
-        "DATA_DIR": str(tmp_path),
-        "DATABASE_URL": url,
-        "DJANGO_SETTINGS_MODULE": "embeddings_project.settings",
-        "PYTHONPATH": str(REPOSITORY),
-    }
+    found = printed_by(COUNT, data_dir=tmp_path, database=url)
+    assert found == [800, 2400, "0.0000480000", 800]
 
+
+COUNT_CUT_OFF = """
+import json, sys, django
+django.setup()
+from django.core.management import call_command
+from django.db import connection
+from embeddings.models import UsageHour
+from embeddings.services.usage.ledger import Ledger
+from tests.embeddings.services.test_usage import asked, result
+from tests.servers import CutAtCommit, serving
+
+call_command("migrate", verbosity=0)
+found = []
+with serving(CutAtCommit(connection.settings_dict["OPTIONS"].pop("host"))) as way:
+    connection.close()
+    connection.settings_dict |= {"HOST": "127.0.0.1", "PORT": way.port}
+    for cut in ("after", "before"):
+        UsageHour.objects.all().delete()
+        ledger = Ledger(flush_seconds=0)
+        ledger.answered(asked(), result())
+        way.cut = cut
+        stored = ledger.flush()
+        connection.close()
+        pending = ledger.pending("key:7", since=0).tokens
+        ledger.answered(asked(), result())
+        while not ledger.flush():
+            pass
+        found.append([stored, pending, UsageHour.objects.get().requests])
+    connection.close()
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.e2e
+def test_flush_whose_commit_is_cut_off_is_counted_once_whether_or_not_it_took_place(
+    postgres_server, tmp_path
+):
+    url = postgres_server.create_database("cut_off")
+    found = printed_by(COUNT_CUT_OFF, data_dir=tmp_path, database=url)
+    assert found == [[False, 10, 2]] * 2
+
+
+def printed_by(script, *, data_dir, database):
+    """Run a script in a process of its own, and return the JSON that it prints."""
     finished = subprocess.run(
-        [sys.executable, "-c", COUNT],
-        env=environment,
+        [sys.executable, "-c", script],
+        env={
+            "PATH": "/usr/bin:/bin",
+            "DATA_DIR": str(data_dir),
+            "DATABASE_URL": database,
+            "DJANGO_SETTINGS_MODULE": "embeddings_project.settings",
+            "PYTHONPATH": str(REPOSITORY),
+        },
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert finished.returncode == 0, finished.stderr
-    assert json.loads(finished.stdout) == [800, 2400, "0.0000480000", 800]
+    return json.loads(finished.stdout)

@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from providers.state import timed
 from providers.state.timed import Fresh, Rest
 
 
@@ -29,7 +30,9 @@ def test_value_is_read_again_once_it_is_too_old(timer):
     assert [fresh.get(), fresh.get()] == [1, 1]
 
 
-def test_while_one_thread_reads_the_others_go_on_with_the_last_value(timer):
+def test_while_one_thread_reads_the_others_go_on_with_a_value_that_is_just_too_old(
+    timer,
+):
     reads, entered, go_on = iter("ab"), threading.Event(), threading.Event()
 
     def read():
@@ -41,7 +44,7 @@ def test_while_one_thread_reads_the_others_go_on_with_the_last_value(timer):
 
     fresh = Fresh(read, seconds=1.0, timer=timer)
     assert fresh.get() == "a"
-    timer.now += 5
+    timer.now += 1.5
     thread = threading.Thread(target=fresh.get)
     thread.start()
     assert entered.wait(20)
@@ -49,6 +52,37 @@ def test_while_one_thread_reads_the_others_go_on_with_the_last_value(timer):
     go_on.set()
     thread.join()
     assert fresh.get() == "b"
+
+
+@pytest.mark.parametrize("reading_seconds", [20, 0.01])
+def test_after_idle_times_the_others_wait_for_the_reader_but_not_for_ever(
+    timer, monkeypatch, reading_seconds
+):
+    monkeypatch.setattr(timed, "READING_SECONDS", reading_seconds)
+    reads, entered, go_on = iter("ab"), threading.Event(), threading.Event()
+
+    def read():
+        value = next(reads)
+        if value == "b":
+            entered.set()
+            assert go_on.wait(20)
+        return value
+
+    fresh = Fresh(read, seconds=1.0, timer=timer)
+    assert fresh.get() == "a"
+    timer.now += 100
+    found: list[str] = []
+    reader = threading.Thread(target=fresh.get)
+    reader.start()
+    assert entered.wait(20)
+    other = threading.Thread(target=lambda: found.append(fresh.get()))
+    other.start()
+    if reading_seconds < 1:
+        other.join()
+    go_on.set()
+    reader.join()
+    other.join()
+    assert found == ["b" if reading_seconds > 1 else "a"]
 
 
 def test_for_the_first_value_all_wait_and_one_reads(timer):
