@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import psutil
 
 from benchmarks.contestants import REPOSITORY
+from benchmarks.fault_record import Api
 from benchmarks.preparation import fresh_data_folder
 from benchmarks.servers import Server, free_port, hold, request, title_of
 from tests.servers import PostgresServer, RedisServer
@@ -235,6 +236,13 @@ class Installation:
     def is_well(self) -> bool:
         """Whether all parts do their work."""
         return all(part.answers() for part in self.parts())
+
+    def upstreams_are_well(self) -> bool:
+        """Whether all is well, and the breakers of the upstreams know it."""
+        root = Api(port=self.port, key=self.keys["root"])
+        breakers = root.call("GET", "/embeddings/circuit-breakers")["data"]
+        states = {one["provider"]: one["state"] for one in breakers}
+        return self.is_well() and all(states[name] == "closed" for name in UPSTREAMS)
 
     def parts(self) -> Iterator[Program | Database | Redis]:
         """Yield all, in the order in which they need one another."""

@@ -60,7 +60,7 @@ PAUSE_SECONDS: dict[type[Client], float] = {
 AWAY_SECONDS = (3.0, 8.0)  # for which what was killed is not there
 HELD_SECONDS = (5.0, 15.0)
 SETTLE_SECONDS = 5.0  # more than one flush
-OVER_SECONDS = 60.0
+OVER_SECONDS = 120.0  # a breaker alone takes 60
 JOBS_END_SECONDS = 300.0
 CHECK = """
 import json
@@ -141,6 +141,8 @@ class Faults:
             end()
             time.sleep(self._choose.uniform(*AWAY_SECONDS))
             part.start()
+        if what == "an upstream":
+            return self._installation.upstreams_are_well
         return self._installation.is_well
 
     def _strike_process(self, how: str, what: str) -> Callable[[], bool]:
