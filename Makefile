@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 WORKERS ?= $(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)')
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 CORE := not e2e and not torch
+TESTS = $(BIN)/python -m pytest --numprocesses $(WORKERS) --ignore tests/e2e/test_image.py
 # Exactly what a lock names, in whatever index pip finds it: a file with another hash is refused.
 LOCKED := --no-deps --require-hashes --requirement
 
@@ -29,11 +30,17 @@ check: $(VENV)/.dev
 coverage: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "$(CORE)" --numprocesses $(WORKERS) --cov --cov-report term:skip-covered --cov-report html $(ARGS)
 
-# All tests; DATABASE=postgres runs those that a database or a cache can make a difference to on PostgreSQL and Redis.
+# All tests in three runs: on SQLite; with database servers of their own; and on PostgreSQL and Redis those that a database
+# or a cache can make a difference to. DATABASE=sqlite is the first two in one, DATABASE=postgres the last alone.
 test: $(VENV)/.ci
 	@.ci/tools
-	TEST_DATABASE=$(or $(DATABASE),sqlite) $(BIN)/python -m pytest --numprocesses $(WORKERS) \
-		--ignore tests/e2e/test_image.py $(ARGS)
+ifeq ($(DATABASE)$(ARGS),)
+	TEST_DATABASE=sqlite $(TESTS) -m "not servers"
+	TEST_DATABASE=sqlite $(TESTS) -m servers
+	TEST_DATABASE=postgres $(TESTS)
+else
+	TEST_DATABASE=$(or $(DATABASE),sqlite) $(TESTS) $(ARGS)
+endif
 
 # Build the Dockerfile's image step by step, without Docker, and run it: needs root, or sudo that does not ask.
 image: $(VENV)/.dev

@@ -29,7 +29,10 @@ DATABASE = {"db", "transactional_db", "migrated"}
 
 def pytest_itemcollected(item):
     """Mark what needs more than `make dev` installs."""
-    if "e2e" in item.path.parts or not REAL_SERVERS.isdisjoint(item.fixturenames):
+    servers = not REAL_SERVERS.isdisjoint(item.fixturenames)
+    if servers:
+        item.add_marker("servers")
+    if servers or "e2e" in item.path.parts:
         item.add_marker("e2e")
     if "torch_reference" in item.fixturenames:
         item.add_marker("torch")
