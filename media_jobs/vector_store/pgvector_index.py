@@ -48,7 +48,7 @@ PROGRESS = (
 )
 LOOK_SECONDS = 1.0
 # What an element of the graph takes beside its vector while it is built, at m = 16.
-NODE_BYTES = 700
+NODE_BYTES = 760
 LEAST_MEMORY, MOST_MEMORY = 64 * 2**20, 2 * 2**30
 
 log = structlog.get_logger(__name__)
