@@ -53,7 +53,8 @@ def infinity(folder: str, engine: str = "torch") -> dict[str, float]:
     )
 
     torch.set_num_threads(1)
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # ONNX Runtime's threads
+    if engine == "optimum":
+        _use_one_thread()
     loop = asyncio.new_event_loop()
     arguments = EngineArgs(
         model_name_or_path=folder, engine=engine, device="cpu", model_warmup=False
@@ -69,6 +70,20 @@ def infinity(folder: str, engine: str = "torch") -> dict[str, float]:
         loop.run_until_complete(running.embed(sentences=list(texts)))[0]
     )
     return {"loaded": int(len(found) == 1)}
+
+
+def _use_one_thread() -> None:
+    """Have ONNX Runtime's sessions compute on one core: left alone they take all, whatever the process may use."""
+    from optimum.onnxruntime import modeling  # type: ignore[import-not-found]
+
+    session = modeling.InferenceSession
+
+    def on_one_core(*arguments: Any, sess_options: Any = None, **more: Any) -> Any:
+        chosen = sess_options or modeling.SessionOptions()
+        chosen.intra_op_num_threads = 1
+        return session(*arguments, sess_options=chosen, **more)
+
+    modeling.InferenceSession = on_one_core
 
 
 def vectors(texts: list[str], target: str) -> dict[str, float]:
