@@ -322,7 +322,7 @@ MEDIA_JOBS = MediaConf(
     ),
     pgvector_type=env.choice("MEDIA_PGVECTOR_TYPE", "halfvec", ("halfvec", "vector")),
     pgvector_ef_search=env.integer(
-        "MEDIA_PGVECTOR_EF_SEARCH", 128, minimum=1, maximum=1000
+        "MEDIA_PGVECTOR_EF_SEARCH", 512, minimum=1, maximum=1000
     ),
     webhook_secret=env.signing_secret("MEDIA_WEBHOOK_SECRET")
     or read_or_create_secret(

@@ -30,7 +30,7 @@ class MediaConf:
     extractions: int = 2
     search_memory_bytes: int = 512 * 2**20
     pgvector_type: str = "halfvec"
-    pgvector_ef_search: int = 128
+    pgvector_ef_search: int = 512
     chunk_size: int = 1000
     chunk_overlap: int = 200
 
