@@ -8,10 +8,12 @@ import socket
 import sys
 import threading
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from providers.engine.inference import EngineState
 from providers.engine.process.wire import Channel, Closed
 
 DIMENSIONS = 384
@@ -33,9 +35,14 @@ def answer(header: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
     """Return the header and the body that answer a call."""
     if header["op"] == "state":
         return {"loaded": [], "refused": [], "healthy": True}, b""
+    if header["op"] == "report":
+        state = EngineState(
+            pid=os.getpid(), up_seconds=0.0, memory_bytes=0, queued_tokens=0, loaded=()
+        )
+        return asdict(state), b""
     texts = len(header["lengths"])
     vectors = np.full((texts, DIMENSIONS), DIMENSIONS**-0.5, np.float32)
-    return {"shape": vectors.shape}, vectors.tobytes()
+    return {"shape": vectors.shape, "stages": {}}, vectors.tobytes()
 
 
 def main(path: str) -> None:
