@@ -74,7 +74,7 @@ def infinity(folder: str, engine: str = "torch") -> dict[str, float]:
 
 def _use_one_thread() -> None:
     """Have ONNX Runtime's sessions compute on one core: left alone they take all, whatever the process may use."""
-    from optimum.onnxruntime import modeling  # type: ignore[import-not-found]
+    from optimum.onnxruntime import modeling
 
     session = modeling.InferenceSession
 
