@@ -117,23 +117,34 @@ class PostgresServer:
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
         """Stop all its processes where they are, as a machine that hangs does."""
-        processes = self.processes()
-        for process in processes:
-            process.suspend()
+        processes = self._suspend()
         try:
             yield
         finally:
             for process in processes:
-                process.resume()
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.resume()
 
     def kill(self) -> None:
         """End all its processes, as a machine that loses its power does."""
-        processes = self.processes()
+        processes = self._suspend()
         for process in processes:
-            process.suspend()
-        for process in processes:
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         psutil.wait_procs(processes, timeout=20)
+
+    def _suspend(self) -> list[psutil.Process]:
+        """Suspend the main process, which then starts no others, and those of the connections.
+
+        One of them may be ending by itself (an autovacuum worker): it is gone when it is suspended, or when the main
+        process goes on and collects it.
+        """
+        self._main().suspend()
+        processes = self.processes()
+        for process in processes[1:]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
+        return processes
 
     def start(self) -> None:
         """Start it again on what it has on disk."""
