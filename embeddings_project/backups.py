@@ -24,7 +24,7 @@ from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
-from embeddings.services.processes import what_runs
+from embeddings.services.processes import OF_WHAT_RUNS, what_runs
 from embeddings_project import __version__
 from embeddings_project.releases import is_newer
 from providers.state.server_folder import locked, remove_left_over
@@ -137,7 +137,7 @@ def _explained(folder: Path) -> Iterator[None]:
 
 
 def _copy_database(source: Path, target: Path) -> None:
-    """Copy one moment of a database that others may write to, as one file without a log beside it."""
+    """Copy one moment of a database that others may write to, but for what runs, as one file without a log beside it."""
     with (
         contextlib.closing(
             sqlite3.connect(f"file:{quote(str(source))}?mode=rw", uri=True)
@@ -146,6 +146,10 @@ def _copy_database(source: Path, target: Path) -> None:
     ):
         here.backup(there)
         there.execute("PRAGMA journal_mode=DELETE")
+        tables = {name for (name,) in there.execute("SELECT name FROM sqlite_schema")}
+        for table in {model._meta.db_table for model in OF_WHAT_RUNS} & tables:
+            there.execute(f'DELETE FROM "{table}"')
+        there.commit()
 
 
 def _write(target: Path, sources: dict[str, Path]) -> Backup:

@@ -15,7 +15,7 @@ import structlog
 from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.utils import timezone
 
-from embeddings.models import HOUR, MINUTE, Level, ProcessBeat
+from embeddings.models import HOUR, MINUTE, Level, Node, ProcessBeat
 from embeddings.services.nodes import NodeBeat
 from embeddings.services.usage.upserts import add_up
 from providers.engine.local_provider import engine_states
@@ -28,6 +28,8 @@ SILENT_SECONDS = 35.0
 FORGOTTEN = timedelta(hours=1)
 QUEUED_TOKENS = "engine: queued tokens"
 QUEUED_JOBS = "jobs: waiting"
+# Their rows say what runs now: no backup and no other database has them.
+OF_WHAT_RUNS = (Node, ProcessBeat)
 
 log = structlog.get_logger(__name__)
 

@@ -161,12 +161,24 @@ def test_there_must_be_something_to_write_and_a_new_name(stored, tmp_path):
         back_up(tmp_path / "absent" / "backup.zip")
 
 
-def test_restore_waits_for_what_uses_the_installation(stored):
-    back_up(stored)
+@pytest.fixture
+def served(stored):
+    """A process uses the installation."""
     now = datetime.now(UTC)
-    ProcessBeat.objects.create(
+    return ProcessBeat.objects.create(
         host="node-1", pid=42, role="web", started_at=now, beat_at=now
     )
+
+
+def test_what_runs_is_no_part_of_a_backup(stored, served):
+    back_up(stored)
+    served.delete()
+    for _ in range(2):  # nothing in the restored database says that it is used
+        restore(stored, force=True)
+
+
+def test_restore_waits_for_what_uses_the_installation(stored, served):
+    back_up(stored)
     with pytest.raises(BackupProblem, match=r"process 42 \(web\) on node-1"):
         restore(stored, force=True)
 
