@@ -225,9 +225,12 @@ def _sum(tree: Tree, figure: Callable[[psutil.Process], int]) -> float:
 
 
 def _own_bytes(process: psutil.Process) -> int:
-    """Return what would be free if it ended: what it shares counts for nobody."""
-    own: int = process.memory_full_info().uss
-    return own
+    """Return what it has written and nobody else has.
+
+    Without pages of files as they are on the disk: those of a model's weights are its own or not as another process that
+    reads the same file comes and goes.
+    """
+    return sum(part.private_dirty + part.swap for part in process.memory_maps())
 
 
 def growth(before: dict[str, int], after: dict[str, int], *, hours: float) -> str:
