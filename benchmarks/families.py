@@ -2,7 +2,8 @@
 
 This server's engine in both classes, sentence-transformers and Infinity's engines run the same weights in one run, each
 in a process of its own; and the processor's own limit for the products of that shape. Without HTTP: what a server adds
-is measured by `python -m benchmarks`. On a CUDA device: `--device cuda` (this server and sentence-transformers).
+is measured by `python -m benchmarks`. On a CUDA device: `--device cuda` (this server and sentence-transformers,
+three families, ended after ten minutes).
 """
 
 import argparse
@@ -11,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -38,6 +40,9 @@ LIMIT_PARAMETERS = 60_000_000
 EXACT, FAST, REFERENCE = "exact", "fast", "sentence-transformers"
 INFINITY, INFINITY_ONNX = "Infinity", "Infinity, ONNX"
 CONTESTANTS = (EXACT, FAST, REFERENCE, INFINITY, INFINITY_ONNX)
+# Of a device, which is often there for a short while only.
+DEVICE_FAMILIES = ("minilm", "bge-base", "qwen3")
+DEVICE_MINUTES = 10.0
 # optimum exports a model of 600 million parameters in four minutes.
 EXPORT_SECONDS = 600
 
@@ -48,6 +53,8 @@ def main() -> None:
     if not options.saved:
         minilm = prepare_minilm("ours")
         for name in options.only:
+            if _is_over(name, options):
+                break
             say(f"{name}: preparing")
             try:
                 _measure(name, minilm, machine, options)
@@ -60,7 +67,11 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition(":")[0])
     add = parser.add_argument
-    add("--only", type=lambda text: text.split(","), default=list(FAMILIES))
+    add(
+        "--only",
+        type=lambda text: text.split(","),
+        help="default: all; of a device, three",
+    )
     add(
         "--lengths",
         type=lambda text: [int(n) for n in text.split(",")],
@@ -69,8 +80,15 @@ def _options() -> argparse.Namespace:
     add("--laps", type=int, default=5)
     add("--seconds", type=float, default=1.0, help="of each contestant in each lap")
     add("--device", default="cpu")
+    add(
+        "--minutes", type=float, help="begin nothing more after so many; of a device 10"
+    )
     add("--saved", action="store_true", help="print what earlier runs measured")
     options = parser.parse_args()
+    is_cpu = options.device == "cpu"
+    options.only = options.only or list(FAMILIES if is_cpu else DEVICE_FAMILIES)
+    minutes = options.minutes or (float("inf") if is_cpu else DEVICE_MINUTES)
+    options.end = time.monotonic() + 60 * minutes
     if unknown := {*options.only} - {*FAMILIES}:
         sys.exit(f"--only: {', '.join(unknown)}? There are {', '.join(FAMILIES)}.")
     return options
@@ -193,38 +211,46 @@ def _run_laps(
     options: argparse.Namespace,
 ) -> None:
     draw = np.random.default_rng(2)
-    lengths = [length for length in options.lengths if length <= family.max_tokens]
     budget = BATCH_TOKENS if options.device == "cpu" else DEVICE_BATCH_TOKENS
     shapes, share = _part(prepared["products"])
-    for lap in range(options.laps):
+    for lap, length in _rounds(family, options):
+        if _is_over(f"{name}, {length} tokens", options):
+            return
+        say(f"{name}: {length} tokens, lap {lap + 1}")
         if shapes and options.device == "cpu":
-            for kind in ("fp32", "int8"):
-                best = max(
-                    limits.ask(
-                        "limits", precision=kind, shapes=shapes, lanes=1
-                    ).values()
-                )
+            for kind in ("fp32", "int8") if length == options.lengths[0] else ():
+                asked = {"precision": kind, "shapes": shapes, "lanes": 1}
+                best = max(limits.ask("limits", **asked).values())
                 figures.add(f"{name} {kind} limit", tokens=best * share)
-        for length in lengths:
-            if length > LONG and lap:
-                continue
-            say(f"{name}: {length} tokens, lap {lap + 1}")
-            if shapes and options.device == "cpu":
-                seconds = sum(
-                    layers / max(limits.ask("attention", **shape).values())
-                    for layers, shape in family.attention(length)
-                )
-                figures.add(f"{name} attention", **{f"seconds_{length}": seconds})
-            texts = [
-                _text(words, draw, length) for _ in range(max(1, budget // length))
-            ]
-            order = list(children)[:: 1 if lap % 2 else -1]
-            for contestant in order:
-                answer = children[contestant].ask(
-                    "speed", texts=texts, seconds=options.seconds
-                )
-                tokens = answer["batches_per_second"] * length * len(texts)
-                figures.add(f"{name} {contestant}", **{f"tokens_{length}": tokens})
+            seconds = sum(
+                layers / max(limits.ask("attention", **shape).values())
+                for layers, shape in family.attention(length)
+            )
+            figures.add(f"{name} attention", **{f"seconds_{length}": seconds})
+        texts = [_text(words, draw, length) for _ in range(max(1, budget // length))]
+        order = list(children)[:: 1 if lap % 2 else -1]
+        for contestant in order:
+            answer = children[contestant].ask(
+                "speed", texts=texts, seconds=options.seconds
+            )
+            tokens = answer["batches_per_second"] * length * len(texts)
+            figures.add(f"{name} {contestant}", **{f"tokens_{length}": tokens})
+
+
+def _rounds(family: Family, options: argparse.Namespace) -> Iterator[tuple[int, int]]:
+    """Yield each lap with each length of text, in tokens."""
+    for lap in range(options.laps):
+        for length in options.lengths:
+            if length <= family.max_tokens and not (length > LONG and lap):
+                yield lap, length
+
+
+def _is_over(what: str, options: argparse.Namespace) -> bool:
+    """Whether the time is over; says what is left out."""
+    over: bool = time.monotonic() > options.end
+    if over:
+        say(f"{what}: no time is left")
+    return over
 
 
 def _part(shapes: Sequence[Sequence[int]]) -> tuple[list[list[int]], float]:

@@ -227,8 +227,8 @@ def _sum(tree: Tree, figure: Callable[[psutil.Process], int]) -> float:
 def _own_bytes(process: psutil.Process) -> int:
     """Return what it has written and nobody else has.
 
-    Without pages of files as they are on the disk: those of a model's weights are its own or not as another process that
-    reads the same file comes and goes.
+    Without pages of files as they are on the disk: those of a model's weights are its own or not, as another process
+    that reads the same file comes and goes.
     """
     return sum(part.private_dirty + part.swap for part in process.memory_maps())
 
