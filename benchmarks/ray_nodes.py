@@ -3,10 +3,12 @@
 Prints its address. A line on standard input kills the last node; the end of it ends the cluster.
 """
 
+import os
 import shutil
 import sys
 import tempfile
 import warnings
+from pathlib import Path
 from typing import Any
 
 warnings.simplefilter("ignore")  # of Ray's own
@@ -17,9 +19,10 @@ NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 
 
 def main() -> None:
-    # Sockets lie in it, whose paths must be short.
-    folder = tempfile.mkdtemp(prefix="ray-")
-    head = {**NODE, "include_dashboard": False, "temp_dir": folder}
+    # Sockets lie in it, whose paths must be short. Ray notes the cluster's address in a folder that it takes for there.
+    folder = os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="ray-")
+    (Path(folder) / "ray").mkdir()
+    head = {**NODE, "include_dashboard": False}
     cluster: Any = Cluster(initialize_head=True, head_node_args=head)
     try:
         others = [cluster.add_node(**NODE) for _ in range(1, int(sys.argv[1]))]

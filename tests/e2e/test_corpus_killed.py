@@ -1,5 +1,6 @@
 """A corpus whose processes are killed: every id once, no finished shard done again, vectors as the API's."""
 
+import contextlib
 import json
 import re
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -32,10 +34,13 @@ def environment(prepared_weights, tmp_path_factory):
 
 @pytest.fixture
 def corpus(tmp_path):
-    """Return a function that writes so many documents and returns the file and their texts by id."""
+    """Return a function that writes so many documents, the `long` last ones of 5,000 words, and returns the file and
+    their texts by id."""
 
-    def write(count):
+    def write(count, long=0):
         texts = {f"doc-{n}": f"The {n}th cat sat on mat {n % 7}." for n in range(count)}
+        for n in range(count - long, count):
+            texts[f"doc-{n}"] += " word" * 5_000
         path = tmp_path / "corpus.jsonl"
         lines = (json.dumps({"id": key, "text": text}) for key, text in texts.items())
         path.write_text("\n".join(lines))
@@ -107,6 +112,15 @@ def wait_for(count, process, output):
     poll(are_done, seconds=180, what=f"{count} shards")
 
 
+def actors_of(cluster):
+    """Return how many actors a cluster runs."""
+    count = 0
+    for process in psutil.Process(cluster.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            count += process.cmdline()[:1] and "ShardActor" in process.cmdline()[0]
+    return count
+
+
 def finished(process):
     out, err = process.communicate(timeout=240)
     assert process.returncode == 0, out + err
@@ -153,3 +167,16 @@ def test_node_that_is_killed_costs_a_shard_an_actor_at_most(
     assert {name: at for name, at in shards(output).items() if name in kept} == kept
     assert not [*output.glob("vectors/.*")]
     check(output, texts, server)
+
+
+def test_actor_without_work_leaves_its_place_to_another(
+    corpus, start, output, two_nodes
+):
+    """Else none could follow the one that dies with its node at the last shard."""
+    path, _ = corpus(2 * SHARD, long=SHARD)
+    address = two_nodes.stdout.readline().strip()
+    run = start(path, "--engine", "ray", "--ray-address", address)
+    wait_for(1, run, output)
+    poll(lambda: actors_of(two_nodes) == 1, seconds=20, what="the end of an actor")
+    assert len(shards(output)) == 1
+    assert run.poll() is None
