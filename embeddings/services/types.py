@@ -38,6 +38,8 @@ class Target:
 
     def native_size(self, asked: int | None) -> int | None:
         """Return `asked` if the provider can be asked for that size, else None: the model's own."""
+        if asked is None:  # a range would be searched for it, number by number
+            return None
         own = self.provider.whole or asked not in self.model.native_dimensions
         return None if own else asked
 

@@ -74,7 +74,8 @@ class OpenAIProvider(RemoteProvider):
         self, options: Mapping[str, Any], *, clocks: Clocks | None = None
     ) -> None:
         super().__init__(options, clocks=clocks)
-        self._data_dir: Path | None = options.get("data_dir")
+        data_dir = options.get("data_dir")
+        self._vocabularies = None if data_dir is None else Path(data_dir) / "tiktoken"
         self._azure: _Azure | None = None
         if options.get("wire") == "azure":
             self._azure = _Azure.at(options.get("base_url") or "")
@@ -116,9 +117,9 @@ class OpenAIProvider(RemoteProvider):
 
     def tokenizer(self, model: ModelSpec) -> Tokenizer | None:
         """Return tiktoken's encoding of `model`; None without the option `data_dir`."""
-        if self._data_dir is None:
+        if self._vocabularies is None:
             return None
-        return _tokenizer(model.name, Path(self._data_dir) / "tiktoken")
+        return _tokenizer(model.name, self._vocabularies)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

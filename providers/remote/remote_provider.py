@@ -7,7 +7,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from itertools import count
 from typing import Any, ClassVar, Self
 
@@ -364,6 +364,7 @@ class RemoteProvider(Provider):
         )
 
 
+@lru_cache(maxsize=64)
 def _is_http_url(address: str) -> bool:
     try:
         url = httpx2.URL(address)

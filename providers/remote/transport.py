@@ -21,6 +21,7 @@ from providers.waiting import aside
 
 MAX_CONNECTIONS = 100
 KEEPALIVE_SECONDS = 30.0
+HEAD_END = b"\r\n\r\n"
 
 # Looks a host and port up; what it returns is connected to, in turn, and nothing else.
 Addresses = Callable[[str, int], list[str]]
@@ -125,24 +126,24 @@ def _wait_for(
 
 
 class _DeadlineStream(httpcore2.NetworkStream):
+    """A request's head waits for its body, and goes with it: one packet, one TLS record, one wake-up of the server."""
+
     def __init__(self, stream: httpcore2.NetworkStream) -> None:
         self._stream = stream
+        self._head = b""
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        self._send(self._taken(), timeout)
         with aside.get()():
             return self._stream.read(
                 max_bytes, _bounded(timeout, httpcore2.ReadTimeout)
             )
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Write in slices, as a slow reader may stretch one `write` over many socket
-        timeouts.
-        """
-        for start in range(0, len(buffer), 65536):
-            self._stream.write(
-                buffer[start : start + 65536],
-                _bounded(timeout, httpcore2.WriteTimeout),
-            )
+        if buffer.endswith(HEAD_END) and not self._head:
+            self._head = buffer
+        elif buffer:
+            self._send(self._taken() + buffer, timeout)
 
     def close(self) -> None:
         self._stream.close()
@@ -157,6 +158,18 @@ class _DeadlineStream(httpcore2.NetworkStream):
         return _DeadlineStream(
             self._stream.start_tls(ssl_context, server_hostname, timeout)
         )
+
+    def _taken(self) -> bytes:
+        head, self._head = self._head, b""
+        return head
+
+    def _send(self, buffer: bytes, timeout: float | None) -> None:
+        """Write in slices, as a slow reader may stretch one `write` over many socket timeouts."""
+        for start in range(0, len(buffer), 65536):
+            self._stream.write(
+                buffer[start : start + 65536],
+                _bounded(timeout, httpcore2.WriteTimeout),
+            )
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
