@@ -17,10 +17,11 @@ class Clock:
 
 
 class Wire(httpcore2.NetworkStream):
-    """Takes down the timeout of each operation."""
+    """Takes down the timeout of each operation, and what is written."""
 
     def __init__(self):
         self.timeouts = []
+        self.written = []
 
     def read(self, max_bytes, timeout=None):
         self.timeouts.append(timeout)
@@ -28,6 +29,7 @@ class Wire(httpcore2.NetworkStream):
 
     def write(self, buffer, timeout=None):
         self.timeouts.append(timeout)
+        self.written.append(buffer)
 
     def start_tls(self, ssl_context, server_hostname=None, timeout=None):
         self.timeouts.append(timeout)
@@ -98,6 +100,20 @@ def test_long_bodies_are_written_in_slices(deadline):
     _DeadlineStream(wire).write(b"x" * 200_000, timeout=30)
 
     assert len(wire.timeouts) == 4
+
+
+def test_head_goes_with_its_body_or_before_the_answer_is_read(deadline):
+    wire = Wire()
+    stream = _DeadlineStream(wire)
+    head, body = b"POST / HTTP/1.1\r\n\r\n", b"ends as a head does\r\n\r\n"
+
+    stream.write(head)
+    assert wire.written == []
+    stream.write(body)
+    assert wire.written == [head + body]
+    stream.write(head)
+    stream.read(1)
+    assert wire.written == [head + body, head]
 
 
 def test_without_a_deadline_httpcore_s_timeout_stands():
