@@ -12,6 +12,8 @@ import numpy as np
 from benchmarks.child import answer_questions
 from providers.base import Precision
 
+FIRST_SECONDS = 60.0  # for a first text
+
 Embed = Callable[[Sequence[str]], Any]
 _loaded: dict[str, Embed] = {}
 
@@ -62,9 +64,11 @@ def infinity(folder: str, engine: str = "torch") -> dict[str, float]:
     try:
         running = AsyncEmbeddingEngine.from_args(arguments)
         loop.run_until_complete(running.astart())
-        found, _ = loop.run_until_complete(running.embed(sentences=["a text"]))
+        # Where its model raises, its queue says so to nobody.
+        answer = asyncio.wait_for(running.embed(sentences=["a text"]), FIRST_SECONDS)
+        found, _ = loop.run_until_complete(answer)
     except Exception as error:  # it knows fewer families, and each fails in its own way
-        print(f"Infinity cannot load {folder}: {error}")
+        print(f"Infinity cannot load {folder}: {error!r}")
         return {"loaded": 0}
     _loaded["embed"] = lambda texts: np.array(
         loop.run_until_complete(running.embed(sentences=list(texts)))[0]

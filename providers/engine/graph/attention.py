@@ -1,43 +1,56 @@
-"""Attention of encoders that read long texts: whole for short ones, in pieces for long ones. onnx and numpy.
+"""Attention of encoders: whole for short texts, in pieces for long ones. onnx and numpy.
 
 All at once, attention holds heads * length * length numbers: 3 GB for 12 heads and 8,192 tokens. Beyond LONG tokens,
 queries are taken piece by piece, each with the keys that it can see: memory then grows with the length, and so does the
 work of local layers.
+
+A mask costs an eighth of the work, and the fused operator that computes long texts in tiles takes none. So texts that
+fill their batch, as a text alone does, have none where every token sees all others.
 """
 
 import numpy as np
 from onnx import GraphProto, TensorProto, helper
 
-from providers.engine.graph.heads import SLIDING, Heads
-from providers.engine.graph.nodes import Nodes
+from providers.engine.graph.heads import FULL, SLIDING, Heads
+from providers.engine.graph.nodes import FUSED, Nodes
 from providers.engine.graph.parts import write_masks
 
 # From where on pieces are worth what a loop costs, and the queries of a piece; local layers' are twice their window.
 LONG, _PIECE, _LEAST_PIECE = 1024, 256, 128
+# Without a mask. Where ONNX Runtime does not know the processor's cache, it computes no tiles: this bounds the memory.
+_BARE_PIECE = 512
 
 
 class Attention:
-    """Writes each layer's attention, and once what all of them add to the products of queries and keys."""
+    """Writes each layer's attention, and once what all of them add to the products of queries and keys.
 
-    def __init__(self, nodes: Nodes, config: Heads) -> None:
+    `longest`: the tokens of the longest text.
+    """
+
+    def __init__(self, nodes: Nodes, config: Heads, longest: int) -> None:
         self._nodes = nodes
         self._config = config
+        self._reads_long = longest > LONG
         self._masks: dict[str, str] = {}
 
     def write_masks(self) -> None:
         """Write the masks of short texts, and what those of pieces are made of."""
         nodes = self._nodes
         keys = write_masks(nodes)
+        least = nodes.node("ReduceMin", ["mask"], "mask.least", keepdims=0)
+        one = nodes.parameter("one.int32", np.array(1, np.int32))
+        nodes.node("Less", [least, one], "padded")
         length = nodes.node("Shape", ["ids"], "length", start=1)
         scalar = nodes.node("Squeeze", [length], "length.scalar")
-        nodes.node("Greater", [scalar, self._scalar(LONG)], "length.long")
-        zero, one = self._scalar(0), self._scalar(1)
-        numbers = nodes.node("Range", [zero, scalar, one], "numbers")
-        # Of a long text only the beginning: there, nobody takes these masks.
-        first, end = nodes.integers(0), nodes.integers(LONG)
-        axis = nodes.integers(3)
-        keys = nodes.node("Slice", [keys, first, end, axis], "mask.keys.short")
-        numbers = nodes.node("Slice", [numbers, first, end], "numbers.short")
+        zero, step = self._scalar(0), self._scalar(1)
+        numbers = nodes.node("Range", [zero, scalar, step], "numbers")
+        if self._reads_long:
+            nodes.node("Greater", [scalar, self._scalar(LONG)], "length.long")
+            # Of a long text only the beginning: there, nobody takes these masks.
+            first, end = nodes.integers(0), nodes.integers(LONG)
+            axis = nodes.integers(3)
+            keys = nodes.node("Slice", [keys, first, end, axis], "mask.keys.short")
+            numbers = nodes.node("Slice", [numbers, first, end], "numbers.short")
         for kind in dict.fromkeys(self._config.kinds):
             self._masks[kind] = self._added(
                 nodes, kind, keys, (numbers, numbers), f"mask.{kind}", causal=False
@@ -46,17 +59,68 @@ class Attention:
     def write(self, name: str, kind: str, query: str, key: str, value: str) -> str:
         """Write attention under `name`; all are float32 (batch, length, heads * channels)."""
         values = (query, key, value)
-        whole = self._nodes.body()
-        mixed = self._attention(
-            whole, f"{name}.whole", [*values, self._masks[kind]], causal=True
-        )
+        short = self._nodes.body() if self._reads_long else self._nodes
+        answer = f"{name}.short" if self._reads_long else name
+        self._short(short, answer, kind, values)
+        if not self._reads_long:
+            return name
         return self._nodes.node(
             "If",
             ["length.long"],
             name,
-            then_branch=self._in_pieces(name, kind, *values),
-            else_branch=whole.graph([mixed]),
+            then_branch=self._long(f"{name}.long", kind, values),
+            else_branch=short.graph([answer]),
         )
+
+    def _short(
+        self, nodes: Nodes, name: str, kind: str, values: tuple[str, str, str]
+    ) -> None:
+        inputs = [*values, self._masks[kind]]
+        if kind == SLIDING:
+            self._attention(nodes, name, inputs, causal=True)
+            return
+        masked, bare = nodes.body(), nodes.body()
+        self._attention(masked, f"{name}.masked", inputs, causal=True)
+        self._attention(bare, f"{name}.bare", [*values], causal=True)
+        nodes.node(
+            "If",
+            ["padded"],
+            name,
+            then_branch=masked.graph([f"{name}.masked"]),
+            else_branch=bare.graph([f"{name}.bare"]),
+        )
+
+    def _long(self, name: str, kind: str, values: tuple[str, str, str]) -> GraphProto:
+        """Return the graph of a long text's attention."""
+        nodes, config = self._nodes.body(), self._config
+        size = self._scalar(self._piece(kind))
+        if kind != FULL or config.causal or config.key_heads != config.heads:
+            return nodes.graph([self._in_pieces(nodes, name, kind, values, size)])
+        masked, bare = nodes.body(), nodes.body()
+        in_masked = self._in_pieces(masked, f"{name}.masked", kind, values, size)
+        size = self._equal_pieces(bare, f"{name}.bare")
+        in_bare = self._in_pieces(
+            bare, f"{name}.bare", kind, values, size, is_bare=True
+        )
+        nodes.node(
+            "If",
+            ["padded"],
+            name,
+            then_branch=masked.graph([in_masked]),
+            else_branch=bare.graph([in_bare]),
+        )
+        return nodes.graph([name])
+
+    def _equal_pieces(self, nodes: Nodes, name: str) -> str:
+        """Return how many queries a piece has if all have as many, and none is almost empty."""
+        most = self._scalar(_BARE_PIECE)
+        count = self._divided_up(nodes, "length.scalar", most, f"{name}.count")
+        return self._divided_up(nodes, "length.scalar", count, f"{name}.size")
+
+    def _divided_up(self, nodes: Nodes, number: str, by: str, name: str) -> str:
+        less = nodes.node("Sub", [number, self._scalar(1)], f"{name}.less")
+        down = nodes.node("Div", [less, by], f"{name}.down")
+        return nodes.node("Add", [down, self._scalar(1)], name)
 
     def _attention(
         self, nodes: Nodes, name: str, inputs: list[str], *, causal: bool
@@ -87,6 +151,11 @@ class Attention:
         `causal`: also for keys behind a query, where the architecture does not see them.
         """
         hidden = []
+        if kind != SLIDING and not (causal and self._config.causal):
+            counted = nodes.node("Shape", [numbers[0]], f"{name}.counted")
+            shape = [nodes.integers(1, 1), counted, nodes.integers(1)]
+            shape = nodes.node("Concat", shape, f"{name}.shape", axis=0)
+            return nodes.node("Expand", [keys, shape], name)
         behind = nodes.node(
             "Sub", [numbers[1], self._column(nodes, numbers[0], name)], f"{name}.behind"
         )
@@ -97,9 +166,6 @@ class Attention:
         if causal and self._config.causal:
             zero = self._scalar(0)
             hidden.append(nodes.node("Greater", [behind, zero], f"{name}.later"))
-        if not hidden:
-            shape = nodes.node("Shape", [behind], f"{name}.shape")
-            return nodes.node("Expand", [keys, shape], name)
         if len(hidden) > 1:
             hidden = [nodes.node("Or", hidden, f"{name}.hidden")]
         lowest = nodes.parameter("padding", np.array(-1e9, np.float32))
@@ -108,39 +174,82 @@ class Attention:
         return nodes.node("Add", [keys, lowered], name)
 
     def _in_pieces(
-        self, name: str, kind: str, query: str, key: str, value: str
-    ) -> GraphProto:
-        """Return the graph that takes the queries of a long text piece by piece."""
-        nodes = self._nodes.body()
-        piece = self._piece(kind)
-        size, most = self._scalar(piece), self._scalar(piece - 1)
-        raised = nodes.node("Add", ["length.scalar", most], f"{name}.raised")
-        pieces = nodes.node("Div", [raised, size], f"{name}.pieces")
+        self,
+        nodes: Nodes,
+        name: str,
+        kind: str,
+        values: tuple[str, str, str],
+        size: str,
+        *,
+        is_bare: bool = False,
+    ) -> str:
+        """Write the queries of a long text piece by piece, of `size` each. `is_bare`: without a mask."""
+        query, key, value = values
+        pieces = self._divided_up(nodes, "length.scalar", size, f"{name}.pieces")
         filled = nodes.node("Mul", [pieces, size], f"{name}.filled")
         missing = nodes.node("Sub", [filled, "length"], f"{name}.missing")
         before, after = nodes.integers(0, 0, 0, 0), nodes.integers(0)
         pads = nodes.node("Concat", [before, missing, after], f"{name}.pads", axis=0)
         padded = nodes.node("Pad", [query, pads], f"{name}.padded")
-        body = self._one_piece(f"{name}.piece", kind, padded, key, value)
+        body = nodes.body()
+        start, end = self._bounds(body, f"{name}.piece", size)
+        axis = nodes.integers(1)
+        taken = body.node("Slice", [padded, start, end, axis], f"{name}.piece.query")
+        if is_bare:
+            mixed = body.node(
+                "MultiHeadAttention",
+                [taken, key, value],
+                f"{name}.piece.mixed",
+                FUSED,
+                num_heads=self._config.heads,
+                scale=self._config.scale,
+            )
+        else:
+            bounds, seen = (start, end), (taken, key, value)
+            mixed = self._one_piece(body, f"{name}.piece", kind, seen, bounds)
         on = nodes.parameter("on", np.array(1, np.bool_))
-        mixed = nodes.node("Loop", [pieces, on], f"{name}.all", body=body)
-        by_text = nodes.node("Transpose", [mixed], f"{name}.rows", perm=[1, 0, 2, 3])
+        answers = nodes.node(
+            "Loop", [pieces, on], f"{name}.all", body=self._looped(body, name, mixed)
+        )
+        by_text = nodes.node("Transpose", [answers], f"{name}.rows", perm=[1, 0, 2, 3])
         shape = nodes.integers(0, -1, self._config.heads * self._config.head_size)
         joined = nodes.node("Reshape", [by_text, shape], f"{name}.joined")
-        cut = [joined, nodes.integers(0), "length", nodes.integers(1)]
-        return nodes.graph([nodes.node("Slice", cut, f"{name}.cut")])
+        cut = [joined, nodes.integers(0), "length", axis]
+        return nodes.node("Slice", cut, f"{name}.cut")
 
-    def _one_piece(
-        self, name: str, kind: str, query: str, key: str, value: str
-    ) -> GraphProto:
-        """Return the loop's body: the queries of one piece, with the keys that they can see."""
-        nodes, config = self._nodes.body(), self._config
-        size, window = nodes.integers(self._piece(kind)), nodes.integers(config.window)
-        first, axis = nodes.integers(0), nodes.integers(1)
+    def _bounds(self, nodes: Nodes, name: str, size: str) -> tuple[str, str]:
+        """Return the numbers of the first query of a piece and of the first one behind it."""
+        first = nodes.integers(0)
         number = nodes.node("Unsqueeze", [f"{name}.number", first], f"{name}.numbered")
         start = nodes.node("Mul", [number, size], f"{name}.start")
-        end = nodes.node("Add", [start, size], f"{name}.end")
-        taken = nodes.node("Slice", [query, start, end, axis], f"{name}.query")
+        return start, nodes.node("Add", [start, size], f"{name}.end")
+
+    def _looped(self, nodes: Nodes, name: str, mixed: str) -> GraphProto:
+        """Return the loop's body, which answers `mixed`."""
+        name = f"{name}.piece"
+        on = nodes.node("Identity", [f"{name}.on"], f"{name}.on.still")
+        inputs = [
+            helper.make_tensor_value_info(f"{name}.number", TensorProto.INT64, []),
+            helper.make_tensor_value_info(f"{name}.on", TensorProto.BOOL, []),
+        ]
+        return nodes.graph([on, mixed], inputs)
+
+    def _one_piece(
+        self,
+        nodes: Nodes,
+        name: str,
+        kind: str,
+        values: tuple[str, str, str],
+        bounds: tuple[str, str],
+    ) -> str:
+        """Write the attention of one piece's queries to the keys that they can see."""
+        config = self._config
+        (taken, key, value), (start, end) = values, bounds
+        window, first, axis = (
+            nodes.integers(config.window),
+            nodes.integers(0),
+            nodes.integers(1),
+        )
         seen_from, seen_to = first, "length"
         if kind == SLIDING:
             near = nodes.node("Sub", [start, window], f"{name}.near")
@@ -151,7 +260,7 @@ class Attention:
             seen_to = nodes.node("Min", [end, "length"], f"{name}.seen_before")
         ends = [seen_from, seen_to]
         keys = nodes.node("Slice", [key, *ends, axis], f"{name}.key")
-        values = nodes.node("Slice", [value, *ends, axis], f"{name}.value")
+        values_seen = nodes.node("Slice", [value, *ends, axis], f"{name}.value")
         last = nodes.integers(3)
         mask = nodes.node("Slice", ["mask.keys", *ends, last], f"{name}.mask.keys")
         seen = nodes.node("Slice", ["numbers", *ends], f"{name}.seen")
@@ -162,14 +271,8 @@ class Attention:
         added = self._added(
             nodes, kind, mask, (asking, seen), f"{name}.added", causal=True
         )
-        inputs = [taken, keys, values, added]
-        mixed = self._attention(nodes, f"{name}.mixed", inputs, causal=False)
-        on = nodes.node("Identity", [f"{name}.on"], f"{name}.on.still")
-        inputs_of_loop = [
-            helper.make_tensor_value_info(f"{name}.number", TensorProto.INT64, []),
-            helper.make_tensor_value_info(f"{name}.on", TensorProto.BOOL, []),
-        ]
-        return nodes.graph([on, mixed], inputs_of_loop)
+        inputs = [taken, keys, values_seen, added]
+        return self._attention(nodes, f"{name}.mixed", inputs, causal=False)
 
     def _piece(self, kind: str) -> int:
         """Return how many queries are taken at a time."""

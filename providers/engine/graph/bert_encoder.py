@@ -16,7 +16,7 @@ from providers.engine.graph.architectures import (
     LAYERS,
     POSITIONS_AFTER_PADDING,
 )
-from providers.engine.graph.attention import LONG, Attention
+from providers.engine.graph.attention import Attention
 from providers.engine.graph.bert_checkpoint import BertCheckpoint
 from providers.engine.graph.checkpoint import Array, Norm
 from providers.engine.graph.config import GraphConfig
@@ -55,7 +55,7 @@ class BertEncoder:
         if not isinstance(epsilon, float | int) or not 0 <= epsilon < 1:
             raise Unbuildable("layer_norm_eps in its config.json is not a small number")
         self._epsilon = float(epsilon)
-        self._long: Attention | None = None
+        self._mixing: Attention | None = None
 
     def write(self, checkpoint: BertCheckpoint) -> str:
         """Write everything from `input_ids` to the token vectors."""
@@ -74,27 +74,16 @@ class BertEncoder:
 
         A relative bias is added to that, by head.
         """
-        nodes = self._nodes
-        if relative_bias is None and self._reads_long_texts():
-            self._long = Attention(nodes, self._seen())
-            self._long.write_masks()
-            return
-        keys = write_masks(nodes)
         if relative_bias is None:
-            length = nodes.node("Shape", ["ids"], "length", start=1)
-            once = nodes.integers(1)
-            queries = nodes.node(
-                "Concat", [nodes.integers(1, 1), length, once], "mask.queries", axis=0
+            longest = (
+                self._config.size("max_position_embeddings")
+                - self._config.first_position
             )
-            nodes.node("Expand", [keys, queries], "mask.added")
-        else:
-            nodes.node("Add", [keys, self._bias(relative_bias)], "mask.added")
-
-    def _reads_long_texts(self) -> bool:
-        return (
-            self._config.size("max_position_embeddings") - self._config.first_position
-            > LONG
-        )
+            self._mixing = Attention(self._nodes, self._seen(), longest)
+            self._mixing.write_masks()
+            return
+        keys, bias = write_masks(self._nodes), self._bias(relative_bias)
+        self._nodes.node("Add", [keys, bias], "mask.added")
 
     def _seen(self) -> Heads:
         head_size = self._config.hidden // self._heads
@@ -162,9 +151,9 @@ class BertEncoder:
         return self._onto(x, attended, checkpoint.attention_norm(index))
 
     def _mixed(self, name: str, values: list[str]) -> str:
-        if self._long is not None:
+        if self._mixing is not None:
             query, key, value = values
-            return self._long.write(name, FULL, query, key, value)
+            return self._mixing.write(name, FULL, query, key, value)
         return self._nodes.node(
             "Attention",
             [*values, "mask.added"],

@@ -29,7 +29,7 @@ class RotaryEncoder:
         self._nodes = nodes
         self._config = config
         self._projections = projections
-        self._mixing = Attention(nodes, config)
+        self._mixing = Attention(nodes, config, config.positions)
         self._rotations: dict[str, tuple[str, str]] = {}
 
     def write(self, checkpoint: RotaryCheckpoint) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from providers.engine.graph import attention, bert_encoder
+from providers.engine.graph import attention
 from providers.engine.graph.rotary_encoder import rotations
 from providers.engine.graph.rotary_families import ROTARY
 from providers.engine.model_config import read_model_config
@@ -122,9 +122,9 @@ LONG_CASES = [
 def test_texts_whose_attention_is_taken_in_pieces_have_torch_s_vectors(
     tmp_path, torch_reference, monkeypatch, family, variant
 ):
-    for module in (attention, bert_encoder):
-        monkeypatch.setattr(module, "LONG", 8)
+    monkeypatch.setattr(attention, "LONG", 8)
     monkeypatch.setattr(attention, "_PIECE", 7)
+    monkeypatch.setattr(attention, "_BARE_PIECE", 6)
     monkeypatch.setattr(attention, "_LEAST_PIECE", 5)
     settings = {**torch_reference.FAMILIES[family][1], **variant}
     encoder = torch_reference.save_encoder(tmp_path, family, **settings)
