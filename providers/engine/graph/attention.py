@@ -4,8 +4,8 @@ All at once, attention holds heads * length * length numbers: 3 GB for 12 heads 
 queries are taken piece by piece, each with the keys that it can see: memory then grows with the length, and so does the
 work of local layers.
 
-A mask costs an eighth of the work, and the fused operator that computes long texts in tiles takes none. So texts that
-fill their batch, as a text alone does, have none where every token sees all others.
+The fused operator that computes long texts in tiles takes no mask. So those that fill their batch, as one alone does,
+have none where every token sees all others.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ from providers.engine.graph.nodes import FUSED, Nodes
 from providers.engine.graph.parts import write_masks
 
 # From where on pieces are worth what a loop costs, and the queries of a piece; local layers' are twice their window.
-LONG, _PIECE, _LEAST_PIECE = 1024, 256, 128
+LONG, _PIECE, _LEAST_PIECE = 512, 256, 128
 # Without a mask. Where ONNX Runtime does not know the processor's cache, it computes no tiles: this bounds the memory.
 _BARE_PIECE = 512
 
@@ -37,14 +37,14 @@ class Attention:
         """Write the masks of short texts, and what those of pieces are made of."""
         nodes = self._nodes
         keys = write_masks(nodes)
-        least = nodes.node("ReduceMin", ["mask"], "mask.least", keepdims=0)
-        one = nodes.parameter("one.int32", np.array(1, np.int32))
-        nodes.node("Less", [least, one], "padded")
         length = nodes.node("Shape", ["ids"], "length", start=1)
         scalar = nodes.node("Squeeze", [length], "length.scalar")
         zero, step = self._scalar(0), self._scalar(1)
         numbers = nodes.node("Range", [zero, scalar, step], "numbers")
         if self._reads_long:
+            least = nodes.node("ReduceMin", ["mask"], "mask.least", keepdims=0)
+            one = nodes.parameter("one.int32", np.array(1, np.int32))
+            nodes.node("Less", [least, one], "padded")
             nodes.node("Greater", [scalar, self._scalar(LONG)], "length.long")
             # Of a long text only the beginning: there, nobody takes these masks.
             first, end = nodes.integers(0), nodes.integers(LONG)
@@ -59,35 +59,17 @@ class Attention:
     def write(self, name: str, kind: str, query: str, key: str, value: str) -> str:
         """Write attention under `name`; all are float32 (batch, length, heads * channels)."""
         values = (query, key, value)
-        short = self._nodes.body() if self._reads_long else self._nodes
-        answer = f"{name}.short" if self._reads_long else name
-        self._short(short, answer, kind, values)
+        inputs = [*values, self._masks[kind]]
         if not self._reads_long:
-            return name
+            return self._attention(self._nodes, name, inputs, causal=True)
+        short = self._nodes.body()
+        mixed = self._attention(short, f"{name}.short", inputs, causal=True)
         return self._nodes.node(
             "If",
             ["length.long"],
             name,
             then_branch=self._long(f"{name}.long", kind, values),
-            else_branch=short.graph([answer]),
-        )
-
-    def _short(
-        self, nodes: Nodes, name: str, kind: str, values: tuple[str, str, str]
-    ) -> None:
-        inputs = [*values, self._masks[kind]]
-        if kind == SLIDING:
-            self._attention(nodes, name, inputs, causal=True)
-            return
-        masked, bare = nodes.body(), nodes.body()
-        self._attention(masked, f"{name}.masked", inputs, causal=True)
-        self._attention(bare, f"{name}.bare", [*values], causal=True)
-        nodes.node(
-            "If",
-            ["padded"],
-            name,
-            then_branch=masked.graph([f"{name}.masked"]),
-            else_branch=bare.graph([f"{name}.bare"]),
+            else_branch=short.graph([mixed]),
         )
 
     def _long(self, name: str, kind: str, values: tuple[str, str, str]) -> GraphProto:
