@@ -135,8 +135,8 @@ class Attention:
         hidden = []
         if kind != SLIDING and not (causal and self._config.causal):
             counted = nodes.node("Shape", [numbers[0]], f"{name}.counted")
-            shape = [nodes.integers(1, 1), counted, nodes.integers(1)]
-            shape = nodes.node("Concat", shape, f"{name}.shape", axis=0)
+            sizes = [nodes.integers(1, 1), counted, nodes.integers(1)]
+            shape = nodes.node("Concat", sizes, f"{name}.shape", axis=0)
             return nodes.node("Expand", [keys, shape], name)
         behind = nodes.node(
             "Sub", [numbers[1], self._column(nodes, numbers[0], name)], f"{name}.behind"
@@ -227,11 +227,8 @@ class Attention:
         """Write the attention of one piece's queries to the keys that they can see."""
         config = self._config
         (taken, key, value), (start, end) = values, bounds
-        window, first, axis = (
-            nodes.integers(config.window),
-            nodes.integers(0),
-            nodes.integers(1),
-        )
+        window = nodes.integers(config.window)
+        first, axis = nodes.integers(0), nodes.integers(1)
         seen_from, seen_to = first, "length"
         if kind == SLIDING:
             near = nodes.node("Sub", [start, window], f"{name}.near")
