@@ -117,7 +117,7 @@ def actors_of(cluster):
     count = 0
     for process in psutil.Process(cluster.pid).children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
-            count += process.cmdline()[:1] and "ShardActor" in process.cmdline()[0]
+            count += "ShardActor" in " ".join(process.cmdline())
     return count
 
 

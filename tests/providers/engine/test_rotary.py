@@ -114,6 +114,7 @@ LONG_CASES = [
     (family, {}) for family in (*VARIANTS, "bert", "roberta", "distilbert")
 ] + [
     ("qwen3", VARIANTS["qwen3"][1]),
+    ("qwen3", {"num_key_value_heads": 4}),
     ("gemma3_text", {"use_bidirectional_attention": False, "sliding_window": 5}),
 ]
 
