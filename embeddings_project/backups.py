@@ -137,7 +137,7 @@ def _explained(folder: Path) -> Iterator[None]:
 
 
 def _copy_database(source: Path, target: Path) -> None:
-    """Copy one moment of a database that others may write to, without what runs, as one file without a log beside it."""
+    """Copy one moment of a database that others may write to, but not what runs, as one file without a log."""
     with (
         contextlib.closing(
             sqlite3.connect(f"file:{quote(str(source))}?mode=rw", uri=True)
