@@ -18,7 +18,7 @@ from providers.engine.graph.parts import write_masks
 # From where on pieces are worth what a loop costs, and the queries of a piece; local layers' are twice their window.
 LONG, _PIECE, _LEAST_PIECE = 512, 256, 128
 # Without a mask. Where ONNX Runtime does not know the processor's cache, it computes no tiles: this bounds the memory.
-_BARE_PIECE = 512
+_BARE_PIECE = 1024
 
 
 class Attention:
