@@ -126,7 +126,9 @@ def worker_exit(server: Any, worker: Any) -> None:
 
 
 def child_exit(server: Any, worker: Any) -> None:
-    """Drop the live gauges of a worker that is gone."""
+    """Drop the live gauges of a worker that is gone, and its count of connections."""
     from prometheus_client import multiprocess  # not before the fork
 
     multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+    if hasattr(worker, "ended"):  # gthread has none
+        worker.ended()

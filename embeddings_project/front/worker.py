@@ -18,6 +18,7 @@ from embeddings_project.front.heads import Proxies, base_environ
 from embeddings_project.front.limits import FrontConf, raise_file_limit
 from embeddings_project.front.pool import PATIENCE_SECONDS
 from embeddings_project.front.refusals import busy
+from embeddings_project.front.siblings import Siblings
 from embeddings_project.logging import log_event
 
 LOAD_SECONDS = 120
@@ -25,17 +26,28 @@ SWEEP_SECONDS = 0.5
 ACCEPTS_AT_ONCE = 64
 UNSENT_BYTES = 2**18
 PAUSE_SECONDS = 0.5  # where no file descriptor is left
+GIVE_WAY_SECONDS = 0.002  # to a process with fewer connections, which may be busy
 SETTLED_SECONDS = 1.0
 IDLE_STAY_SECONDS = 2.0  # of a stopping worker: a client may be sending already
 AT_WORK = (State.HEAD, State.BODY, State.ANSWERING, State.WRITING)
 
 log = logging.getLogger(__name__)
+siblings = Siblings()
 
 
 class FrontWorker(Worker):  # type: ignore[misc]
     """A process of the web server."""
 
     alive: bool
+
+    def __init__(self, *arguments: Any) -> None:
+        """Called in the main process, before the fork."""
+        super().__init__(*arguments)
+        self._place = siblings.take()
+
+    def ended(self) -> None:
+        """Called in the main process, once the process is gone."""
+        siblings.free(self._place)
 
     def init_process(self) -> None:
         """Load the application, which may take longer than a process may stand still, and run."""
@@ -67,7 +79,8 @@ class FrontWorker(Worker):  # type: ignore[misc]
         )
         self._front.leave = self._connections.close
         self._listeners = {one.fileno(): one for one in self.sockets}
-        self._accepts_at = 0.0
+        self._accepts_at = 0.0  # 0: now
+        self._gave_way_at = 0.0
         self._drained_since = 0.0
         for listener in self._listeners.values():
             listener.setblocking(0)
@@ -85,12 +98,11 @@ class FrontWorker(Worker):  # type: ignore[misc]
 
     def _listen(self) -> None:
         for fd in self._listeners:
-            self._epoll.register(fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+            self._epoll.register(fd, select.EPOLLIN)
 
     def _wait(self) -> bool:
         """Serve what is ready; return whether to go on."""
-        wait = PATIENCE_SECONDS if self._front.look() else SWEEP_SECONDS
-        for fd, _ in self._epoll.poll(wait):
+        for fd, _ in self._epoll.poll(self._patience()):
             connection = self._connections.get(fd)
             if connection is not None:
                 self._serve(connection)
@@ -99,11 +111,23 @@ class FrontWorker(Worker):  # type: ignore[misc]
             elif fd == self.PIPE[0]:
                 os.read(fd, 4096)
         now = time.monotonic()
+        if self.alive:
+            siblings.say(self._place, len(self._connections), now)
+            if self._accepts_at and now >= self._accepts_at:
+                self._accepts_at = 0.0
+                self._listen()
         if now >= self._next_sweep or not self.alive:
             self._next_sweep = now + SWEEP_SECONDS
             self.notify()
             self._sweep(now)
         return self.alive or self._drain(now)
+
+    def _patience(self) -> float:
+        """Return for how long to wait for something to be ready."""
+        wait = PATIENCE_SECONDS if self._front.look() else SWEEP_SECONDS
+        if not self._accepts_at:
+            return wait
+        return min(wait, max(0.0, self._accepts_at - time.monotonic()))
 
     def _serve(self, connection: Connection) -> None:
         try:
@@ -115,8 +139,16 @@ class FrontWorker(Worker):  # type: ignore[misc]
     # Accepting
 
     def _accept(self, listener: Any) -> None:
+        if self._accepts_at:
+            return
         now = time.monotonic()
-        for _ in range(ACCEPTS_AT_ONCE):
+        fewer = siblings.fewest_of_others(self._place, now) - len(self._connections)
+        if fewer < -1 and now - self._gave_way_at > 2 * GIVE_WAY_SECONDS:
+            self._gave_way_at = now
+            self._pause(now + GIVE_WAY_SECONDS)
+            return
+        self._gave_way_at = 0.0
+        for _ in range(int(min(max(fewer, 1), ACCEPTS_AT_ONCE))):
             try:
                 accepted, address = listener.accept()
             except BlockingIOError:
@@ -128,7 +160,8 @@ class FrontWorker(Worker):  # type: ignore[misc]
                     errno.ENOBUFS,
                     errno.ENOMEM,
                 ):
-                    self._pause(now)
+                    log.error("too_many_open_files")
+                    self._pause(now + PAUSE_SECONDS)
                 return
             accepted.settimeout(0)
             self._take_in(Connection(accepted, address, now), now)
@@ -153,12 +186,11 @@ class FrontWorker(Worker):  # type: ignore[misc]
             connection, busy("Too many connections are open; try again.")
         )
 
-    def _pause(self, now: float) -> None:
-        """Accept nobody for a moment: there are too many open files."""
-        log.error("too_many_open_files")
+    def _pause(self, until: float) -> None:
+        """Accept nobody for a moment."""
         for fd in self._listeners:
             self._epoll.unregister(fd)
-        self._accepts_at = now + PAUSE_SECONDS
+        self._accepts_at = until
 
     # Looking after
 
@@ -170,9 +202,6 @@ class FrontWorker(Worker):  # type: ignore[misc]
         if closed := self._front.closed:
             log_event(log, "connections_closed", reasons=dict(closed))
             closed.clear()
-        if self._accepts_at and now >= self._accepts_at and self.alive:
-            self._accepts_at = 0.0
-            self._listen()
         if os.getppid() != self.ppid:
             self.alive = False
 
@@ -183,6 +212,7 @@ class FrontWorker(Worker):  # type: ignore[misc]
         if not self._front.draining:
             self._front.draining = True
             self._drained_since = now
+            siblings.fall_silent(self._place)
             log_event(log, "draining", connections=len(self._connections))
             for listener in self._listeners.values():
                 listener.close()
