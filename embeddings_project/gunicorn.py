@@ -15,6 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from gunicorn.glogging import Logger
 
 from embeddings_project.metric_files import reserve_metric_files
+from providers.engine.machine import keep_to_one_core, usable_cores
 from providers.state import process
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ logconfig_dict = {
 }
 
 answers: "Event | None" = None  # set once a worker is about to accept
+engine_apart = False  # models run in a process of its own
 
 metrics_dir = Path(settings.DATA_DIR) / "metrics"
 
@@ -100,6 +102,14 @@ def begin_counting() -> None:
 def on_starting(server: Any) -> None:
     """See `begin_counting`."""
     begin_counting()
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    """Keep each worker to one core, where all cores get as many of them."""
+    cores = len(os.sched_getaffinity(0))
+    is_even = workers % cores == 0 and usable_cores() == cores > 1
+    if settings.WEB_AFFINITY and engine_apart and is_even:
+        keep_to_one_core(worker.place)
 
 
 def post_worker_init(worker: Any) -> None:

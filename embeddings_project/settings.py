@@ -52,6 +52,7 @@ WEB_CONCURRENCY = env.integer(
     maximum=64,
 )
 WEB_THREADS = env.integer("WEB_THREADS", 64, minimum=2, maximum=512)
+WEB_AFFINITY = env.boolean("WEB_AFFINITY", default=True)
 LOOPBACK = HOST in ("127.0.0.1", "localhost", "::1")
 
 # Security. The API authenticates by header; sessions and cookies serve the console alone.

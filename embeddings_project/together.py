@@ -114,6 +114,7 @@ class Together:
 
         self._leave_engine()
         gunicorn.answers = self._answers
+        gunicorn.engine_apart = self._engine is not None
         serve(self._listener.fileno())
 
     def _look(self) -> int | None:

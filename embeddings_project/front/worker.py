@@ -43,11 +43,11 @@ class FrontWorker(Worker):  # type: ignore[misc]
     def __init__(self, *arguments: Any) -> None:
         """Called in the main process, before the fork."""
         super().__init__(*arguments)
-        self._place = siblings.take()
+        self.place = siblings.take()
 
     def ended(self) -> None:
         """Called in the main process, once the process is gone."""
-        siblings.free(self._place)
+        siblings.free(self.place)
 
     def init_process(self) -> None:
         """Load the application, which may take longer than a process may stand still, and run."""
@@ -112,7 +112,7 @@ class FrontWorker(Worker):  # type: ignore[misc]
                 os.read(fd, 4096)
         now = time.monotonic()
         if self.alive:
-            siblings.say(self._place, len(self._connections), now)
+            siblings.say(self.place, len(self._connections), now)
             if self._accepts_at and now >= self._accepts_at:
                 self._accepts_at = 0.0
                 self._listen()
@@ -142,7 +142,7 @@ class FrontWorker(Worker):  # type: ignore[misc]
         if self._accepts_at:
             return
         now = time.monotonic()
-        fewer = siblings.fewest_of_others(self._place, now) - len(self._connections)
+        fewer = siblings.fewest_of_others(self.place, now) - len(self._connections)
         if fewer < -1 and now - self._gave_way_at > 2 * GIVE_WAY_SECONDS:
             self._gave_way_at = now
             self._pause(now + GIVE_WAY_SECONDS)
@@ -212,7 +212,7 @@ class FrontWorker(Worker):  # type: ignore[misc]
         if not self._front.draining:
             self._front.draining = True
             self._drained_since = now
-            siblings.fall_silent(self._place)
+            siblings.fall_silent(self.place)
             log_event(log, "draining", connections=len(self._connections))
             for listener in self._listeners.values():
                 listener.close()

@@ -24,6 +24,7 @@ from media_jobs.extraction.child import (
 from media_jobs.extraction.file_formats import FORMATS, TEXT, Extracted, format_of
 from media_jobs.extraction.slots import slot
 from media_jobs.text import checked
+from providers.engine.machine import let_use_all_cores
 from providers.exceptions import Abandoned
 from providers.waiting import caller_left
 
@@ -109,6 +110,7 @@ def _converted(file: BinaryIO, kind: str, charset: str, handle: int) -> Extracte
             stderr=errors,
             pass_fds=(handle,),
         )
+        let_use_all_cores(child.pid)
         status = _ended(child)
         if status == 0:
             answer.seek(0)

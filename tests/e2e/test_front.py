@@ -514,6 +514,50 @@ def test_idle_connections_do_not_delay_the_stop(start):
         assert front.process.wait(60) == 0
 
 
+def held(front):
+    """Return how many connections each process has."""
+    return [
+        sum(each.status == "ESTABLISHED" for each in worker.net_connections("tcp"))
+        for worker in front.workers()
+    ]
+
+
+def wait_for_two(front):
+    """Wait until two processes take connections."""
+    with contextlib.ExitStack() as stack:
+
+        def each_has_one():
+            stack.enter_context(front.open())
+            return len(held(front)) == 2 and all(held(front))
+
+        poll(each_has_one, what="two processes")
+    poll(lambda: sum(held(front)) == 0, what="the end of these connections")
+
+
+@pytest.mark.parametrize("pause_seconds", [0, 0.02], ids=["at once", "by and by"])
+def test_processes_share_the_connections(start, pause_seconds):
+    front = start(WEB_CONCURRENCY="2")
+    wait_for_two(front)
+    with contextlib.ExitStack() as stack:
+        for _ in range(32):
+            stack.enter_context(front.open())
+            threading.Event().wait(pause_seconds)
+        poll(lambda: sum(held(front)) == 32, what="all connections")
+        assert min(held(front)) >= 12
+
+
+def test_connections_are_taken_while_a_process_stands_still(start):
+    front = start(WEB_CONCURRENCY="2")
+    wait_for_two(front)
+    with contextlib.ExitStack() as stack:
+        for _ in range(8):
+            stack.enter_context(front.open())
+        poll(lambda: sum(held(front)) == 8, what="all connections")
+        os.kill(front.workers()[0].pid, signal.SIGSTOP)
+        for _ in range(8):
+            assert requests.get(front.url + "/echo", timeout=4).ok
+
+
 def test_process_that_stands_still_is_replaced(start):
     front = start()
     poll(front.workers, what="a worker")
