@@ -15,7 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from gunicorn.glogging import Logger
 
 from embeddings_project.metric_files import reserve_metric_files
-from providers.engine.machine import keep_to_one_core, usable_cores
+from providers.engine.machine import keep_to_one_core, share_one_heap, usable_cores
 from providers.state import process
 
 if TYPE_CHECKING:
@@ -105,10 +105,13 @@ def on_starting(server: Any) -> None:
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    """Keep each worker to one core, where all cores get as many of them."""
+    """Keep each worker to one heap, and to one core where all cores get as many of them, if it runs no models."""
+    if not engine_apart:
+        return
+    share_one_heap()
     cores = len(os.sched_getaffinity(0))
     is_even = workers % cores == 0 and usable_cores() == cores > 1
-    if settings.WEB_AFFINITY and engine_apart and is_even:
+    if settings.WEB_AFFINITY and is_even:
         keep_to_one_core(worker.place)
 
 

@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
-_M_MMAP_THRESHOLD = -3  # <malloc.h>
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # <malloc.h>
 _cores: set[int] = set()  # those of before this process was kept to one
 
 
@@ -83,6 +83,15 @@ def map_large_blocks() -> None:
     """
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 20)
+
+
+def share_one_heap() -> None:
+    """Have the C library keep one heap for all threads, where Python lets them work by turns anyway.
+
+    glibc makes one for nearly each thread, and none gives the others what it has free. Before threads start.
+    """
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def trim_heap() -> None:
