@@ -82,25 +82,6 @@ def test_only_worker_is_replaced_when_it_is_killed(launch):
     assert victim.pid not in [worker.pid for worker in server.workers()]
 
 
-@pytest.mark.parametrize("affinity", ["true", "false"])
-def test_each_web_process_keeps_to_one_core_and_the_engine_has_all(launch, affinity):
-    cores = os.sched_getaffinity(0)
-    server = launch(WEB_CONCURRENCY=str(len(cores)), WEB_AFFINITY=affinity)
-    server.wait_until_ready()
-    workers = server.workers()
-    kept = [worker.cpu_affinity() for worker in workers]
-    if affinity == "true":
-        assert sorted(kept) == [[core] for core in sorted(cores)]
-    else:
-        assert kept == [sorted(cores)] * len(cores)
-    assert set(server.engine().cpu_affinity()) == cores
-    for worker in workers:  # others of its threads, too
-        assert all(
-            os.sched_getaffinity(thread.id) == set(worker.cpu_affinity())
-            for thread in worker.threads()
-        )
-
-
 @pytest.fixture(
     scope="module",
     params=[
