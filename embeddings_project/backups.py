@@ -24,7 +24,7 @@ from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
-from embeddings.services.processes import OF_WHAT_RUNS, what_runs
+from embeddings.services.processes import RUNTIME_MODELS, what_runs
 from embeddings_project import __version__
 from embeddings_project.releases import is_newer
 from providers.state.server_folder import locked, remove_left_over
@@ -147,7 +147,7 @@ def _copy_database(source: Path, target: Path) -> None:
         here.backup(there)
         there.execute("PRAGMA journal_mode=DELETE")
         tables = {name for (name,) in there.execute("SELECT name FROM sqlite_schema")}
-        for table in {model._meta.db_table for model in OF_WHAT_RUNS} & tables:
+        for table in {model._meta.db_table for model in RUNTIME_MODELS} & tables:
             there.execute(f'DELETE FROM "{table}"')  # noqa: S608  (names from the models)
         there.commit()
 

@@ -29,7 +29,7 @@ FORGOTTEN = timedelta(hours=1)
 QUEUED_TOKENS = "engine: queued tokens"
 QUEUED_JOBS = "jobs: waiting"
 # Their rows say what runs now: no backup and no other database has them.
-OF_WHAT_RUNS = (Node, ProcessBeat)
+RUNTIME_MODELS = (Node, ProcessBeat)
 
 log = structlog.get_logger(__name__)
 

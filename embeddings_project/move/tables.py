@@ -11,7 +11,7 @@ from typing import Any
 from django.apps import apps
 from django.db import models
 
-from embeddings.services.processes import OF_WHAT_RUNS
+from embeddings.services.processes import RUNTIME_MODELS
 from media_jobs.models import MediaItem
 
 Model = type[models.Model]
@@ -21,7 +21,7 @@ EXACT = Context(prec=2000)  # rounds nothing that a database holds
 READ_ROWS: dict[Model, int] = {MediaItem: 1}
 USUAL_ROWS = 500
 # The processes that run, and the calls for workers, which call again for the jobs that wait.
-NOT_CARRIED = ("django_q", *(model._meta.label for model in OF_WHAT_RUNS))
+NOT_CARRIED = ("django_q", *(model._meta.label for model in RUNTIME_MODELS))
 
 
 class MoveProblem(Exception):

@@ -32,13 +32,14 @@ def keep_to_one_core(number: int) -> None:
     Threads that take turns, as Python's do, lose a fifth of their time where each turn begins on another core.
     """
     _cores.update(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {sorted(_cores)[number % len(_cores)]})
+    with contextlib.suppress(OSError):  # a sandbox may forbid it
+        os.sched_setaffinity(0, {sorted(_cores)[number % len(_cores)]})
 
 
 def let_use_all_cores(pid: int) -> None:
     """Undo that for a child of this process, if it is still there."""
     if _cores:
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(OSError):
             os.sched_setaffinity(pid, _cores)
 
 

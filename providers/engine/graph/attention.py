@@ -18,7 +18,7 @@ from providers.engine.graph.parts import write_masks
 # From where on pieces are worth what a loop costs, and the queries of a piece; local layers' are twice their window.
 LONG, _PIECE, _LEAST_PIECE = 512, 256, 128
 # Without a mask. Where ONNX Runtime does not know the processor's cache, it computes no tiles: this bounds the memory.
-_BARE_PIECE = 1024
+_UNMASKED_PIECE = 1024
 
 
 class Attention:
@@ -78,28 +78,28 @@ class Attention:
         size = self._scalar(self._piece(kind))
         if kind != FULL or config.causal or config.key_heads != config.heads:
             return nodes.graph([self._in_pieces(nodes, name, kind, values, size)])
-        masked, bare = nodes.body(), nodes.body()
+        masked, unmasked = nodes.body(), nodes.body()
         in_masked = self._in_pieces(masked, f"{name}.masked", kind, values, size)
-        size = self._equal_pieces(bare, f"{name}.bare")
-        in_bare = self._in_pieces(
-            bare, f"{name}.bare", kind, values, size, is_bare=True
+        size = self._equal_pieces(unmasked, f"{name}.unmasked")
+        in_unmasked = self._in_pieces(
+            unmasked, f"{name}.unmasked", kind, values, size, unmasked=True
         )
         nodes.node(
             "If",
             ["padded"],
             name,
             then_branch=masked.graph([in_masked]),
-            else_branch=bare.graph([in_bare]),
+            else_branch=unmasked.graph([in_unmasked]),
         )
         return nodes.graph([name])
 
     def _equal_pieces(self, nodes: Nodes, name: str) -> str:
         """Return how many queries a piece has if all have as many, and none is almost empty."""
-        most = self._scalar(_BARE_PIECE)
-        count = self._divided_up(nodes, "length.scalar", most, f"{name}.count")
-        return self._divided_up(nodes, "length.scalar", count, f"{name}.size")
+        most = self._scalar(_UNMASKED_PIECE)
+        count = self._ceil_div(nodes, "length.scalar", most, f"{name}.count")
+        return self._ceil_div(nodes, "length.scalar", count, f"{name}.size")
 
-    def _divided_up(self, nodes: Nodes, number: str, by: str, name: str) -> str:
+    def _ceil_div(self, nodes: Nodes, number: str, by: str, name: str) -> str:
         less = nodes.node("Sub", [number, self._scalar(1)], f"{name}.less")
         down = nodes.node("Div", [less, by], f"{name}.down")
         return nodes.node("Add", [down, self._scalar(1)], name)
@@ -163,11 +163,11 @@ class Attention:
         values: tuple[str, str, str],
         size: str,
         *,
-        is_bare: bool = False,
+        unmasked: bool = False,
     ) -> str:
-        """Write the queries of a long text piece by piece, of `size` each. `is_bare`: without a mask."""
+        """Write the queries of a long text piece by piece, of `size` each. `unmasked`: without a mask."""
         query, key, value = values
-        pieces = self._divided_up(nodes, "length.scalar", size, f"{name}.pieces")
+        pieces = self._ceil_div(nodes, "length.scalar", size, f"{name}.pieces")
         filled = nodes.node("Mul", [pieces, size], f"{name}.filled")
         missing = nodes.node("Sub", [filled, "length"], f"{name}.missing")
         before, after = nodes.integers(0, 0, 0, 0), nodes.integers(0)
@@ -177,7 +177,7 @@ class Attention:
         start, end = self._bounds(body, f"{name}.piece", size)
         axis = nodes.integers(1)
         taken = body.node("Slice", [padded, start, end, axis], f"{name}.piece.query")
-        if is_bare:
+        if unmasked:
             mixed = body.node(
                 "MultiHeadAttention",
                 [taken, key, value],

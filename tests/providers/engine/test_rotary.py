@@ -125,7 +125,7 @@ def test_texts_whose_attention_is_taken_in_pieces_have_torch_s_vectors(
 ):
     monkeypatch.setattr(attention, "LONG", 8)
     monkeypatch.setattr(attention, "_PIECE", 7)
-    monkeypatch.setattr(attention, "_BARE_PIECE", 6)
+    monkeypatch.setattr(attention, "_UNMASKED_PIECE", 6)
     monkeypatch.setattr(attention, "_LEAST_PIECE", 5)
     settings = {**torch_reference.FAMILIES[family][1], **variant}
     encoder = torch_reference.save_encoder(tmp_path, family, **settings)
