@@ -24,6 +24,18 @@ from tests.e2e.server import Server, manage
 from tests.environment import DATA_DIR
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Show with a test that failed what its servers logged of errors: a fault that comes once in fifty runs is not
+    made again at will."""
+    report = yield
+    if report.failed:
+        for server in Server.not_ended:
+            title = f"errors that {server.folder.name} logged"
+            report.sections.append((title, server.errors()))
+    return report
+
+
 @pytest.fixture(scope="session")
 def prepared_weights():
     """The default model and OpenAI's vocabulary, fetched once per machine."""

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
 import requests
@@ -97,6 +97,8 @@ class Server:
     These begin with a copy of `database`, if one is given: migrations take a second.
     """
 
+    not_ended: ClassVar["set[Server]"] = set()
+
     def __init__(
         self,
         folder: Path,
@@ -107,6 +109,7 @@ class Server:
         cwd: Path = REPOSITORY,
         **environment: str,
     ) -> None:
+        self.not_ended.add(self)
         self.folder = folder
         self.data_dir = data_dir or folder / "data"
         self.port = int(environment.pop("PORT", "0")) or free_port()
@@ -170,6 +173,7 @@ class Server:
 
     def end(self) -> None:
         """Leave nothing behind, whatever happened."""
+        self.not_ended.discard(self)
         for process in self.members():
             process.kill()
         self.process.wait(STOP_SECONDS)
