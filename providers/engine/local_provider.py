@@ -50,10 +50,10 @@ class Engine:
     @property
     def inference(self) -> Inference:
         """What runs models for this process, chosen when it is first asked for."""
-        process = os.getpid()
-        if self._chosen is None or self._chosen[0] != process:
-            self._chosen = (process, self._choose())
-        return self._chosen[1]
+        process, chosen = os.getpid(), self._chosen
+        if chosen is None or chosen[0] != process:
+            chosen = self._chosen = (process, self._choose())
+        return chosen[1]
 
     def run(self, work: Work, *, timeout_seconds: float) -> Vectors:
         """See `Inference.run`. Where the server has ended that had the engine process, this process runs it itself."""

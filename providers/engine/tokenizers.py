@@ -43,15 +43,16 @@ class Tokenizers:
         if (prepared := self._weights.find(name)) and self._is_elsewhere(prepared):
             return None
         with self._reading_lock(name):
-            if name not in self._known:
-                only = prepared.config.tokenizer_file if prepared else None
-                prepared = self._weights.verified(name, only=only)
-                self.keep(prepared, prepared.tokenizer())
-            return self._known[name]
+            if (known := self._known.get(name)) is not None:
+                return known
+            only = prepared.config.tokenizer_file if prepared else None
+            prepared = self._weights.verified(name, only=only)
+            return self.keep(prepared, prepared.tokenizer())
 
-    def keep(self, prepared: Prepared, tokenizer: ModelTokenizer) -> None:
-        """Remember a tokenizer that was read elsewhere."""
-        self._known[prepared.name] = Read(prepared, tokenizer)
+    def keep(self, prepared: Prepared, tokenizer: ModelTokenizer) -> Read:
+        """Remember a tokenizer that was read, and return it."""
+        read = self._known[prepared.name] = Read(prepared, tokenizer)
+        return read
 
     def known(self, name: str) -> ModelTokenizer | None:
         """Return the tokenizer if it was read."""

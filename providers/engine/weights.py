@@ -138,9 +138,7 @@ class Weights:
         """Return what changes when a model is prepared, replaced or removed, at the price of some stats."""
         own = tuple(self.local_folders().items())
         folders = (self.data_dir / "prepared", *(folder for _, folder in own))
-        return own, tuple(
-            folder.stat().st_mtime_ns if folder.exists() else 0 for folder in folders
-        )
+        return own, tuple(map(_changed_at, folders))
 
     def _manifest(self, name: str) -> Manifest | None:
         manifest = files.read_manifest(self.folder(name)) if valid_name(name) else None
@@ -306,6 +304,14 @@ def _loaded_files(manifest: Manifest, only: str | None) -> Mapping[str, FileReco
         for file, record in records.items()
         if not file.endswith(".safetensors") or ("/" in file and not built)
     }
+
+
+def _changed_at(folder: Path) -> int:
+    """Return when entries of a folder changed last (nanoseconds), 0 where it is not there."""
+    try:
+        return folder.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _slug(name: str) -> str:

@@ -178,5 +178,5 @@ def _asking() -> Iterator[None]:
     """Say StoreUnavailable where Redis fails, or holds what nobody here wrote; its own words may name the address."""
     try:
         yield
-    except (redis.RedisError, ValueError, struct.error) as error:
+    except (redis.RedisError, ValueError, TypeError, struct.error) as error:
         raise StoreUnavailable(type(error).__name__) from error
