@@ -19,6 +19,7 @@ from providers.engine.graph.parts import write_masks
 LONG, _PIECE, _LEAST_PIECE = 512, 256, 128
 # Without a mask. Where ONNX Runtime does not know the processor's cache, it computes no tiles: this bounds the memory.
 _UNMASKED_PIECE = 1024
+LENGTH = "length.scalar"
 
 
 class Attention:
@@ -30,7 +31,7 @@ class Attention:
     def __init__(self, nodes: Nodes, config: Heads, longest: int) -> None:
         self._nodes = nodes
         self._config = config
-        self._reads_long = longest > LONG
+        self._longest = longest
         self._masks: dict[str, str] = {}
 
     def write_masks(self) -> None:
@@ -38,35 +39,46 @@ class Attention:
         nodes = self._nodes
         keys = write_masks(nodes)
         length = nodes.node("Shape", ["ids"], "length", start=1)
-        scalar = nodes.node("Squeeze", [length], "length.scalar")
+        nodes.node("Squeeze", [length], LENGTH)
         zero, step = self._scalar(0), self._scalar(1)
-        numbers = nodes.node("Range", [zero, scalar, step], "numbers")
-        if self._reads_long:
+        numbers = nodes.node("Range", [zero, LENGTH, step], "numbers")
+        if self._longest > LONG:
             least = nodes.node("ReduceMin", ["mask"], "mask.least", keepdims=0)
             one = nodes.parameter("one.int32", np.array(1, np.int32))
             nodes.node("Less", [least, one], "padded")
-            nodes.node("Greater", [scalar, self._scalar(LONG)], "length.long")
-            # Of a long text only the beginning: there, nobody takes these masks.
-            first, end = nodes.integers(0), nodes.integers(LONG)
-            axis = nodes.integers(3)
-            keys = nodes.node("Slice", [keys, first, end, axis], "mask.keys.short")
-            numbers = nodes.node("Slice", [numbers, first, end], "numbers.short")
         for kind in dict.fromkeys(self._config.kinds):
-            self._masks[kind] = self._added(
-                nodes, kind, keys, (numbers, numbers), f"mask.{kind}", causal=False
-            )
+            self._masks[kind] = self._mask(kind, keys, numbers)
+
+    def _mask(self, kind: str, keys: str, numbers: str) -> str:
+        """Write the mask of short texts for layers of this kind."""
+        nodes, longest = self._nodes, self._longest_whole(kind)
+        if self._longest > longest:
+            bound = [LENGTH, self._scalar(longest)]
+            nodes.node("Greater", bound, f"length.long.{kind}")
+            # Of a long text only the beginning: there, nobody takes this mask.
+            first, end = nodes.integers(0), nodes.integers(longest)
+            axis, name = nodes.integers(3), f"mask.{kind}"
+            keys = nodes.node("Slice", [keys, first, end, axis], f"{name}.keys")
+            numbers = nodes.node("Slice", [numbers, first, end], f"{name}.numbers")
+        return self._added(
+            nodes, kind, keys, (numbers, numbers), f"mask.{kind}", causal=False
+        )
+
+    def _longest_whole(self, kind: str) -> int:
+        """Return the tokens up to which attention is computed whole: pieces of local layers see twice their size."""
+        return min(LONG, 4 * self._config.window) if kind == SLIDING else LONG
 
     def write(self, name: str, kind: str, query: str, key: str, value: str) -> str:
         """Write attention under `name`; all are float32 (batch, length, heads * channels)."""
         values = (query, key, value)
         inputs = [*values, self._masks[kind]]
-        if not self._reads_long:
+        if self._longest <= self._longest_whole(kind):
             return self._attention(self._nodes, name, inputs, causal=True)
         short = self._nodes.body()
         mixed = self._attention(short, f"{name}.short", inputs, causal=True)
         return self._nodes.node(
             "If",
-            ["length.long"],
+            [f"length.long.{kind}"],
             name,
             then_branch=self._long(f"{name}.long", kind, values),
             else_branch=short.graph([mixed]),
@@ -96,8 +108,8 @@ class Attention:
     def _equal_pieces(self, nodes: Nodes, name: str) -> str:
         """Return how many queries a piece has if all have as many, and none is almost empty."""
         most = self._scalar(_UNMASKED_PIECE)
-        count = self._ceil_div(nodes, "length.scalar", most, f"{name}.count")
-        return self._ceil_div(nodes, "length.scalar", count, f"{name}.size")
+        count = self._ceil_div(nodes, LENGTH, most, f"{name}.count")
+        return self._ceil_div(nodes, LENGTH, count, f"{name}.size")
 
     def _ceil_div(self, nodes: Nodes, number: str, by: str, name: str) -> str:
         less = nodes.node("Sub", [number, self._scalar(1)], f"{name}.less")
@@ -167,7 +179,7 @@ class Attention:
     ) -> str:
         """Write the queries of a long text piece by piece, of `size` each. `unmasked`: without a mask."""
         query, key, value = values
-        pieces = self._ceil_div(nodes, "length.scalar", size, f"{name}.pieces")
+        pieces = self._ceil_div(nodes, LENGTH, size, f"{name}.pieces")
         filled = nodes.node("Mul", [pieces, size], f"{name}.filled")
         missing = nodes.node("Sub", [filled, "length"], f"{name}.missing")
         before, after = nodes.integers(0, 0, 0, 0), nodes.integers(0)
