@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from benchmarks.contestants import KEY, MINILM, ours
@@ -35,7 +36,8 @@ from benchmarks.fault_record import (
 )
 from benchmarks.machine import describe_machine
 from benchmarks.preparation import fresh_data_folder, prepare_minilm
-from benchmarks.servers import Server, title_of
+from benchmarks.servers import Server, state_of, title_of
+from tests.servers import send
 
 CLIENTS = 12
 TEXTS = 300
@@ -102,11 +104,12 @@ class Fire:
         victims = [
             one
             for one in self._server.tree.processes()
-            if PROCESSES[process] in title_of(one) and one.status() != "stopped"
+            if PROCESSES[process] in title_of(one)
+            and state_of(one) != psutil.STATUS_STOPPED
         ]
         if victims:
             self.record.strike(f"{how} of {_a(process)}")
-            self._choose.choice(victims).send_signal(SIGNALS[how])
+            send(self._choose.choice(victims), SIGNALS[how])
 
     def _load(self) -> None:
         choose = random.Random(self._choose.random())

@@ -22,8 +22,8 @@ import psutil
 from benchmarks.contestants import REPOSITORY
 from benchmarks.fault_record import Api
 from benchmarks.preparation import fresh_data_folder
-from benchmarks.servers import Server, free_port, hold, request, title_of
-from tests.servers import PostgresServer, RedisServer
+from benchmarks.servers import Server, free_port, hold, request, state_of, title_of
+from tests.servers import PostgresServer, RedisServer, send
 
 READY_SECONDS = 120.0
 FLUSH_SECONDS = 3.0  # EMBEDDINGS_USAGE_FLUSH as it is
@@ -135,7 +135,8 @@ class Program:
         return self._server
 
     def processes(self) -> list[psutil.Process]:
-        return [one for one in self.server.tree.processes() if _lives(one)]
+        processes = self.server.tree.processes()
+        return [one for one in processes if state_of(one) != psutil.STATUS_ZOMBIE]
 
     def find(self, title: str) -> list[psutil.Process]:
         """Return its processes that call themselves so."""
@@ -145,7 +146,7 @@ class Program:
         processes = self.processes()
         hold(processes)
         for process in processes:
-            process.kill()
+            send(process, signal.SIGKILL)
         self.server.stop()
 
     def stop(self) -> None:
@@ -384,10 +385,3 @@ def wait_until(
         if time.monotonic() > deadline:
             raise RuntimeError(f"This never came: {what}")
         time.sleep(0.1)
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False

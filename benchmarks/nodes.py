@@ -8,6 +8,7 @@ jobs and the usage are counted. Exits with 1 where something is not as docs/reli
 import argparse
 import itertools
 import random
+import signal
 import sys
 import tempfile
 import threading
@@ -46,6 +47,7 @@ from benchmarks.mixed_load import (
 )
 from benchmarks.preparation import prepare_minilm, say
 from benchmarks.servers import hold, let_go
+from tests.servers import send
 
 USERS = (
     *("local-1", "local-2", "local-3", "upstream-1", "upstream-2"),
@@ -128,7 +130,8 @@ class Faults:
         if what in PROCESSES:
             return self._strike_process(how, what)
         if what == BACKEND:
-            self._choose.choice(self._installation.database.processes()[1:]).kill()
+            backends = self._installation.database.processes()[1:]
+            send(self._choose.choice(backends), signal.SIGKILL)
             return self._installation.is_well
         part: Part = self._choose.choice(PARTS[what](self._installation))
         if how == "SIGSTOP":
@@ -150,7 +153,7 @@ class Faults:
         program: Program = self._choose.choice(programs(self._installation))
         before = program.find(title)
         victim = self._choose.choice(before)
-        (victim.kill if how == "kill -9" else victim.suspend)()
+        send(victim, signal.SIGKILL if how == "kill -9" else signal.SIGSTOP)
 
         def is_replaced() -> bool:
             now = program.find(title)

@@ -1,6 +1,5 @@
 """Servers under test: started, waited for, held still while others run, measured as process trees, stopped."""
 
-import contextlib
 import os
 import signal
 import socket
@@ -12,6 +11,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import psutil
+
+from tests.servers import send
 
 START_SECONDS = 300.0
 STOP_SECONDS = 40.0
@@ -126,31 +127,28 @@ class Server:
         """End all its processes, held or not, at the latest by force."""
         processes = self.tree.processes()
         for process in reversed(processes):
-            process.resume()
+            send(process, signal.SIGCONT)
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGTERM)
         for process in psutil.wait_procs(processes, timeout=STOP_SECONDS)[1]:
-            process.kill()
+            send(process, signal.SIGKILL)
         self._process.wait()
 
 
 def hold(processes: Sequence[psutil.Process]) -> None:
     """Have a family stand still, parents first, so that none replaces another."""
     for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.suspend()
+        send(process, signal.SIGSTOP)
 
 
 def let_go(processes: Sequence[psutil.Process]) -> None:
     """Let a family run on, children first, so that no parent finds its children silent."""
     parent, *children = processes
     for process in reversed(children):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.resume()
+        send(process, signal.SIGCONT)
     if children:
         time.sleep(HEARTBEAT_SECONDS)
-    with contextlib.suppress(psutil.NoSuchProcess):
-        parent.resume()
+    send(parent, signal.SIGCONT)
 
 
 def title_of(process: psutil.Process) -> str:
@@ -159,6 +157,14 @@ def title_of(process: psutil.Process) -> str:
         return " ".join(process.cmdline())
     except psutil.NoSuchProcess:
         return ""
+
+
+def state_of(process: psutil.Process) -> str:
+    """Return psutil's word for what a process does; of one that has ended it is a zombie's."""
+    try:
+        return str(process.status())
+    except psutil.NoSuchProcess:
+        return psutil.STATUS_ZOMBIE
 
 
 def free_port() -> int:

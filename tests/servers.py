@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -17,6 +18,12 @@ from typing import Literal, TypeVar
 import psutil
 
 One = TypeVar("One", bound=BaseServer)
+
+
+def send(process: psutil.Process, number: signal.Signals) -> None:
+    """Send a signal; a process that has ended since it was looked up gets none."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.send_signal(number)
 
 
 @contextlib.contextmanager
@@ -122,15 +129,13 @@ class PostgresServer:
             yield
         finally:
             for process in processes:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.resume()
+                send(process, signal.SIGCONT)
 
     def kill(self) -> None:
         """End all its processes, as a machine that loses its power does."""
         processes = self._suspend()
         for process in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
+            send(process, signal.SIGKILL)
         psutil.wait_procs(processes, timeout=20)
 
     def _suspend(self) -> list[psutil.Process]:
@@ -142,8 +147,7 @@ class PostgresServer:
         self._main().suspend()
         processes = self.processes()
         for process in processes[1:]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.suspend()
+            send(process, signal.SIGSTOP)
         return processes
 
     def start(self) -> None:

@@ -22,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests import databases
 from tests.environment import DATA_DIR as TEST_DATA
+from tests.servers import send
 from tests.waiting import poll
 
 REPOSITORY = Path(__file__).parents[2]
@@ -175,7 +176,7 @@ class Server:
         """Leave nothing behind, whatever happened."""
         self.not_ended.discard(self)
         for process in self.members():
-            process.kill()
+            send(process, signal.SIGKILL)
         self.process.wait(STOP_SECONDS)
 
     def members(self) -> list[psutil.Process]:

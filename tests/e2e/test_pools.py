@@ -11,6 +11,7 @@ import requests
 
 from tests.e2e.server import MODEL, Server
 from tests.e2e.test_added_upstreams import Console
+from tests.servers import send
 from tests.upstreams import CompatibleUpstream
 from tests.waiting import poll
 
@@ -111,7 +112,7 @@ def test_pool_loses_no_request_and_answers_no_other_vectors(
             freeze(twin, signal.SIGCONT)
             serves(load, "twin")
             for process in twin.members():
-                process.kill()
+                send(process, signal.SIGKILL)
             is_left_alone(load, "twin")
         assert set(load.statuses) == {200}, load.strays[:3]
         assert load.strays == []

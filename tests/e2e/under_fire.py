@@ -12,6 +12,7 @@ import requests
 from media_jobs.chunking import spans
 from tests import databases
 from tests.e2e.server import Server, is_alive, is_called, lay_out_weights
+from tests.servers import send
 from tests.upstreams import Fault
 from tests.upstreams.local_api import CompatibleUpstream
 from tests.waiting import poll
@@ -189,7 +190,7 @@ class UnderFire:
             os.killpg(self.cluster().pid, signal.SIGKILL)
         elif target == "everything":
             for process in self.everything():
-                process.kill()
+                send(process, signal.SIGKILL)
             self.server.process.wait(20)
             self.start()
         else:
@@ -199,13 +200,13 @@ class UnderFire:
                 "sentinel": self.sentinel,
                 "supervisor": lambda: self.child("runworker"),
             }[target]()
-            process.kill()
+            send(process, signal.SIGKILL)
 
     def end(self):
         """Leave nothing behind."""
         processes = self.everything() if is_alive_pid(self.server.process.pid) else []
         for process in processes:
-            process.kill()
+            send(process, signal.SIGKILL)
         self.server.process.wait(20)
 
     # -- requests -----------------------------------------------------------
