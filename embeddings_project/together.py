@@ -8,12 +8,14 @@ process alone, and requests under way are answered before gunicorn ends.
 SIGHUP reloads: see `reload.py`.
 """
 
+import contextlib
 import gc
 import multiprocessing
 import signal
 import sys
 import time
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -36,6 +38,12 @@ if TYPE_CHECKING:
     from socket import socket
 
 GUNICORN = "python:embeddings_project.gunicorn"
+WEB_MODULES = (
+    "embeddings.fast_path.handler",
+    # A check of Django's loads these two.
+    "django.core.management.commands.makemigrations",
+    "django.core.management.commands.migrate",
+)
 LOOK_SECONDS = 0.25
 MAX_PAUSE_SECONDS = 30.0
 STEADY_SECONDS = 60.0
@@ -76,7 +84,7 @@ class Together:
         from embeddings_project.gunicorn import begin_counting
 
         begin_counting()
-        import_module(settings.ROOT_URLCONF)  # all views: the web processes share them
+        load_for_web()
         gc.collect()
         gc.freeze()  # a collection writes to what it looks at, and it would no longer be shared
         for number in STOP_SIGNALS:
@@ -209,6 +217,30 @@ class Together:
     def _leave_engine(self) -> None:
         if self._engine:
             self._engine.leave_to_parent()
+
+
+def load_for_web() -> None:
+    """Load what each web process will use, so that they share it: views, middleware, plug-ins, the client of Redis, the
+    default local model's tokenizer.
+
+    Other packages' plug-ins are left to them: what these load may not survive a fork.
+    """
+    from embeddings.conf import DEFAULT_LOCAL_MODEL, conf
+    from providers.built_in import built_in
+    from providers.engine.local_provider import engine_of
+    from providers.engine.options import EngineOptions
+    from providers.exceptions import ProviderError
+
+    plugins = [one.place.partition(":")[0] for one in built_in()]
+    middleware = [path.rpartition(".")[0] for path in settings.MIDDLEWARE]
+    extra = ["redis"] if conf().cache.redis_url and find_spec("redis") else []
+    for name in (settings.ROOT_URLCONF, *WEB_MODULES, *middleware, *plugins, *extra):
+        import_module(name)
+    if settings.ENGINE != "inline":
+        # It is not on this machine, or not to be read: who asks for it will hear why.
+        with contextlib.suppress(ProviderError, OSError):
+            options = EngineOptions.of(settings.LOCAL_ENGINE)
+            engine_of(options).tokenizers.get(DEFAULT_LOCAL_MODEL)
 
 
 def serve(listener: int) -> None:

@@ -28,6 +28,7 @@ from providers.engine.pool import Pool
 from providers.engine.prepared import Prepared, not_prepared
 from providers.engine.process import place
 from providers.engine.process.engine_client import EngineClient
+from providers.engine.tokenizers import Tokenizers
 from providers.engine.weights import Weights
 from providers.exceptions import (
     EngineClosed,
@@ -35,15 +36,22 @@ from providers.exceptions import (
     ProviderMisconfigured,
 )
 
+# A tokenizer.json takes ten times its size in memory: one of a large vocabulary is in the engine process alone.
+MOST_TOKENIZER_BYTES = 2**22
+
 
 class Engine:
-    """The models on disk, and what runs them: this process, or the engine process where one is."""
+    """The models on disk, and what runs them: this process, or the engine process where one is.
+
+    `tokenizers`: those of an engine process's clients. Processes that are forked share what was read before.
+    """
 
     def __init__(
         self, weights: Weights, pool: Pool, *, process: EngineMode = "inline"
     ) -> None:
         self.weights = weights
         self.pool = pool
+        self.tokenizers = Tokenizers(weights, most_bytes=MOST_TOKENIZER_BYTES)
         self._process = process
         self._chosen: tuple[int, Inference] | None = None
 
@@ -70,7 +78,7 @@ class Engine:
             return self.pool
         path = place.recorded(self.weights.data_dir)
         if self._process == "process" or place.listens(path):
-            return EngineClient(path, self.weights)
+            return EngineClient(path, self.tokenizers)
         return self.pool
 
 

@@ -60,8 +60,9 @@ class Tokenizers:
         return read.tokenizer if read else None
 
     def replaced(self, name: str, manifest: Manifest) -> bool:
-        """Whether the model's files are others than at the last look."""
-        before = self._seen.get(name, manifest)
+        """Whether the model's files are others than at the last look, or than those of its tokenizer."""
+        known = self._known.get(name)
+        before = known.prepared.manifest if known else self._seen.get(name, manifest)
         self._seen[name] = manifest
         return before != manifest
 

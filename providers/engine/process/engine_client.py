@@ -18,7 +18,6 @@ from providers.engine.inference import EngineState, Work, checked_rows
 from providers.engine.process import place, wire
 from providers.engine.process.wire import Channel, Closed
 from providers.engine.tokenizers import Tokenizers
-from providers.engine.weights import Weights
 from providers.exceptions import (
     Abandoned,
     EngineAway,
@@ -37,8 +36,6 @@ LOOK_SECONDS = 1.0
 # The engine itself answers at the deadline.
 GRACE_SECONDS = 2.0
 DEATH_SECONDS = 3.0
-# A tokenizer.json takes ten times its size in memory: one of a large vocabulary is in the engine alone.
-MOST_TOKENIZER_BYTES = 2**22
 # To load a model that its own library tokenises for.
 TOKENS_SECONDS = 120.0
 RETRY_AFTER_SECONDS = 2.0
@@ -59,9 +56,9 @@ class _Connection:
 class EngineClient:
     """Runs models in the engine process; see `Inference`. Tokenises here, but with large vocabularies and torch."""
 
-    def __init__(self, path: Path, weights: Weights) -> None:
+    def __init__(self, path: Path, tokenizers: Tokenizers) -> None:
         self._path = path
-        self._tokenizers = Tokenizers(weights, most_bytes=MOST_TOKENIZER_BYTES)
+        self._tokenizers = tokenizers
         self._idle: list[_Connection] = []  # append and pop are atomic
 
     def run(self, work: Work, *, timeout_seconds: float) -> Vectors:

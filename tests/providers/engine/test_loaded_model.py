@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from providers.engine.local_provider import Engine
 from providers.engine.onnx_runtime import OnnxRuntime
 from providers.engine.pool import Pool, PoolLimits
 from providers.engine.runtime import Row
+from providers.engine.tokenizers import Tokenizers
 from providers.engine.weights import Weights
 from providers.exceptions import EngineClosed, Overloaded, ProviderTimeout
 from providers.plugins.huggingface import HuggingFaceProvider
@@ -77,6 +79,19 @@ def test_tokenizer_of_files_that_were_replaced_is_read_again(pool):
     models.forget(NAME)
     assert models.tokenizer(NAME) is not before
     assert models.model(NAME).tokenizer is models.tokenizer(NAME)
+
+
+def test_tokenizer_that_was_read_before_a_fork_goes_where_its_files_were_replaced(
+    weights,
+):
+    inherited = Tokenizers(weights)
+    read = inherited.get(NAME)
+    assert read is not None
+    manifest = read.prepared.manifest
+    assert inherited.replaced(NAME, replace(manifest, revision="newer"))
+    inherited.forget(NAME)
+    inherited.get(NAME)
+    assert not inherited.replaced(NAME, manifest)
 
 
 def test_queue_of_each_model_is_as_long_as_the_limit_says(pool, monkeypatch):

@@ -21,6 +21,7 @@ from providers.engine.process.engine_client import EngineClient
 from providers.engine.process.place import Place, listens, recorded, write_death
 from providers.engine.process.server import EngineServer, exit_hung
 from providers.engine.tokenizer import ModelTokenizer
+from providers.engine.tokenizers import Tokenizers
 from providers.engine.weights import Weights
 from providers.exceptions import (
     Abandoned,
@@ -127,7 +128,7 @@ class Running:
 
 @pytest.fixture
 def client(weights, place):
-    client = EngineClient(place.path, weights)
+    client = EngineClient(place.path, Tokenizers(weights))
     yield client
     client.close()
 
@@ -169,9 +170,7 @@ def test_vectors_are_those_of_a_model_in_this_process(weights, start, client, ru
     inline.close()
 
 
-def test_a_static_model_is_run_by_the_engine_process(
-    weights, place, start, client, monkeypatch
-):
+def test_a_static_model_is_run_by_the_engine_process(weights, place, start, client):
     write_static(weights.data_dir / "models" / "static", at="0_StaticEmbedding")
     prepared = weights.prepare("static")
     start()
@@ -184,21 +183,17 @@ def test_a_static_model_is_run_by_the_engine_process(
     inline = Pool(weights, PoolLimits(threads=1))
     ours = inline.run(work, timeout_seconds=60)
     assert np.abs(client.run(work, timeout_seconds=60) - ours).max() < 1e-6
-    monkeypatch.setattr(engine_client, "MOST_TOKENIZER_BYTES", 10)
-    there = EngineClient(place.path, weights)
+    there = EngineClient(place.path, Tokenizers(weights, most_bytes=10))
     assert np.abs(there.run(work, timeout_seconds=60) - ours).max() < 1e-6
     assert there.tokenizer("static").count(["the word", ""]) == [2, 0]
     there.close()
     inline.close()
 
 
-def test_a_large_vocabulary_is_in_the_engine_alone(
-    weights, place, start, run, monkeypatch, name
-):
+def test_a_large_vocabulary_is_in_the_engine_alone(weights, place, start, run, name):
     start()
-    here = EngineClient(place.path, weights)
-    monkeypatch.setattr(engine_client, "MOST_TOKENIZER_BYTES", 10)
-    there = EngineClient(place.path, weights)
+    here = EngineClient(place.path, Tokenizers(weights))
+    there = EngineClient(place.path, Tokenizers(weights, most_bytes=10))
     texts = ["a b c", "d e", "Ünlike anything"]
     assert np.abs(run(there, *texts) - run(here, *texts)).max() < 1e-6
     ours, theirs = here.tokenizer(name), there.tokenizer(name)
