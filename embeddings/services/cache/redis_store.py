@@ -59,6 +59,8 @@ class RedisStore:
             if drawn is None:
                 self._client.set(GENERATION, secrets.randbits(62), nx=True)
                 drawn = self._client.get(GENERATION)
+            if drawn is None:
+                raise StoreUnavailable("it keeps nothing")
             return int(drawn)
 
     def read(self, keys: Sequence[bytes], *, generation: int) -> dict[bytes, Entry]:
@@ -178,5 +180,5 @@ def _asking() -> Iterator[None]:
     """Say StoreUnavailable where Redis fails, or holds what nobody here wrote; its own words may name the address."""
     try:
         yield
-    except (redis.RedisError, ValueError, TypeError, struct.error) as error:
+    except (redis.RedisError, ValueError, struct.error) as error:
         raise StoreUnavailable(type(error).__name__) from error
