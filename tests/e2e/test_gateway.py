@@ -14,7 +14,7 @@ from tests.contract.cases import REMOTE_CASES
 from tests.e2e.server import MODEL, Server
 from tests.upstreams import Fault, OpenAIUpstream, vectors_for
 from tests.upstreams.local_api import LOCAL_MODEL
-from tests.waiting import poll
+from tests.waiting import poll, settled
 
 TIMEOUT_SECONDS = 3.0
 # Far more than a busy machine adds, far less than an upstream that hangs or a locked database would cost.
@@ -48,6 +48,7 @@ def gateway(prepared_weights, migrated, upstreams, tmp_path_factory):
         "WEB_CONCURRENCY": "4",
         "EMBEDDINGS_REQUEST_TIMEOUT": str(TIMEOUT_SECONDS),
         "EMBEDDINGS_CANARY": "off",  # its checks would be calls, too
+        "EMBEDDINGS_CACHE_SIZE": "100000",  # whatever is asked before a test, its rows stay
     }
     for name, case in CASES.items():
         key, url = case.provider.key_variable, case.provider.url_variable
@@ -238,7 +239,7 @@ def test_reset_works_at_once_in_all_workers(gateway, openai):
 
 def test_cached_vectors_are_served_while_the_breaker_is_open(gateway, openai):
     body = {"input": "kept for every worker", "model": OPENAI}
-    before = rows_in_the_cache(gateway)
+    before = settled(lambda: rows_in_the_cache(gateway), what="rows of earlier tests")
     gateway.post(body)
     poll(lambda: rows_in_the_cache(gateway) > before, what="the row that workers share")
     open_breaker(gateway, openai)

@@ -23,7 +23,7 @@ from tests.e2e.test_added_upstreams import Console
 from tests.e2e.under_fire import CHUNK, SlowUpstream
 from tests.e2e.under_fire import MODEL as SLOW_MODEL
 from tests.upstreams import Fault, OpenAIUpstream
-from tests.waiting import poll
+from tests.waiting import poll, settled
 
 OPENAI = "text-embedding-3-small"
 JOB_SECONDS = 60.0
@@ -235,24 +235,14 @@ def test_a_text_that_one_node_embedded_is_cached_for_the_other(
     first, second = nodes
     openai, _ = upstreams
     body = {"input": secrets.token_hex(8), "model": OPENAI}
-    before = settled_rows(client, second)
+    before = settled(
+        lambda: rows_in_redis(client, second), what="the rows of earlier requests"
+    )
     assert client.call(first, "POST", "/embeddings", **body).ok
     poll(lambda: rows_in_redis(client, second) > before, what="the row in Redis")
     openai.calls.clear()
     assert client.call(second, "POST", "/embeddings", **body).ok
     assert openai.calls == []
-
-
-def settled_rows(client, server):
-    """Return how many rows are in Redis once none comes any more of earlier requests, which are written behind."""
-    seen = []
-
-    def are_settled():
-        seen.append(rows_in_redis(client, server))
-        return len(seen) >= 15 and len({*seen[-15:]}) == 1
-
-    poll(are_settled, what="the rows of earlier requests")
-    return seen[-1]
 
 
 def rows_in_redis(client, server):
