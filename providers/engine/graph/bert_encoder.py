@@ -21,12 +21,11 @@ from providers.engine.graph.bert_checkpoint import BertCheckpoint
 from providers.engine.graph.checkpoint import Array, Norm
 from providers.engine.graph.config import GraphConfig
 from providers.engine.graph.heads import FULL, Heads
-from providers.engine.graph.nodes import FUSED, Nodes
+from providers.engine.graph.nodes import Nodes
 from providers.engine.graph.parts import (
     Projections,
     by_text,
     distances,
-    norm_parameters,
     normalized,
     reshape,
     rows,
@@ -106,23 +105,22 @@ class BertEncoder:
 
     def _embeddings(self, checkpoint: BertCheckpoint) -> str:
         nodes = self._nodes
-        inputs = [
-            "ids",
-            "",
-            nodes.parameter("words", checkpoint.words()),
-            nodes.parameter("positions", checkpoint.positions()),
-            "",
-            *norm_parameters(nodes, "embeddings", checkpoint.embeddings_norm()),
-        ]
+        words = nodes.node(
+            "Gather",
+            [nodes.parameter("words", checkpoint.words()), "ids"],
+            "embedded.words",
+        )
+        stored = nodes.parameter("positions", checkpoint.positions())
         if self._config.model_type in POSITIONS_AFTER_PADDING:
-            inputs += ["", self._positions_after_padding()]
-        return nodes.node(
-            "EmbedLayerNormalization",
-            inputs,
-            "embedded",
-            FUSED,
-            more=("embedded.lengths",),
-            epsilon=self._epsilon,
+            places = [stored, self._positions_after_padding()]
+            positions = nodes.node("Gather", places, "embedded.positions")
+        else:
+            length = nodes.node("Shape", ["ids"], "length", start=1)
+            places = [stored, nodes.integers(0), length]
+            positions = nodes.node("Slice", places, "embedded.positions")
+        total = nodes.node("Add", [words, positions], "embedded.total")
+        return normalized(
+            nodes, total, checkpoint.embeddings_norm(), "embeddings", self._epsilon
         )
 
     def _positions_after_padding(self) -> str:
