@@ -65,16 +65,14 @@ class Nodes:
         inputs: list[str],
         output: str,
         domain: str = "",
-        *,
-        more: tuple[str, ...] = (),
         **attributes: Any,
     ) -> str:
-        """Add a node; `more` are the outputs after the first."""
+        """Add a node."""
         if output not in self._nodes:
             self._nodes[output] = helper.make_node(
                 operator,
                 inputs,
-                [output, *more],
+                [output],
                 domain=domain,
                 name=output,
                 **attributes,
