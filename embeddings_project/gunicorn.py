@@ -15,7 +15,12 @@ from django.core.exceptions import ImproperlyConfigured
 from gunicorn.glogging import Logger
 
 from embeddings_project.metric_files import reserve_metric_files
-from providers.engine.machine import keep_to_one_core, share_one_heap, usable_cores
+from providers.engine.machine import (
+    allowed_cores,
+    keep_to_one_core,
+    share_one_heap,
+    usable_cores,
+)
 from providers.state import process
 
 if TYPE_CHECKING:
@@ -109,9 +114,9 @@ def post_fork(server: Any, worker: Any) -> None:
     if not engine_apart:
         return
     share_one_heap()
-    cores = len(os.sched_getaffinity(0))
+    cores = len(allowed_cores())
     is_even = workers % cores == 0 and usable_cores() == cores > 1
-    if settings.WEB_AFFINITY and is_even:
+    if settings.WEB_AFFINITY and is_even and hasattr(worker, "place"):  # no gthread
         keep_to_one_core(worker.place)
 
 

@@ -44,7 +44,9 @@ def _be(run: Callable[[], None]) -> None:
 
 
 def stands_still(pid: int) -> bool:
-    """Whether a child was stopped where it is, as SIGSTOP does."""
+    """Whether a child was stopped where it is, as SIGSTOP does; False where the system cannot say."""
+    if not hasattr(os, "waitid"):  # macOS before Python 3.13
+        return False
     with contextlib.suppress(ChildProcessError):
         state = os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
         return state is not None

@@ -17,7 +17,7 @@ _cores: set[int] = set()  # those of before this process was kept to one
 
 def usable_cores(cgroup: Path = _CGROUP) -> int:
     """Return the cores this process may use: its affinity, and a container's quota if that is less."""
-    cores = len(_cores or os.sched_getaffinity(0))
+    cores = len(_cores or allowed_cores())
     try:
         quota, period = (cgroup / "cpu.max").read_text().split()
         cores = min(cores, math.ceil(int(quota) / int(period)))
@@ -26,12 +26,19 @@ def usable_cores(cgroup: Path = _CGROUP) -> int:
     return max(cores, 1)
 
 
+def allowed_cores() -> set[int]:
+    """Return the numbers of the cores that this process's affinity allows; of all where there is no such thing."""
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
+
+
 def keep_to_one_core(number: int) -> None:
     """Have this process and its threads run on one of its cores, the `number`th, counted round and round.
 
     Threads that take turns, as Python's do, lose a fifth of their time where each turn begins on another core.
     """
-    _cores.update(os.sched_getaffinity(0))
+    _cores.update(allowed_cores())
     with contextlib.suppress(OSError):  # a sandbox may forbid it
         os.sched_setaffinity(0, {sorted(_cores)[number % len(_cores)]})
 
