@@ -15,7 +15,8 @@ from providers.engine.graph.heads import FULL, SLIDING, Heads
 from providers.engine.graph.nodes import FUSED, Nodes
 from providers.engine.graph.parts import write_masks
 
-# From where on pieces are worth what a loop costs, and the queries of a piece; local layers' are twice their window.
+# From where on pieces are worth what a loop costs, and the queries of a piece. Causal ones see half of the keys on
+# average, so that both are half; local layers' pieces are twice their window.
 LONG, _PIECE, _LEAST_PIECE = 512, 256, 128
 # Without a mask. Where ONNX Runtime does not know the processor's cache, it computes no tiles: this bounds the memory.
 _UNMASKED_PIECE = 1024
@@ -66,7 +67,9 @@ class Attention:
 
     def _longest_whole(self, kind: str) -> int:
         """Return the tokens up to which attention is computed whole: pieces of local layers see twice their size."""
-        return min(LONG, 4 * self._config.window) if kind == SLIDING else LONG
+        if kind == SLIDING:
+            return min(LONG, 4 * self._config.window)
+        return LONG // 2 if self._config.causal else LONG
 
     def write(self, name: str, kind: str, query: str, key: str, value: str) -> str:
         """Write attention under `name`; all are float32 (batch, length, heads * channels)."""
@@ -269,7 +272,7 @@ class Attention:
         """Return how many queries are taken at a time."""
         if kind == SLIDING:
             return max(2 * self._config.window, _LEAST_PIECE)
-        return _PIECE
+        return _PIECE // 2 if self._config.causal else _PIECE
 
     def _column(self, nodes: Nodes, numbers: str, name: str) -> str:
         return nodes.node("Unsqueeze", [numbers, nodes.integers(1)], f"{name}.asking")
