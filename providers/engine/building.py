@@ -16,7 +16,7 @@ from providers.engine.files import files_below
 from providers.engine.graph import FAST_GRAPH_FILE
 from providers.engine.graph import build as native
 from providers.engine.graph.half import build_half
-from providers.engine.graph.samples import calibration_rows
+from providers.engine.graph.samples import calibration_rows, runs_of
 from providers.engine.graph.settings import Unbuildable
 from providers.engine.graph.static import build_static
 from providers.engine.graph.weight_only import build_weight_only
@@ -32,13 +32,13 @@ from providers.engine.repository import (
     rewritten_file,
     served_file,
 )
-from providers.engine.runtime import FAST_COSINE, FAST_MEAN_COSINE, Row
+from providers.engine.runtime import FAST_COSINE, FAST_MEAN_COSINE, Row, rows_of
 from providers.engine.tokenizer import ModelTokenizer, TokenIds
+from providers.engine.verification import check_texts
 from providers.exceptions import ProviderMisconfigured
 from providers.progress import progress
 
 _CALIBRATION_SEED, _CHECK_SEED = 1, 2
-_RUN_TEXTS = 4
 _NAMED_CHARACTERS = 80
 # Texts and tokens of a run whose time is taken, and how often. Smaller models run in microseconds either way.
 _TIMED_SHAPES = ((1, 16), (4, 64))
@@ -105,14 +105,13 @@ def build_fast(
     Every text counts. The log names the one that was served worst: it is one of those that ship here, or random.
     """
     exact = served_file(runtime, set(files_below(folder)))
-    rows = _rows(config, tokenizer, _CHECK_SEED)
     gate: _Gate | None = None
     ways = _ways(folder, exact, config, tokenizer, runtime, device)
     for name, write in ways:
         fast = folder / name
         try:
             write()
-            gate = gate or _Gate(folder / exact, config, tokenizer, rows, device)
+            gate = gate or _Gate(folder / exact, config, tokenizer, device)
             reason = gate.refusal(fast)
         except (Unbuildable, ProviderMisconfigured) as error:
             reason = {"reason": str(error)}
@@ -168,12 +167,11 @@ class _Gate:
         exact: Path,
         config: ModelConfig,
         tokenizer: ModelTokenizer,
-        rows: Sequence[TokenIds],
         device: Device,
     ) -> None:
         self._exact, self._config, self._tokenizer = exact, config, tokenizer
-        self._rows, self._device = rows, device
-        self._expected = _vectors(self._opened(exact), rows)
+        self._rows, self._device = _checked_rows(config, tokenizer), device
+        self._expected = _vectors(self._opened(exact), self._rows)
 
     def refusal(self, fast: Path) -> dict[str, object] | None:
         """Return what is wrong with a fast graph, as fields of a log line; None: it is kept."""
@@ -188,7 +186,7 @@ class _Gate:
                 "least": round(float(cosines.min()), 4),
                 "texts": len(cosines),
                 "below": int((cosines < FAST_COSINE).sum()),
-                "worst_text": self._tokenizer.decode(worst.tolist())[
+                "worst_text": self._tokenizer.decode(worst.token_ids.tolist())[
                     :_NAMED_CHARACTERS
                 ],
             }
@@ -222,10 +220,16 @@ def _rows(config: ModelConfig, tokenizer: ModelTokenizer, seed: int) -> list[Tok
     return calibration_rows(tokenizer, config.max_tokens, seed=seed, vocabulary=known)
 
 
-def _vectors(runtime: OnnxRuntime, rows: Sequence[TokenIds]) -> NDArray[np.float32]:
-    starts = range(0, len(rows), _RUN_TEXTS)
-    runs = [rows[start : start + _RUN_TEXTS] for start in starts]
-    return np.concatenate([runtime.run([Row(ids, "") for ids in run]) for run in runs])
+def _checked_rows(config: ModelConfig, tokenizer: ModelTokenizer) -> list[Row]:
+    """Return what fast graphs are checked with, by length; all texts of the proof are among it."""
+    rows = [Row(ids, "") for ids in _rows(config, tokenizer, _CHECK_SEED)]
+    for prompt, text in check_texts(config, tokenizer):
+        rows += rows_of(tokenizer, [text], prompt, pooled=config.include_prompt)
+    return sorted(rows, key=len)
+
+
+def _vectors(runtime: OnnxRuntime, rows: Sequence[Row]) -> NDArray[np.float32]:
+    return np.concatenate([runtime.run(run) for run in runs_of(rows)])
 
 
 def _size(graph: Path) -> int:

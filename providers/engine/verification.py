@@ -22,6 +22,7 @@ from providers.engine.files import Proof
 from providers.engine.machine import usable_cores
 from providers.engine.model_config import ModelConfig
 from providers.engine.prepared import Prepared
+from providers.engine.run_sizes import batch_tokens
 from providers.engine.runtime import (
     EXACT_COSINE,
     FAST_COSINE,
@@ -40,7 +41,7 @@ _DISTINCT_SHARE = 0.9
 _UNIT_LENGTH_ERROR = 1e-3
 # The text at the limit is as long as this at most: eight thousand tokens would take gigabytes, in both runtimes.
 _LONGEST_TOKENS = 2048
-_RUN_TEXTS, _RUN_TOKENS = 4, 4096
+_RUN_TEXTS, _MOST_RUN_TOKENS = 4, 4096
 # One character, questions, prose of many scripts, code, numbers; the paragraph, repeated, fills any limit.
 _TEXTS = Path(__file__).with_name("check_texts.json")
 # Which of them are embedded with each of the model's prompts, too, and which are kept in the manifest.
@@ -79,7 +80,7 @@ def prove(prepared: Prepared, reference: Reference | None) -> Proof:
     Raises ProviderMisconfigured, with the figure, for a model that must not be served at all.
     """
     opened = _open(prepared, "exact", threads=usable_cores())
-    checks = _checks(prepared.config, opened.tokenizer)
+    checks = check_texts(prepared.config, opened.tokenizer)
     if not checks:
         _refuse(
             prepared, f"its limit of {prepared.config.max_tokens} tokens fits no text"
@@ -180,8 +181,11 @@ def _open(
     return Opened(graph, tokenizer or prepared.tokenizer(), prepared.config)
 
 
-def _checks(config: ModelConfig, tokenizer: ModelTokenizer) -> list[tuple[str, str]]:
-    """Return (prompt, text) pairs, all within the model's limit: without a prompt, then some with each of its own."""
+def check_texts(
+    config: ModelConfig, tokenizer: ModelTokenizer
+) -> list[tuple[str, str]]:
+    """Return the (prompt, text) pairs that every model is checked with, all within its limit: without a prompt, then
+    some with each of its own."""
     limit = min(config.max_tokens or _LONGEST_TOKENS, _LONGEST_TOKENS)
     known = json.loads(_TEXTS.read_bytes())
     long = known["paragraph"] * (1 + limit // 40)
@@ -228,8 +232,9 @@ def _self_checked(
     if prepared.config.normalize and np.abs(norms - 1).max() > _UNIT_LENGTH_ERROR:
         _refuse(prepared, f"its vectors are up to {norms.max():.3f} long, not 1")
     _check_distinct(prepared, opened, checks, alone)
+    budget = min(batch_tokens(prepared), _MOST_RUN_TOKENS)
     together = np.concatenate(
-        [opened.vectors(run) for run in _runs(checks, opened.tokenizer)]
+        [opened.vectors(run) for run in _runs(checks, opened.tokenizer, budget)]
     )
     least = float(_cosines(alone, together).min())
     if not least >= EXACT_COSINE:
@@ -306,15 +311,18 @@ def _unprompted(opened: Opened, texts: Sequence[str]) -> Vectors:
 
 
 def _runs(
-    checks: Sequence[tuple[str, str]], tokenizer: ModelTokenizer
+    checks: Sequence[tuple[str, str]], tokenizer: ModelTokenizer, budget: int
 ) -> Iterator[list[tuple[str, str]]]:
-    """Cut the texts, in their order, into batches of several lengths and bounded size."""
+    """Cut the texts, in their order, into batches of several lengths and up to `budget` padded tokens.
+
+    A text that is longer is run alone, as the batcher would: it is never padded.
+    """
     counts = tokenizer.count([prompt + text for prompt, text in checks])
     run: list[tuple[str, str]] = []
     longest = 0
     for check, count in zip(checks, counts, strict=True):
         longest = max(longest, count)
-        if run and (len(run) == _RUN_TEXTS or longest * (len(run) + 1) > _RUN_TOKENS):
+        if run and (len(run) == _RUN_TEXTS or longest * (len(run) + 1) > budget):
             yield run
             run, longest = [], count
         run.append(check)

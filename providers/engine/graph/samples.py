@@ -2,10 +2,10 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import onnx
@@ -65,6 +65,9 @@ def plain_feed(
 ) -> Callable[[TokenIds, TokenIds], Mapping[str, NDArray[Any]]]:
     """Return the feed of the graphs that are built here."""
     return lambda ids, mask: {"input_ids": ids, "attention_mask": mask}
+
+
+AnyRow = TypeVar("AnyRow", bound=Sized)  # a row, as its owner holds it
 
 
 class Tokenizer(Protocol):
@@ -145,7 +148,7 @@ def sample_values(
     feed = feeding(session.get_inputs())
     kept = max(_KEPT_TOKENS / sum(len(row) for row in rows), 0.0)
     takers = {value: _Taker(kept) for value in values}
-    for run in _runs(rows):
+    for run in runs_of(rows):
         ids, mask = padded(run, pad_id)
         wanted = list(takers)
         answers = session.run(wanted, feed(ids, mask))
@@ -183,7 +186,7 @@ class _Taker:
         )
 
 
-def _runs(rows: Sequence[TokenIds]) -> Iterator[Sequence[TokenIds]]:
+def runs_of(rows: Sequence[AnyRow]) -> Iterator[Sequence[AnyRow]]:
     """Cut rows, sorted by length, into runs of bounded size."""
     start = 0
     while start < len(rows):

@@ -279,6 +279,18 @@ def test_a_built_graph_that_fixed_scales_serve_badly_has_its_parameters_in_int8(
     assert fast(prepared).shape == (3, tiny.HIDDEN)
 
 
+def test_a_fast_graph_that_serves_a_text_of_the_proof_badly_gives_way_to_the_next(
+    tmp_path, monkeypatch
+):
+    # Calibrated with one text, and compared by it; nothing else is in range.
+    one = [np.array([2, 5, 3])]
+    monkeypatch.setattr(building, "calibration_rows", lambda *given, **more: one)
+    folder = tiny.write_model(tmp_path / "small")
+    prepared = Weights(tmp_path / "data", model_paths=(folder,)).prepare("small")
+    assert prepared.precisions == ("exact", "fast")
+    assert prepared.method("fast") == "int8-weights"
+
+
 def test_a_fast_graph_that_is_slower_than_the_exact_one_is_not_kept(
     tmp_path, monkeypatch
 ):

@@ -161,6 +161,14 @@ def test_a_runtime_that_answers_something_else_than_the_model_says_is_refused(
         prepare(tmp_path, folder)
 
 
+def test_a_text_is_compared_in_no_larger_batch_than_it_is_served_in(
+    tmp_path, folder, monkeypatch
+):
+    ship(folder, mixed_with_its_batch)
+    monkeypatch.setattr("providers.engine.run_sizes.BATCH_TOKENS", 1)
+    assert prepare(tmp_path, folder).manifest.proof.verified == "self"
+
+
 def test_without_a_reference_a_model_is_verified_by_itself(both):
     exact, fast = both
     exact.download("small")
