@@ -120,8 +120,8 @@ class OperatorSettingsReader:
                 self._settings = _unseeded()
             elif row.number != self._settings.revision:
                 self._settings = _read(row.number)
-        except (DatabaseError, InterfaceError):
-            log.warning("operator_settings_unavailable", exc_info=True)
+        except (DatabaseError, InterfaceError) as error:
+            log.warning("operator_settings_unavailable", reason=str(error).strip())
         return self._settings
 
 
